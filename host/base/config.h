@@ -1,0 +1,115 @@
+/* The configuration: one table of parameters (key, type, range, default, meaning) that reads the YAML files, checks
+ * them, takes --set, writes the resolved file, and prints itself for `serenade info config`. */
+#ifndef SER_BASE_CONFIG_H
+#define SER_BASE_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+
+typedef enum { SER_AUDIT_EXCLUDE, SER_AUDIT_REPORT } ser_audit_mode;
+typedef enum { SER_SPLIT_RANDOM, SER_SPLIT_SPEAKER, SER_SPLIT_FILE } ser_split_kind;
+typedef enum { SER_BY_SPEAKERS, SER_BY_CLIPS } ser_validation_by;
+typedef enum { SER_BRANCH_REFERENCE, SER_BRANCH_TIMNET } ser_branch;
+typedef enum { SER_POOL_ALL, SER_POOL_REAL } ser_pooling;
+typedef enum { SER_WEIGHTS_NONE, SER_WEIGHTS_BALANCED } ser_class_weights;
+typedef enum { SER_SELECT_UAR, SER_SELECT_WAR } ser_select;
+typedef enum { SER_DEVICE_AUTO, SER_DEVICE_CPU, SER_DEVICE_CUDA } ser_device_kind;
+typedef enum { SER_MFCC39, SER_TIMNET } ser_feature_kind; /* in the order of ser_feature_names */
+
+typedef struct {
+  int64_t count;
+  int64_t *values;
+} ser_int_list;
+
+typedef struct {
+  int64_t count;
+  char **values;
+} ser_text_list;
+
+/* The parameters of one MFCC preset (facts: librosa.feature.mfcc); keys features.<preset>.* */
+typedef struct {
+  int64_t rate;         /* Hz; clips are resampled to it */
+  int64_t n_fft;        /* window and FFT length in samples, a power of two */
+  int64_t hop;          /* samples between frames */
+  int64_t mels;         /* mel bands */
+  int64_t coefficients; /* cepstral coefficients kept */
+  int64_t frames;       /* the model's window in frames */
+  int64_t samples;      /* timnet: the signal is centre-padded or -cropped to this first; 0: as it is */
+  bool deltas;          /* mfcc39: delta and delta-delta behind the coefficients */
+} ser_mfcc_config;
+
+/* Every value of the configuration; texts and lists belong to it. Field order follows the table in config.c. */
+typedef struct {
+  struct {
+    char *ravdess, *cremad, *tess, *savee, *csv; /* "" where not given */
+  } corpora;
+  char *cache_dir; /* cache.dir; "" means RUN/cache for run and train */
+  int64_t emotions;
+  ser_audit_mode audit;
+  struct {
+    ser_split_kind kind;
+    double test, validation;
+    ser_validation_by validation_by;
+    int64_t folds; /* 0: one split */
+    ser_text_list test_speakers;
+    char *file;
+    int64_t seed;
+  } split;
+  struct {
+    ser_feature_kind kind; /* features.kind: what the model reads */
+    ser_mfcc_config mfcc39, timnet;
+  } features;
+  struct {
+    ser_branch branch;
+    int64_t blocks, filters, kernel;
+    double dropout;
+    bool residual;
+    ser_pooling pool;
+  } model;
+  struct {
+    int64_t epochs, batch;
+    double lr, beta1, beta2, eps, label_smoothing;
+    ser_class_weights class_weights;
+    double focal_gamma;
+    int64_t patience;
+    ser_select select;
+    ser_int_list seeds;
+  } train;
+  struct {
+    double window, hop; /* predict.window, predict.hop in seconds; 0: the model's own window, half of it */
+  } predict;
+  ser_device_kind device;
+  char *precision; /* fp32 */
+  int64_t threads; /* 0: all cores */
+  int64_t jobs;    /* decode workers; 0: all cores */
+} ser_config;
+
+/* The defaults of the table. Every ser_config is made by this and ended by ser_config_free. */
+void ser_config_init(ser_config *config);
+void ser_config_free(ser_config *config);
+void ser_config_copy(ser_config *to, const ser_config *from); /* `to` is uninitialised */
+
+/* Reads a YAML file over the values that are there. Errors name file, line, column and the nearest right key, range or
+ * choice; status SER_USAGE. */
+ser_status ser_config_read(ser_config *config, const char *path, ser_error *err);
+
+/* One `key=value` of --set, through the same table; lists as 1,2,3 or [1, 2, 3]. */
+ser_status ser_config_set(ser_config *config, const char *assignment, ser_error *err);
+
+/* What no single row can check: kernels and windows that fit together, a file split without a file ... */
+ser_status ser_config_check(const ser_config *config, ser_error *err);
+
+/* The resolved configuration as YAML: every key, in the table's order, the same bytes for the same values. */
+void ser_config_write(ser_text *yaml, const ser_config *config);
+
+/* The table for people: key, type, range, default, meaning (`info config`). */
+void ser_config_describe(ser_text *text);
+
+/* The preset that a feature kind names, and its name. */
+const ser_mfcc_config *ser_config_mfcc(const ser_config *config, ser_feature_kind kind);
+extern const char *const ser_feature_names[2]; /* "mfcc39", "timnet" */
+
+#endif

@@ -1,0 +1,40 @@
+/* Files and paths. Whatever Serenade writes appears whole or not at all: beside its place, synced, renamed. */
+#ifndef SER_BASE_FILE_H
+#define SER_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+/* Reads a whole file; *data is NUL-terminated behind its *size bytes and freed by the caller. */
+ser_status ser_file_read(char **data, size_t *size, const char *path, ser_error *err);
+
+/* Writes the file atomically: PATH.tmp-<pid>-<n> in the same folder, fsync, rename, fsync of the folder. */
+ser_status ser_file_write(const char *path, const void *data, size_t size, ser_error *err);
+
+/* Renames a finished file onto its place and syncs the folder. */
+ser_status ser_file_rename(const char *from, const char *to, ser_error *err);
+
+/* Makes the folder and its parents (mode 0777 less the umask); fine if it is there. */
+ser_status ser_make_folders(const char *path, ser_error *err);
+
+bool ser_file_exists(const char *path);
+bool ser_is_folder(const char *path);
+
+/* "a/b", without doubling the slash; an absolute b stands alone. The caller frees it. */
+char *ser_path_join(const char *folder, const char *name);
+
+/* The absolute form without "." and "..", symbolic links kept. The caller frees it. */
+char *ser_path_absolute(const char *path);
+
+const char *ser_path_name(const char *path); /* behind the last slash, within path */
+char *ser_path_folder(const char *path);     /* before it, "." if none; the caller frees it */
+
+/* Calls visit for each regular file below folder, in byte order of the paths, links followed, folder loops skipped.
+ * path is folder joined with what lies below it. A visit that returns other than SER_OK ends the walk with it. */
+typedef ser_status (*ser_visit_fn)(void *context, const char *path, ser_error *err);
+ser_status ser_walk(const char *folder, ser_visit_fn visit, void *context, ser_error *err);
+
+#endif

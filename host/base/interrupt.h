@@ -1,0 +1,17 @@
+/* SIGINT and SIGTERM as a flag that long jobs look at. Jobs check it at least every half second of work, finish what
+ * must not be cut, keep what is done, and return SER_INTERRUPTED; a second signal ends the process at once. */
+#ifndef SER_BASE_INTERRUPT_H
+#define SER_BASE_INTERRUPT_H
+
+#include "base/status.h"
+
+/* Installs the handlers; called once by the program's main, never by the library. */
+void ser_interrupt_install(void);
+
+/* The signal that came (SIGINT, SIGTERM), or 0. Safe from any thread. */
+int ser_interrupted(void);
+
+/* SER_INTERRUPTED with a text that says that what is finished has been kept, or SER_OK. */
+ser_status ser_interrupt_check(ser_error *err);
+
+#endif

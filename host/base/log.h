@@ -1,0 +1,25 @@
+/* Messages and progress, all on stderr; results go to stdout elsewhere. The level is the process's own, set once by
+ * the program from --quiet; it is the one piece of process-wide state besides the interrupt flag. */
+#ifndef SER_BASE_LOG_H
+#define SER_BASE_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+void ser_log_set_quiet(bool quiet); /* quiet: only warnings and errors */
+bool ser_log_is_quiet(void);
+
+/* One line each; a live progress bar is cleared first and redrawn after. Safe from any thread. */
+void ser_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void ser_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));     /* "serenade: warning: ..." */
+void ser_complain(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "serenade: ...": errors */
+
+/* Progress of one job: on a terminal a live bar with rate and time left, elsewhere a line at the start of the work's
+ * second ten per cent and so on, never more often than every five seconds. One at a time; safe from any thread. */
+typedef struct ser_progress ser_progress;
+ser_progress *ser_progress_begin(const char *what, const char *unit, int64_t total);
+void ser_progress_add(ser_progress *progress, int64_t done);
+void ser_progress_note(ser_progress *progress, const char *note); /* shown behind the bar: "loss 1.23" */
+void ser_progress_end(ser_progress *progress);                    /* NULL is fine */
+
+#endif

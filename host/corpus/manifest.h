@@ -1,0 +1,126 @@
+/* The manifest: one row a recording, a CSV that pandas reads as it is (see the contract of columns in README.md). */
+#ifndef SER_CORPUS_MANIFEST_H
+#define SER_CORPUS_MANIFEST_H
+
+#include <stdint.h>
+
+#include "audio/audio.h"
+#include "base/config.h"
+#include "base/csv.h"
+#include "base/hash.h"
+
+/* The emotions in the order of labels everywhere; the first six are the default set. */
+typedef enum {
+  SER_NEUTRAL,
+  SER_HAPPY,
+  SER_SAD,
+  SER_ANGRY,
+  SER_FEARFUL,
+  SER_DISGUST,
+  SER_CALM,
+  SER_SURPRISED,
+  SER_EMOTIONS,
+} ser_emotion;
+extern const char *const ser_emotion_names[SER_EMOTIONS];
+int ser_emotion_parse(const char *name); /* also common spellings (anger, fear, happiness, ps ...); -1: unknown */
+
+typedef enum { SER_NEW, SER_ROW_OK, SER_FILTERED, SER_EXCLUDED, SER_REFUSED } ser_row_status;
+extern const char *const ser_row_status_names[5]; /* new ok filtered excluded refused */
+
+/* Texts belong to the manifest. Absent values are "" and -1. */
+typedef struct {
+  char *path;    /* absolute */
+  char *corpus;  /* ravdess cremad tess savee, or as given */
+  char *speaker; /* ravdess_01, cremad_1001, tess_oaf, savee_dc, or as given */
+  char *sex;     /* male female or "" */
+  int emotion;   /* ser_emotion */
+  char *intensity, *statement;
+  int32_t rate, channels;
+  int64_t frames;
+  double seconds;
+  int64_t size, mtime_ns;
+  ser_hash hash; /* of the file's bytes; zeros where it could not be read */
+  ser_row_status status;
+  ser_reason reason;
+  char **extra; /* [extra_columns] */
+} ser_row;
+
+typedef struct {
+  ser_row *rows;
+  size_t count, capacity;
+  char **extra_names; /* columns of --csv that are not the manifest's own, kept */
+  size_t extra_columns;
+} ser_manifest;
+
+void ser_manifest_init(ser_manifest *manifest);
+void ser_manifest_free(ser_manifest *manifest);
+
+/* Errors name file, line and column. */
+ser_status ser_manifest_read(ser_manifest *manifest, const char *path, ser_error *err);
+ser_status ser_manifest_write(const ser_manifest *manifest, const char *path, ser_error *err); /* atomic */
+/* The bytes that ser_manifest_write writes. */
+void ser_manifest_text(ser_text *text, const ser_manifest *manifest);
+
+/* Rows that training and extraction may use: status new or ok. */
+bool ser_row_usable(const ser_row *row);
+
+/* ---- index: from folders to a manifest (index.c; one file a corpus: ravdess.c, cremad.c, tess.c, savee.c, lab.c) ----
+ */
+
+typedef struct {
+  const char *ravdess, *cremad, *tess, *savee, *csv; /* NULL or "" where not given */
+  int64_t emotions;                                  /* 6 or 8: rows of other emotions become filtered */
+  bool rehash;                                       /* hash again even where size and mtime are those of `before` */
+  int jobs;
+} ser_index_options;
+
+/* Counts by name that the index tells: files that are no speech of this corpus, ignored names and the like. */
+typedef struct {
+  size_t files, rows, filtered, refused, ignored; /* ignored: no audio or not a name of the corpus */
+  size_t hashed;                                  /* how many files' bytes were read */
+  ser_text notes;                                 /* lines for the user; free(notes.data) */
+} ser_index_summary;
+
+/* before (or NULL): an older manifest whose hashes, statuses and reasons are trusted where path, size and mtime are the
+ * same. Rows come in byte order of the paths. A root that holds no file of its corpus is SER_FAILED, naming what was
+ * expected there. */
+ser_status ser_index(ser_manifest *manifest, ser_index_summary *summary, const ser_index_options *options,
+                     const ser_manifest *before, ser_error *err);
+
+/* ---- audit (audit.c) ------------------------------------------------------------------------------------------------
+ */
+
+typedef struct {
+  size_t rows, ok, filtered, excluded, refused;
+  size_t by_reason[SER_REASON_TOO_SHORT + 1];
+  size_t decoded;      /* rows decoded in this run (those judged before with the same bytes are not) */
+  char *findings_json; /* JSON array: {reason, path, detail, others [paths]} one a finding; free() */
+} ser_audit_summary;
+
+/* Decodes every row that was not judged yet (all with `again`), in `jobs` workers, sets status and reason. */
+ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, ser_audit_mode mode, bool again, int jobs,
+                     ser_error *err);
+void ser_audit_summary_free(ser_audit_summary *summary);
+
+/* ---- splits (splits.c)
+ * ------------------------------------------------------------------------------------------------ */
+
+typedef enum { SER_PART_NONE, SER_TRAIN, SER_VALIDATION, SER_TEST } ser_part;
+extern const char *const ser_part_names[4]; /* "" train validation test */
+
+typedef struct {
+  int folds;      /* at least 1 */
+  size_t rows;    /* the manifest's */
+  ser_part *part; /* [folds][rows] */
+  ser_text notes; /* sentences for the report: speakers overlap, validation from training speakers ... */
+} ser_split;
+
+/* The configuration's split of the manifest's usable rows. Same manifest and configuration, same split. Duplicates
+ * (same hash) never stand on two sides; where `audit: report` keeps them they go together. */
+ser_status ser_split_make(ser_split *split, const ser_manifest *manifest, const ser_config *config, ser_error *err);
+/* split.csv: path, part, fold (one row a usable recording and fold). Reading matches paths to the manifest's. */
+void ser_split_text(ser_text *text, const ser_split *split, const ser_manifest *manifest);
+ser_status ser_split_read(ser_split *split, const ser_manifest *manifest, const char *path, ser_error *err);
+void ser_split_free(ser_split *split);
+
+#endif

@@ -1,0 +1,30 @@
+/* What the CPU backend's kernels may ask of its runtime. Only host/device and kernels/ include this. */
+#ifndef SER_DEVICE_CPU_H
+#define SER_DEVICE_CPU_H
+
+#include "base/threads.h"
+#include "device/ops.h"
+
+/* CPU streams run each operation at once, on the caller's thread and the device's pool. */
+struct ser_stream {
+  ser_device *device;
+  ser_pool *pool;
+};
+
+/* For each task in [0, tasks): body(context, task, thread). Static shares; see base/threads.h. */
+static inline void ser_cpu_parallel(ser_stream *stream, size_t tasks, ser_task_fn body, void *context) {
+  ser_pool_run(stream->pool, tasks, body, context);
+}
+
+int ser_cpu_threads(const ser_device *device); /* for plans: workspace per thread */
+
+/* Plans are made and counted by the device: zeroed, freed with ser_plan_free. */
+void *ser_cpu_plan(ser_device *device, size_t bytes);
+
+/* One table a build of kernels/: the same sources for each instruction set. */
+extern const ser_ops ser_cpu_ops_base;
+#if defined(__x86_64__)
+extern const ser_ops ser_cpu_ops_avx2, ser_cpu_ops_avx512;
+#endif
+
+#endif

@@ -1,0 +1,201 @@
+/* The CPU backend's runtime: host memory, a pool of threads, streams that run each operation at once. */
+#include "device/cpu_runtime.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "device/cpu.h"
+
+typedef struct {
+  ser_device device;
+  ser_pool *pool;
+  char isa[32];
+  atomic_llong allocations, bytes, peak;
+} cpu_device;
+
+/* Before each allocation lies its size, in a cache line of its own so that the memory stays aligned. */
+enum { HEADER = 64 };
+
+static void cpu_close(ser_device *device) {
+  cpu_device *cpu = (cpu_device *)device;
+  ser_pool_free(cpu->pool);
+  free(cpu);
+}
+
+static void read_processor_name(char *name, size_t size) {
+  snprintf(name, size, "unknown processor");
+  FILE *file = fopen("/proc/cpuinfo", "r");
+  if (!file) return;
+  char line[256];
+  while (fgets(line, sizeof line, file)) {
+    char *colon = strchr(line, ':');
+    if (strncmp(line, "model name", 10) || !colon) continue;
+    line[strcspn(line, "\n")] = 0;
+    snprintf(name, size, "%s", colon + 1 + (colon[1] == ' '));
+    break;
+  }
+  fclose(file);
+}
+
+static void cpu_properties(const ser_device *device, ser_device_properties *out) {
+  const cpu_device *cpu = (const cpu_device *)device;
+  memset(out, 0, sizeof *out);
+  snprintf(out->backend, sizeof out->backend, "cpu");
+  snprintf(out->isa, sizeof out->isa, "%s", cpu->isa);
+  read_processor_name(out->name, sizeof out->name);
+  out->threads = ser_pool_threads(cpu->pool);
+  out->memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
+}
+
+static void cpu_counters(const ser_device *device, ser_device_counters *out) {
+  const cpu_device *cpu = (const cpu_device *)device;
+  out->allocations = atomic_load(&cpu->allocations);
+  out->bytes = atomic_load(&cpu->bytes);
+  out->peak = atomic_load(&cpu->peak);
+}
+
+static void *cpu_alloc(ser_device *device, size_t bytes, ser_error *err) {
+  cpu_device *cpu = (cpu_device *)device;
+  char *memory = bytes > SIZE_MAX - 2 * HEADER ? NULL : aligned_alloc(64, SER_ROUND_UP(bytes + HEADER, HEADER));
+  if (!memory) {
+    ser_fail(err, SER_FAILED, "out of memory (%zu bytes asked for); use a smaller batch", bytes);
+    return NULL;
+  }
+  *(size_t *)memory = bytes;
+  atomic_fetch_add(&cpu->allocations, 1);
+  long long held = atomic_fetch_add(&cpu->bytes, (long long)bytes) + (long long)bytes;
+  long long peak = atomic_load(&cpu->peak);
+  while (held > peak && !atomic_compare_exchange_weak(&cpu->peak, &peak, held)) {
+  }
+  return memory + HEADER;
+}
+
+static void cpu_free(ser_device *device, void *memory) {
+  if (!memory) return;
+  cpu_device *cpu = (cpu_device *)device;
+  char *start = (char *)memory - HEADER;
+  atomic_fetch_sub(&cpu->bytes, (long long)*(size_t *)start);
+  free(start);
+}
+
+static ser_status cpu_stream_create(ser_device *device, ser_stream **stream, ser_error *err) {
+  (void)err;
+  *stream = ser_alloc_zero(1, sizeof **stream);
+  (*stream)->device = device;
+  (*stream)->pool = ((cpu_device *)device)->pool;
+  return SER_OK;
+}
+
+static void cpu_stream_destroy(ser_stream *stream) {
+  free(stream);
+}
+
+static void cpu_write(ser_stream *stream, void *to, const void *from_host, size_t bytes) {
+  (void)stream;
+  if (bytes) memcpy(to, from_host, bytes);
+}
+
+static void cpu_copy(ser_stream *stream, void *to, const void *from, size_t bytes) {
+  (void)stream;
+  if (bytes) memmove(to, from, bytes);
+}
+
+static void cpu_zero(ser_stream *stream, void *memory, size_t bytes) {
+  (void)stream;
+  if (bytes) memset(memory, 0, bytes);
+}
+
+static ser_status cpu_read(ser_stream *stream, void *to_host, const void *from, size_t bytes, ser_error *err) {
+  (void)stream;
+  (void)err;
+  if (bytes) memcpy(to_host, from, bytes);
+  return SER_OK;
+}
+
+static ser_status cpu_sync(ser_stream *stream, ser_error *err) {
+  (void)stream;
+  (void)err;
+  return SER_OK;
+}
+
+static const ser_runtime cpu_runtime = {
+    .close = cpu_close,
+    .properties = cpu_properties,
+    .counters = cpu_counters,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .stream_create = cpu_stream_create,
+    .stream_destroy = cpu_stream_destroy,
+    .write = cpu_write,
+    .copy = cpu_copy,
+    .zero = cpu_zero,
+    .read = cpu_read,
+    .sync = cpu_sync,
+};
+
+int ser_cpu_threads(const ser_device *device) {
+  return ser_pool_threads(((const cpu_device *)device)->pool);
+}
+
+static void plan_free(ser_plan *plan) {
+  free(plan);
+}
+
+void *ser_cpu_plan(ser_device *device, size_t bytes) {
+  SER_CHECK(bytes >= sizeof(ser_plan));
+  atomic_fetch_add(&((cpu_device *)device)->allocations, 1);
+  ser_plan *plan = ser_alloc_aligned(bytes);
+  memset(plan, 0, bytes);
+  plan->free = plan_free;
+  return plan;
+}
+
+typedef struct {
+  const char *name;
+  const ser_ops *ops;
+  bool here; /* the processor has it */
+} isa_choice;
+
+static size_t list_isas(isa_choice out[3]) {
+  size_t count = 0;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  out[count++] = (isa_choice){"avx512", &ser_cpu_ops_avx512,
+                              __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")};
+  out[count++] =
+      (isa_choice){"avx2", &ser_cpu_ops_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")};
+#endif
+  out[count++] = (isa_choice){"base", &ser_cpu_ops_base, true};
+  return count;
+}
+
+static ser_status choose_isa(isa_choice *chosen, ser_error *err) {
+  isa_choice list[3];
+  size_t count = list_isas(list);
+  const char *wanted = getenv("SERENADE_ISA");
+  for (size_t i = 0; i < count; i++) {
+    if (wanted && *wanted && strcmp(wanted, list[i].name)) continue;
+    *chosen = list[i];
+    if (list[i].here) return SER_OK;
+    if (wanted && *wanted)
+      return ser_fail(err, SER_USAGE, "SERENADE_ISA=%s: this processor lacks it; unset the variable", wanted);
+  }
+  return ser_fail(err, SER_USAGE, "SERENADE_ISA=%s is none of avx512, avx2, base; unset the variable", wanted);
+}
+
+ser_status ser_cpu_open(ser_device **device, int threads, ser_error *err) {
+  isa_choice isa = {0};
+  SER_TRY(choose_isa(&isa, err));
+  cpu_device *cpu = ser_alloc_zero(1, sizeof *cpu);
+  cpu->device.rt = &cpu_runtime;
+  cpu->device.ops = isa.ops;
+  cpu->pool = ser_pool_create(threads > 0 ? threads : ser_cores());
+  snprintf(cpu->isa, sizeof cpu->isa, "%s", isa.name);
+  *device = &cpu->device;
+  return SER_OK;
+}

@@ -1,0 +1,44 @@
+/* Reports: predictions, metrics pooled and by group, as text, JSON and pictures. */
+#ifndef SER_REPORT_REPORT_H
+#define SER_REPORT_REPORT_H
+
+#include "corpus/manifest.h"
+#include "report/metrics.h"
+
+/* One answer. Texts belong to the manifest. */
+typedef struct {
+  size_t row; /* the manifest's */
+  int fold;
+  int32_t truth, answer; /* label indices */
+  float probabilities[SER_MAX_CLASSES];
+} ser_prediction;
+
+/* What a report is made of. */
+typedef struct {
+  const ser_manifest *manifest;
+  const ser_prediction *predictions;
+  size_t count;
+  int classes;
+  const char *const *labels; /* [classes] */
+  const char *title;         /* "test", "fold 2 of 4" ... */
+  const char *notes;         /* sentences: speakers overlap, ... */
+  const char *model;         /* one line on what was evaluated */
+} ser_report;
+
+/* Writes report.json, report.txt, predictions.csv (path, fold, truth, answer, LABEL...), confusion.png and
+ * confusion.svg into the folder: WAR, UAR, macro and weighted F1, confusion matrix, scikit-learn's report, pooled and
+ * by corpus, speaker and sex; with several folds, the mean and deviation of the folds beside the pooled figures. */
+ser_status ser_report_write(const ser_report *report, const char *folder, ser_error *err);
+
+/* Evaluates a finished run (every seed and fold) and writes its reports: the test parts of its split, or, with
+ * manifest_path, every usable row of that manifest into RUN/evaluate-NAME/. Several seeds or folds: each in its own
+ * folder and the summary (pooled out-of-fold figures, means) in RUN. partial as in ser_train_job. A line per figure
+ * goes to `said`. */
+ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, ser_device_kind device, int threads,
+                            ser_text *said, bool *partial, ser_error *err);
+
+/* The confusion matrix as a picture; kind by the path's suffix (.png, .svg). Legible in grey. Atomic. */
+ser_status ser_confusion_picture(const ser_metrics *metrics, const char *const *labels, const char *title,
+                                 const char *path, ser_error *err);
+
+#endif

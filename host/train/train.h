@@ -1,0 +1,76 @@
+/* Training: from a manifest, a cache and a configuration to a run folder with a model, its history and checkpoints. */
+#ifndef SER_TRAIN_TRAIN_H
+#define SER_TRAIN_TRAIN_H
+
+#include "features/features.h"
+#include "model/model.h"
+
+/* ---- the data of one fold (dataset.c)
+ * --------------------------------------------------------------------------------- */
+
+/* Features of a manifest's usable rows in memory, and which rows stand where. */
+typedef struct {
+  size_t clips;
+  size_t *row;     /* [clips] the manifest's row */
+  int64_t *offset; /* [clips + 1] rows of features */
+  float *features; /* [offset[clips]][channels] */
+  int32_t *truth;  /* [clips] label index */
+  int64_t channels;
+  int emotions[SER_EMOTIONS];
+  int64_t classes;
+  size_t *by_row; /* [manifest rows] the clip, or SIZE_MAX where there are no features (too short, refused) */
+} ser_dataset;
+ser_status ser_dataset_load(ser_dataset *dataset, const ser_manifest *manifest, ser_cache *cache, int64_t channels,
+                            int64_t emotions, ser_error *err);
+void ser_dataset_free(ser_dataset *dataset);
+
+/* Mean and 1 / standard deviation (population; 1 where it is 0) of each channel over the first `frames` real frames of
+ * the listed clips, in double, in the order of the clips. */
+void ser_standardisation(float *mean, float *inv_std, const ser_dataset *dataset, const size_t *clips, size_t count,
+                         int64_t frames);
+
+/* ---- one training (trainer.c)
+ * ------------------------------------------------------------------------------------------- */
+
+/* One (seed, fold): trains in `folder` (history.csv, checkpoint, model.safetensors), resuming from its checkpoint where
+ * there is one. A finished one is left alone. Non-finite loss: SER_FAILED naming the step and the last good checkpoint.
+ * What is written holds no times; same inputs, same bytes, whatever the threads, kills and resumes. */
+typedef struct {
+  const ser_config *config;
+  const ser_manifest *manifest;
+  const ser_dataset *dataset;
+  const ser_split *split;
+  int fold;
+  int64_t seed;
+  const char *folder;
+  const char *manifest_hash, *split_hash; /* hex */
+  bool show_progress;
+} ser_training;
+ser_status ser_train_one(ser_device *device, const ser_training *training, ser_error *err);
+
+/* ---- the job (run.c): extract what is missing, split, every seed and fold side by side
+ * ------------------------------------- */
+
+typedef struct {
+  const ser_config *config;
+  const char *folder;   /* RUN */
+  const char *manifest; /* path of the manifest */
+  bool resume;
+} ser_train_options;
+
+/* Makes RUN/config.yaml, RUN/split.csv, the caches, and trains (one worker a core for several seeds or folds, each with
+ * a device of one thread; else one device with all threads). A RUN that exists is SER_USAGE without resume. partial:
+ * set when some inputs were refused on the way (exit 3). */
+ser_status ser_train_job(const ser_train_options *options, bool *partial, ser_error *err);
+
+/* The folders of a run's trainings: RUN itself, or RUN/seed-S/fold-K. */
+typedef struct {
+  size_t count;
+  char **folders;
+  int64_t *seeds;
+  int *folds;
+} ser_run_parts;
+void ser_run_parts_make(ser_run_parts *parts, const ser_config *config, const char *folder, int folds);
+void ser_run_parts_free(ser_run_parts *parts);
+
+#endif

@@ -1,0 +1,57 @@
+/* What tests share: buffers with guards at both ends and NaN inside, differences, temporary folders, skipping. */
+#ifndef SER_TESTS_HARNESS_H
+#define SER_TESTS_HARNESS_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "device/ops.h"
+
+/* Fails the test with the error's text unless the call gave SER_OK. */
+#define ASSERT_OK(call, err)                                                                                           \
+  do {                                                                                                                 \
+    if ((call) != SER_OK) fail_msg("%s: %s", #call, (err).text);                                                       \
+  } while (0)
+
+/* Device memory of `count` floats, all NaN, with a guard of 64 NaN-patterned floats on each side. */
+typedef struct {
+  ser_device *device;
+  ser_stream *stream;
+  void *base;
+  float *data; /* on the device */
+  size_t count;
+} test_buffer;
+test_buffer test_buffer_make(ser_device *device, ser_stream *stream, size_t count);
+test_buffer test_buffer_from(ser_device *device, ser_stream *stream, const float *host, size_t count);
+void test_buffer_read(const test_buffer *buffer, float *host); /* fails the test where a guard was touched */
+void test_buffer_free(test_buffer *buffer);                    /* checks the guards too */
+
+/* Runs the function for each instruction set of the CPU backend that this processor has (and each device there is);
+ * prints the names of those it lacks. threads as for ser_device_open. */
+void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void *context), int threads, void *context);
+
+/* Repeatable numbers in [-1, 1). */
+float test_random(uint64_t seed, uint64_t index);
+
+/* The largest |got - want| / max(1, |want|); NaN anywhere gives INFINITY. */
+double test_difference(const float *got, const double *want, size_t count);
+
+/* A fresh folder below the build's temporary folder, removed by test_folder_remove with all it holds. Free it. */
+char *test_folder_make(const char *name);
+void test_folder_remove(char *folder);
+
+/* Writes a 16-bit PCM WAV of the samples (mono): for made corpora. */
+void test_write_wav(const char *path, const float *samples, int64_t count, int rate);
+
+/* A little speech-like clip: voiced harmonics under a formant envelope with noise, seeded; freed by the caller. */
+float *test_speech(uint64_t seed, int64_t count, int rate);
+
+const char *test_source(void);             /* the source tree */
+const char *test_binary(void);             /* the program */
+_Noreturn void test_skip(const char *why); /* prints "skipped: why" and exits with 77 */
+
+#endif
