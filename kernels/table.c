@@ -2,5 +2,9 @@
 #include "kernels/kernels.h"
 
 const ser_ops SER_ISA(ser_cpu_ops) = {
-    .mfcc_prepare = NULL,
+    /* audio */
+    .mfcc_prepare = SER_ISA(cpu_mfcc_prepare),
+    .logmel = SER_ISA(cpu_logmel),
+    .mfcc_finish = SER_ISA(cpu_mfcc_finish),
+    .gather_standardise = SER_ISA(cpu_gather_standardise),
 };
