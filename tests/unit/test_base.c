@@ -204,12 +204,16 @@ static void a_walk_is_ordered_and_survives_loops(void **state) {
   write_text(second, "");
   write_text(first, "");
   assert_int_equal(symlink(folder, loop), 0);
+  char *dot = ser_path_join(folder, "b.wav"), *dangling = ser_path_join(folder, "d");
+  write_text(dot, ""); /* before what lies in b/: '.' sorts before '/' */
+  assert_int_equal(symlink("/nowhere/at/all", dangling), 0);
   seen_files seen = {.count = 0};
   ASSERT_OK(ser_walk(folder, note_file, &seen, &err), err);
-  assert_int_equal(seen.count, 3);
-  assert_string_equal(seen.names[0], "a");
-  assert_string_equal(seen.names[1], "x");
-  assert_string_equal(seen.names[2], "c");
+  static const char *const want[] = {"a", "b.wav", "x", "c", "d"};
+  assert_int_equal(seen.count, 5);
+  for (int i = 0; i < 5; i++) assert_string_equal(seen.names[i], want[i]);
+  free(dot);
+  free(dangling);
   free(sub);
   free(loop);
   free(first);
