@@ -183,8 +183,8 @@ static ser_status list_folder(char ***names, size_t *count, const char *folder, 
   struct dirent *entry;
   while ((entry = readdir(handle))) {
     if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
-    struct stat info;
-    if (fstatat(dirfd(handle), entry->d_name, &info, 0) != 0) continue; /* a link to nothing */
+    struct stat info; /* a link to nothing is visited like a file: whoever opens it says what is wrong */
+    if (fstatat(dirfd(handle), entry->d_name, &info, 0) != 0) info.st_mode = S_IFREG;
     if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode)) continue;
     SER_GROW(*names, *count, capacity);
     (*names)[(*count)++] = ser_format("%s%s", entry->d_name, S_ISDIR(info.st_mode) ? "/" : "");

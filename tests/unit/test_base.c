@@ -1,166 +1,264 @@
-/* The base room: Philox's and XXH3's published values, CSV as RFC 4180 has it, files that appear whole or not at all.
- */
+/* The base room: tables, paths, hashes, atomic files, growing texts, Philox. */
 #include "support/harness.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/csv.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/memory.h"
 #include "base/philox.h"
 
-/* The known-answer values of Random123 for philox4x32-10. */
-static void philox_known_answers(void **state) {
-  (void)state;
-  ser_philox zero = ser_philox_at(0, 0, 0);
-  const uint32_t want_zero[4] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8};
-  assert_memory_equal(zero.v, want_zero, sizeof want_zero);
-  ser_philox ones = ser_philox_at(UINT64_MAX, UINT64_MAX, UINT64_MAX);
-  const uint32_t want_ones[4] = {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd};
-  assert_memory_equal(ones.v, want_ones, sizeof want_ones);
-  ser_philox pi = ser_philox_at(0x299f31d0a4093822u, 0x0370734413198a2eu, 0x85a308d3243f6a88u);
-  const uint32_t want_pi[4] = {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1};
-  assert_memory_equal(pi.v, want_pi, sizeof want_pi);
-  assert_true(ser_uniform(0) == 0.0f);
-  assert_true(ser_uniform(UINT32_MAX) < 1.0f);
+static void write_text(const char *path, const char *text) {
+  ser_error err = {0};
+  ASSERT_OK(ser_file_write(path, text, strlen(text), &err), err);
 }
 
-static void hash_of_files_and_bytes(void **state) {
+static void csv_reads_what_rfc_4180_allows(void **state) {
   (void)state;
+  char *folder = test_folder_make("csv");
+  char *path = ser_path_join(folder, "t.csv");
+  write_text(path, "\xef\xbb\xbf"
+                   "a,\"b,c\",d\r\n1,\"say \"\"hi\"\"\",\"two\nlines\"\r\n\r\n2,,\n3,x,y");
+  ser_csv table;
+  ser_error err = {0};
+  ASSERT_OK(ser_csv_read(&table, path, &err), err);
+  assert_int_equal(table.columns, 3);
+  assert_int_equal(table.rows, 3);
+  assert_string_equal(table.names[0], "a");
+  assert_int_equal(ser_csv_column(&table, "b,c"), 1);
+  assert_int_equal(ser_csv_column(&table, "nobody"), -1);
+  assert_string_equal(ser_csv_cell(&table, 0, 1), "say \"hi\"");
+  assert_string_equal(ser_csv_cell(&table, 0, 2), "two\nlines");
+  assert_string_equal(ser_csv_cell(&table, 1, 1), "");
+  assert_string_equal(ser_csv_cell(&table, 2, 2), "y");
+  assert_string_equal(ser_csv_cell(&table, 2, -1), "");
+  assert_int_equal(table.lines[0], 2);
+  assert_int_equal(table.lines[1], 5);
+  ser_csv_free(&table);
+  free(path);
+  test_folder_remove(folder);
+}
+
+static void csv_refuses_with_file_and_line(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *named;
+  } cases[] = {
+      {"", "is empty"},
+      {"a,b\n1,2\n1,2,3\n", "line 3 has more cells"},
+      {"a,b\n1,\"2\n", "line 2: a quote is not closed"},
+      {"a,\"b\n", "line 1: a quote is not closed"},
+  };
+  char *folder = test_folder_make("csv");
+  char *path = ser_path_join(folder, "bad.csv");
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    write_text(path, cases[i].text);
+    ser_csv table;
+    ser_error err = {0};
+    assert_int_equal(ser_csv_read(&table, path, &err), SER_FAILED);
+    assert_non_null(strstr(err.text, "bad.csv"));
+    if (!strstr(err.text, cases[i].named)) fail_msg("'%s' does not say '%s'", err.text, cases[i].named);
+  }
+  free(path);
+  test_folder_remove(folder);
+}
+
+static void csv_cells_come_back(void **state) {
+  (void)state;
+  static const char *const cells[] = {"plain", "", "a,b", "\"", "line\nend", "\r", "\xc3\xa9", " space "};
+  enum { COUNT = sizeof cells / sizeof *cells };
+  char *folder = test_folder_make("csv");
+  char *path = ser_path_join(folder, "t.csv");
+  ser_text text = {0};
+  ser_text_puts(&text, "n,cell\n");
+  for (int i = 0; i < COUNT; i++) {
+    ser_text_printf(&text, "%d,", i);
+    ser_csv_put(&text, cells[i]);
+    ser_text_puts(&text, "\n");
+  }
+  write_text(path, text.data);
+  ser_csv table;
+  ser_error err = {0};
+  ASSERT_OK(ser_csv_read(&table, path, &err), err);
+  assert_int_equal(table.rows, COUNT);
+  for (size_t i = 0; i < COUNT; i++) assert_string_equal(ser_csv_cell(&table, i, 1), cells[i]);
+  ser_csv_free(&table);
+  free(text.data);
+  free(path);
+  test_folder_remove(folder);
+}
+
+static void paths_are_made_plain(void **state) {
+  (void)state;
+  static const char *const cases[][2] = {
+      {"/a/b", "/a/b"},  {"/a/./b/../c//d/", "/a/c/d"}, {"/", "/"}, {"/..", "/"},
+      {"/a/../..", "/"}, {"/a/..b", "/a/..b"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char *path = ser_path_absolute(cases[i][0]);
+    assert_string_equal(path, cases[i][1]);
+    free(path);
+  }
+  char *here = getcwd(NULL, 0), *relative = ser_path_absolute("x/../y"), *want = ser_format("%s/y", here);
+  assert_string_equal(relative, want);
+  free(here);
+  free(relative);
+  free(want);
+  char *folder = ser_path_folder("/a"), *none = ser_path_folder("a");
+  assert_string_equal(folder, "/");
+  assert_string_equal(none, ".");
+  assert_string_equal(ser_path_name("/a/b.wav"), "b.wav");
+  free(folder);
+  free(none);
+}
+
+static void hashes_are_those_of_xxhash(void **state) {
+  (void)state;
+  /* XXH3-128 of nothing, seed 0: the first vector of the library's own sanity table. */
   char hex[SER_HASH_HEX];
-  ser_hash empty = ser_hash_bytes("", 0);
-  ser_hash_hex(hex, &empty);
-  assert_string_equal(hex, "99aa06d3014798d86001c324468d497f"); /* XXH3_128bits of nothing */
-  ser_hash again;
-  assert_true(ser_hash_parse(&again, hex));
-  assert_int_equal(ser_hash_compare(&again, &empty), 0);
-  assert_false(ser_hash_parse(&again, "99aa06d3014798d86001c324468d497"));
-  assert_false(ser_hash_parse(&again, "99aa06d3014798d86001c324468d497fa"));
-  assert_false(ser_hash_parse(&again, "99aa06d3014798d86001c324468d497g"));
+  ser_hash hash = ser_hash_bytes("", 0), parsed;
+  ser_hash_hex(hex, &hash);
+  assert_string_equal(hex, "99aa06d3014798d86001c324468d497f");
+  assert_true(ser_hash_parse(&parsed, hex));
+  assert_int_equal(ser_hash_compare(&hash, &parsed), 0);
+  assert_false(ser_hash_parse(&parsed, "99aa06d3014798d86001c324468d497"));
+  assert_false(ser_hash_parse(&parsed, "99aa06d3014798d86001c324468d497g"));
 
   char *folder = test_folder_make("hash");
-  char *path = ser_path_join(folder, "bytes");
-  size_t size = 3 * 1024 * 1024 + 17;
+  char *path = ser_path_join(folder, "f");
+  size_t size = 300001;
   char *bytes = ser_alloc(size);
-  for (size_t i = 0; i < size; i++) bytes[i] = (char)(i * 31 >> 3);
+  for (size_t i = 0; i < size; i++) bytes[i] = (char)(i * 7 + i / 251);
   ser_error err = {0};
   ASSERT_OK(ser_file_write(path, bytes, size, &err), err);
-  ser_hash whole = ser_hash_bytes(bytes, size), streamed;
-  ASSERT_OK(ser_hash_file(&streamed, path, &err), err);
-  assert_int_equal(ser_hash_compare(&whole, &streamed), 0);
+  ASSERT_OK(ser_hash_file(&parsed, path, &err), err);
+  hash = ser_hash_bytes(bytes, size);
+  assert_int_equal(ser_hash_compare(&hash, &parsed), 0);
   free(bytes);
   free(path);
   test_folder_remove(folder);
 }
 
-static ser_status parse(ser_csv *table, const char *folder, const char *text, ser_error *err) {
-  char *path = ser_path_join(folder, "table.csv");
-  ASSERT_OK(ser_file_write(path, text, strlen(text), err), *err);
-  ser_status status = ser_csv_read(table, path, err);
-  free(path);
-  return status;
-}
-
-static void csv_quotes_and_line_ends(void **state) {
+/* A file-size limit stands in for a full disk: write fails half way in the same manner. */
+static void a_failed_write_leaves_the_old_file(void **state) {
   (void)state;
-  char *folder = test_folder_make("csv");
+  char *folder = test_folder_make("full");
+  char *path = ser_path_join(folder, "kept");
+  write_text(path, "old");
+  struct rlimit before, tight;
+  getrlimit(RLIMIT_FSIZE, &before);
+  tight = before;
+  tight.rlim_cur = 1000;
+  signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &tight);
+  char *big = ser_alloc_zero(1, 100000);
   ser_error err = {0};
-  ser_csv table;
-  ASSERT_OK(parse(&table, folder, "\xef\xbb\xbfpath,note\r\n\"a,b\",\"say \"\"hi\"\"\"\r\nc,\"two\nlines\"\nd\n", &err),
-            err);
-  assert_int_equal(table.columns, 2);
-  assert_int_equal(table.rows, 3);
-  assert_int_equal(ser_csv_column(&table, "path"), 0);
-  assert_int_equal(ser_csv_column(&table, "absent"), -1);
-  assert_string_equal(ser_csv_cell(&table, 0, 0), "a,b");
-  assert_string_equal(ser_csv_cell(&table, 0, 1), "say \"hi\"");
-  assert_string_equal(ser_csv_cell(&table, 1, 1), "two\nlines");
-  assert_string_equal(ser_csv_cell(&table, 2, 1), "");
-  assert_int_equal(table.lines[2], 5);
-  ser_csv_free(&table);
-
-  static const char *const bad[] = {"", "a,b\n1,2,3\n", "a,b\n\"1,2\n"};
-  for (size_t i = 0; i < 3; i++) {
-    assert_int_not_equal(parse(&table, folder, bad[i], &err), SER_OK);
-    assert_non_null(strstr(err.text, "table.csv"));
-  }
-
-  ser_text text = {0};
-  ser_csv_put(&text, "plain");
-  ser_text_puts(&text, ",");
-  ser_csv_put(&text, "a \"b\", c\n");
-  assert_string_equal(text.data, "plain,\"a \"\"b\"\", c\n\"");
-  free(text.data);
+  ser_status status = ser_file_write(path, big, 100000, &err);
+  setrlimit(RLIMIT_FSIZE, &before);
+  assert_int_equal(status, SER_FAILED);
+  assert_non_null(strstr(err.text, "kept"));
+  char *data;
+  size_t size;
+  ASSERT_OK(ser_file_read(&data, &size, path, &err), err);
+  assert_string_equal(data, "old");
+  int files = 0;
+  char *list = ser_format("ls -A %s | wc -l", folder);
+  FILE *pipe = popen(list, "r");
+  assert_int_equal(fscanf(pipe, "%d", &files), 1);
+  pclose(pipe);
+  assert_int_equal(files, 1);
+  free(list);
+  free(data);
+  free(big);
+  free(path);
   test_folder_remove(folder);
 }
 
-static ser_status collect(void *context, const char *path, ser_error *err) {
+typedef struct {
+  char names[8][64];
+  int count;
+} seen_files;
+
+static ser_status note_file(void *context, const char *path, ser_error *err) {
   (void)err;
-  ser_text_printf(context, "%s\n", ser_path_name(path));
+  seen_files *seen = context;
+  assert_true(seen->count < 8);
+  snprintf(seen->names[seen->count++], 64, "%s", ser_path_name(path));
   return SER_OK;
 }
 
-static void files_and_folders(void **state) {
+static void a_walk_is_ordered_and_survives_loops(void **state) {
   (void)state;
+  char *folder = test_folder_make("walk");
+  char *sub = ser_path_join(folder, "b"), *loop = ser_path_join(sub, "loop");
+  char *first = ser_path_join(folder, "a"), *second = ser_path_join(sub, "x"), *third = ser_path_join(folder, "c");
   ser_error err = {0};
-  char *folder = test_folder_make("files");
-  char *deep = ser_path_join(folder, "b/c");
-  ASSERT_OK(ser_make_folders(deep, &err), err);
-  ASSERT_OK(ser_make_folders(deep, &err), err);
-  static const char *const names[] = {"z.wav", "a.wav", "b/c/m.wav", "b.wav"};
-  for (size_t i = 0; i < 4; i++) {
-    char *path = ser_path_join(folder, names[i]);
-    ASSERT_OK(ser_file_write(path, "first", 5, &err), err);
-    ASSERT_OK(ser_file_write(path, "second", 6, &err), err);
-    char *data;
-    size_t size;
-    ASSERT_OK(ser_file_read(&data, &size, path, &err), err);
-    assert_int_equal(size, 6);
-    assert_string_equal(data, "second");
-    free(data);
-    free(path);
-  }
-  char *loop = ser_path_join(deep, "loop");
-  assert_int_equal(symlink("../..", loop), 0);
-  ser_text seen = {0};
-  ASSERT_OK(ser_walk(folder, collect, &seen, &err), err);
-  assert_string_equal(seen.data, "a.wav\nb.wav\nm.wav\nz.wav\n"); /* byte order; no temporary files left; no loop */
-  free(seen.data);
-  assert_int_not_equal(ser_file_write("/nonexistent/folder/x", "", 0, &err), SER_OK);
-  assert_non_null(strstr(err.text, "/nonexistent/folder/x"));
+  ASSERT_OK(ser_make_folders(sub, &err), err);
+  write_text(third, "");
+  write_text(second, "");
+  write_text(first, "");
+  assert_int_equal(symlink(folder, loop), 0);
+  char *dot = ser_path_join(folder, "b.wav"), *dangling = ser_path_join(folder, "d");
+  write_text(dot, ""); /* before what lies in b/: '.' sorts before '/' */
+  assert_int_equal(symlink("/nowhere/at/all", dangling), 0);
+  seen_files seen = {.count = 0};
+  ASSERT_OK(ser_walk(folder, note_file, &seen, &err), err);
+  static const char *const want[] = {"a", "b.wav", "x", "c", "d"};
+  assert_int_equal(seen.count, 5);
+  for (int i = 0; i < 5; i++) assert_string_equal(seen.names[i], want[i]);
+  free(dot);
+  free(dangling);
+  free(sub);
   free(loop);
-  free(deep);
+  free(first);
+  free(second);
+  free(third);
   test_folder_remove(folder);
 }
 
-static void paths(void **state) {
+/* Known answers of philox4x32-10 as published with Random123 (kat_vectors). */
+static void philox_gives_the_published_numbers(void **state) {
   (void)state;
-  static const struct {
-    const char *folder, *name, *joined;
-  } joins[] = {{"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"a", "/b", "/b"}};
-  for (size_t i = 0; i < 3; i++) {
-    char *joined = ser_path_join(joins[i].folder, joins[i].name);
-    assert_string_equal(joined, joins[i].joined);
-    free(joined);
-  }
-  char *absolute = ser_path_absolute("/x/./y/../z");
-  assert_string_equal(absolute, "/x/z");
-  free(absolute);
-  char *folder = ser_path_folder("name");
-  assert_string_equal(folder, ".");
-  free(folder);
+  ser_philox zero = ser_philox_at(0, 0, 0);
+  assert_int_equal(zero.v[0], 0x6627e8d5u);
+  assert_int_equal(zero.v[1], 0xe169c58du);
+  assert_int_equal(zero.v[2], 0xbc57ac4cu);
+  assert_int_equal(zero.v[3], 0x9b00dbd8u);
+  ser_philox ones = ser_philox_at(~0ull, ~0ull, ~0ull);
+  assert_int_equal(ones.v[0], 0x408f276du);
+  assert_int_equal(ones.v[1], 0x41c83b0eu);
+  assert_int_equal(ones.v[2], 0xa20bc7c6u);
+  assert_int_equal(ones.v[3], 0x6d5451fdu);
+  assert_true(ser_uniform(0xffffffffu) < 1.0f);
+  assert_true(ser_uniform(0) == 0.0f);
+}
+
+static void texts_grow(void **state) {
+  (void)state;
+  ser_text text = {0};
+  for (int i = 0; i < 1000; i++) ser_text_printf(&text, "%d,", i);
+  assert_int_equal(text.size, strlen(text.data));
+  assert_non_null(strstr(text.data, ",998,999,"));
+  free(text.data);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(philox_known_answers),
-      cmocka_unit_test(hash_of_files_and_bytes),
-      cmocka_unit_test(csv_quotes_and_line_ends),
-      cmocka_unit_test(files_and_folders),
-      cmocka_unit_test(paths),
+      cmocka_unit_test(csv_reads_what_rfc_4180_allows),
+      cmocka_unit_test(csv_refuses_with_file_and_line),
+      cmocka_unit_test(csv_cells_come_back),
+      cmocka_unit_test(paths_are_made_plain),
+      cmocka_unit_test(hashes_are_those_of_xxhash),
+      cmocka_unit_test(a_failed_write_leaves_the_old_file),
+      cmocka_unit_test(a_walk_is_ordered_and_survives_loops),
+      cmocka_unit_test(philox_gives_the_published_numbers),
+      cmocka_unit_test(texts_grow),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
