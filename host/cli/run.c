@@ -10,7 +10,7 @@
 static ser_status run_all(const ser_config *config, const char *folder, bool *partial, ser_error *err) {
   cli_run run;
   SER_TRY(cli_run_open(&run, folder, NULL, err));
-  ser_status status = cli_train(&run, config, NULL, CLI_RESUME_ALWAYS, partial, err);
+  ser_status status = cli_train(&run, config, NULL, true, partial, err);
   if (status == SER_OK) status = cli_evaluate(&run, config, partial, err);
   cli_run_close(&run);
   if (status != SER_OK) return status;
@@ -36,6 +36,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
     goto done;
   }
   SER_TRY_DONE(ser_settings(&config, argv[1], sets, set_count, common, err));
+  SER_TRY_DONE(cli_need_corpus(&config, err));
   SER_TRY_DONE(run_all(&config, output, &partial, err));
   if (partial) status = SER_PARTIAL;
 done:

@@ -1,5 +1,5 @@
-/* The state of a run folder: run.json {version, training, trained, evaluated, models}, a lock on the folder itself, and
- * the results of other inputs, kept in earlier/.
+/* The state of a run folder: run.json {version, training, epochs, trained, evaluated, models}, a lock on the folder
+ * itself, and the results of other inputs, kept in earlier/.
  *
  * Results never stand beside a run.json that names other inputs: they are moved out first, then run.json is written,
  * then results of the new inputs that were moved out before come back. A kill between any two renames leaves a state
@@ -43,6 +43,7 @@ static ser_status read_state(cli_run *run, const char *path, ser_error *err) {
                       "folder",
                       path, (long long)version, RUN_VERSION);
   take_text(run->training, root, "training");
+  run->epochs = json_integer_value(json_object_get(root, "epochs"));
   take_text(run->trained, root, "trained");
   take_text(run->evaluated, root, "evaluated");
   run->models = json_integer_value(json_object_get(root, "models"));
@@ -55,9 +56,11 @@ ser_status cli_run_save(const cli_run *run, ser_error *err) {
   ser_text text = {0};
   char *path = ser_path_join(run->folder, "run.json");
   ser_text_printf(&text,
-                  "{\n  \"version\": %d,\n  \"training\": \"%s\",\n  \"trained\": \"%s\",\n  \"evaluated\": \"%s\",\n"
+                  "{\n  \"version\": %d,\n  \"training\": \"%s\",\n  \"epochs\": %lld,\n  \"trained\": \"%s\",\n  "
+                  "\"evaluated\": \"%s\",\n"
                   "  \"models\": %lld\n}\n",
-                  RUN_VERSION, run->training, run->trained, run->evaluated, (long long)run->models);
+                  RUN_VERSION, run->training, (long long)run->epochs, run->trained, run->evaluated,
+                  (long long)run->models);
   ser_status status = ser_file_write(path, text.data, text.size, err);
   free(path);
   free(text.data);
@@ -157,6 +160,7 @@ static ser_status neutral_config(ser_config *config, ser_error *err) {
   config->device = plain.device;
   config->threads = plain.threads;
   config->jobs = plain.jobs;
+  config->train.epochs = plain.train.epochs;
   if (config->features.kind != SER_MFCC39) config->features.mfcc39 = plain.features.mfcc39;
   if (config->features.kind != SER_TIMNET) config->features.timnet = plain.features.timnet;
   ser_config_free(&plain);
@@ -256,21 +260,32 @@ static ser_status move_results(const char *to, const char *from, size_t *moved, 
   return status;
 }
 
-static char *earlier_folder(const cli_run *run, const char *inputs) {
-  char *earlier = ser_path_join(run->folder, "earlier");
-  char *folder = ser_format("%s/%.16s", earlier, *inputs ? inputs : "unknown");
+/* RUN/earlier/<hash>-<epochs>; results without a run.json to tell their inputs get a new folder each time. */
+static char *earlier_folder(const cli_run *run, const char *inputs, int64_t epochs) {
+  char *earlier = ser_path_join(run->folder, "earlier"), *folder = NULL;
+  if (*inputs) folder = ser_format("%s/%.16s-%lld", earlier, inputs, (long long)epochs);
+  for (int i = 1; !*inputs && (!folder || ser_file_exists(folder)); i++) {
+    free(folder);
+    folder = ser_format("%s/unknown-%d", earlier, i);
+  }
   free(earlier);
   return folder;
 }
 
-ser_status cli_run_turn_to(cli_run *run, const char inputs[SER_HASH_HEX], ser_error *err) {
+bool cli_run_fits(const cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs) {
+  return !*run->training || (!strcmp(run->training, inputs) && run->epochs <= epochs);
+}
+
+ser_status cli_run_turn_to(cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err) {
   size_t moved = 0;
   ser_status status = SER_OK;
-  char *old = earlier_folder(run, run->training), *kept = earlier_folder(run, inputs);
-  if (strcmp(run->training, inputs)) {
-    SER_TRY_DONE(move_results(old, run->folder, &moved, err));
+  char *old = earlier_folder(run, run->training, run->epochs), *kept = earlier_folder(run, inputs, epochs);
+  if (strcmp(run->training, inputs) || run->epochs != epochs) {
+    if (!*run->training || !cli_run_fits(run, inputs, epochs) || ser_is_folder(kept))
+      SER_TRY_DONE(move_results(old, run->folder, &moved, err));
     if (moved) ser_info("train: the inputs have changed; the results of the old ones are kept in %s", old);
     memcpy(run->training, inputs, SER_HASH_HEX);
+    run->epochs = epochs;
     run->trained[0] = run->evaluated[0] = 0;
     run->models = 0;
     SER_TRY_DONE(cli_run_save(run, err));

@@ -27,6 +27,14 @@ static ser_status write_changed(const ser_manifest *manifest, const char *path, 
   return status;
 }
 
+ser_status cli_need_corpus(const ser_config *config, ser_error *err) {
+  if (*config->corpora.ravdess || *config->corpora.cremad || *config->corpora.tess || *config->corpora.savee ||
+      *config->corpora.csv)
+    return SER_OK;
+  return ser_fail(err, SER_USAGE,
+                  "no corpus is named; give one, as in --set corpora.ravdess=DIR (or cremad, tess, savee, csv)");
+}
+
 static ser_status index_stage(ser_manifest *manifest, const ser_config *config, const char *path, ser_text *bytes,
                               ser_error *err) {
   ser_index_options options = {.ravdess = config->corpora.ravdess,
@@ -41,12 +49,6 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
   bool known = ser_file_exists(path), changed = false;
   ser_status status = SER_OK;
   ser_manifest_init(&before);
-  if (!*options.ravdess && !*options.cremad && !*options.tess && !*options.savee && !*options.csv) {
-    status = ser_fail(err, SER_USAGE,
-                      "no corpus is named; give one, as in --set corpora.ravdess=DIR (or cremad, tess, "
-                      "savee, csv)");
-    goto done;
-  }
   if (known) SER_TRY_DONE(ser_manifest_read(&before, path, err));
   if (known) ser_manifest_text(bytes, &before);
   SER_TRY_DONE(ser_index(manifest, &summary, &options, known ? &before : NULL, err));
@@ -150,17 +152,23 @@ static ser_status train_stage(cli_run *run, const ser_config *config, const char
     ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
     return SER_OK;
   }
-  const ser_train_options options = {
-      .config = config, .folder = run->folder, .manifest = manifest_path, .resume = true};
-  SER_TRY(ser_train_job(&options, partial, err));
+  const ser_train_options options = {.config = config,
+                                     .folder = run->folder,
+                                     .manifest = manifest_path,
+                                     .resume = true,
+                                     .anew = true,
+                                     .extracted = true};
+  bool refused = false;
+  SER_TRY(ser_train_job(&options, &refused, err));
+  if (refused) *partial = true;
   SER_TRY(cli_models(models, &count, &complete, run->folder, err));
   memcpy(run->trained, run->training, SER_HASH_HEX);
   run->models = count;
   return cli_run_save(run, err);
 }
 
-ser_status cli_train(cli_run *run, const ser_config *config, const char *given_manifest, cli_resume resume,
-                     bool *partial, ser_error *err) {
+ser_status cli_train(cli_run *run, const ser_config *config, const char *given_manifest, bool anew, bool *partial,
+                     ser_error *err) {
   ser_manifest manifest;
   ser_text said = {0};
   ser_status status = SER_OK;
@@ -173,7 +181,7 @@ ser_status cli_train(cli_run *run, const ser_config *config, const char *given_m
   else
     SER_TRY_DONE(cli_manifest(&manifest, config, manifest_path, partial, err));
   SER_TRY_DONE(cli_training_inputs(inputs, config, &manifest, err));
-  if (resume != CLI_RESUME_ALWAYS && *run->training && strcmp(run->training, inputs)) {
+  if (!anew && !cli_run_fits(run, inputs, config->train.epochs)) {
     status = ser_fail(err, SER_USAGE,
                       "%s was trained from other settings or recordings; name another folder, or use "
                       "'serenade run', which trains anew and keeps the old results",
@@ -183,7 +191,7 @@ ser_status cli_train(cli_run *run, const ser_config *config, const char *given_m
   const char *cache = *config->cache_dir ? config->cache_dir : own_cache;
   SER_TRY_DONE(cli_extract(config, config->features.kind, cache, &manifest, &said, partial, err));
   ser_info("extract: %s", said.data);
-  SER_TRY_DONE(cli_run_turn_to(run, inputs, err));
+  SER_TRY_DONE(cli_run_turn_to(run, inputs, config->train.epochs, err));
   SER_TRY_DONE(train_stage(run, config, manifest_path, partial, err));
 done:
   free(said.data);
@@ -205,7 +213,9 @@ ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, s
     ser_info("evaluate: nothing to do, the reports are those of %s", count == 1 ? "this model" : "these models");
     return SER_OK;
   }
-  ser_status status = ser_evaluate_job(run->folder, NULL, config->device, (int)config->threads, &said, partial, err);
+  bool refused = false;
+  ser_status status = ser_evaluate_job(run->folder, NULL, config->device, (int)config->threads, &said, &refused, err);
+  if (refused) *partial = true;
   if (status == SER_OK && said.data) fputs(said.data, stdout);
   free(said.data);
   if (status != SER_OK) return status;

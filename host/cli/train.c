@@ -14,8 +14,7 @@ static ser_status train(const ser_config *config, const char *folder, const char
   if (!fresh && !resume)
     status = ser_fail(err, SER_USAGE, "%s holds a run already; add --resume to go on with it, or name another folder",
                       folder);
-  if (status == SER_OK)
-    status = cli_train(&run, config, manifest, resume ? CLI_RESUME_SAME : CLI_RESUME_NEVER, partial, err);
+  if (status == SER_OK) status = cli_train(&run, config, manifest, false, partial, err);
   cli_run_close(&run);
   if (status == SER_OK) ser_info("trained: %s; 'serenade evaluate %s' tells how well", folder, folder);
   return status;
@@ -39,6 +38,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
     goto done;
   }
   SER_TRY_DONE(ser_settings(&config, argv[1], sets, set_count, common, err));
+  if (!manifest) SER_TRY_DONE(cli_need_corpus(&config, err));
   SER_TRY_DONE(train(&config, output, manifest, resume, &partial, err));
   if (partial) status = SER_PARTIAL;
 done:
