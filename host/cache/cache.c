@@ -50,14 +50,9 @@ static const char *misfit(ser_cache *cache, const cache_table *table) {
 /* Loads a shard by name; a damaged one is told and quarantined. */
 static cache_load load_shard(cache_table *table, ser_cache *cache, const ser_hash *name, bool with_features,
                              ser_error *err) {
-  char *image;
-  size_t size;
   memset(table, 0, sizeof *table);
-  cache_load load = cache_load_bytes(&image, &size, cache->folder, name, err);
-  if (load == CACHE_LOADED) {
-    if (shard_decode(table, image, size, with_features, err) != SER_OK) load = CACHE_DAMAGED;
-    free(image);
-  }
+  cache_load load = cache_load_bytes(&cache->scratch, cache->folder, name, err);
+  if (load == CACHE_LOADED && shard_decode(table, &cache->scratch, with_features, err) != SER_OK) load = CACHE_DAMAGED;
   if (load == CACHE_LOADED) {
     const char *problem = misfit(cache, table);
     if (problem) {
@@ -153,6 +148,7 @@ ser_status cache_refresh(ser_cache *cache, ser_error *err) {
   }
   cache_index_drop_gone(index);
   if (index->shard_count != old) cache_index_sort(index);
+  cache_scratch_free(&cache->scratch);
   free(seen);
   free(known);
   cache_names_free(names, count);
@@ -181,6 +177,8 @@ static ser_status make_folder(const char *folder, const char *configuration, ser
 
 static void free_cache(ser_cache *cache) {
   cache->pending.configuration = cache->pending.attributes = NULL; /* borrowed from the cache */
+  free(cache->pending.features);
+  cache_scratch_free(&cache->scratch);
   cache_table_free(&cache->pending);
   cache_index_free(&cache->index);
   free(cache->damaged);
@@ -412,6 +410,7 @@ ser_status ser_cache_read(ser_cache *cache, int64_t **offset, float **features, 
     if (again) SER_TRY_DONE(cache_refresh(cache, err));
   }
 done:
+  cache_scratch_free(&cache->scratch);
   free(wanted);
   if (status != SER_OK) {
     free(*offset);

@@ -169,29 +169,45 @@ static cache_load not_its_name(ser_error *err) {
   return CACHE_DAMAGED;
 }
 
-cache_load cache_load_bytes(char **image, size_t *size, const char *folder, const ser_hash *name, ser_error *err) {
+/* The whole file into the scratch; errno tells what failed. */
+static bool read_image(cache_scratch *scratch, const char *path, size_t expected) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  scratch->size = 0;
+  for (;;) {
+    if (scratch->image_capacity < expected + 1 || scratch->image_capacity == scratch->size) {
+      if (expected < 2 * scratch->size) expected = 2 * scratch->size;
+      scratch->image_capacity = expected + expected / 8 + 4096;
+      scratch->image = ser_realloc(scratch->image, scratch->image_capacity);
+    }
+    ssize_t got = read(fd, scratch->image + scratch->size, scratch->image_capacity - scratch->size);
+    if (got < 0 && errno == EINTR) continue;
+    int problem = errno;
+    if (got <= 0) {
+      close(fd);
+      errno = problem;
+      return got == 0;
+    }
+    scratch->size += (size_t)got;
+  }
+}
+
+cache_load cache_load_bytes(cache_scratch *scratch, const char *folder, const ser_hash *name, ser_error *err) {
   char *path = cache_shard_path(folder, name);
   struct stat info;
-  ser_hash hash;
+  ser_hash hash = {{0}};
   cache_load load = CACHE_LOADED;
-  *image = NULL;
-  *size = 0;
-  if (stat(path, &info) != 0) {
+  scratch->size = 0;
+  bool good = stat(path, &info) == 0;
+  if (good && (!S_ISREG(info.st_mode) || (info.st_size > HASH_FIRST && ser_hash_file(&hash, path, err) == SER_OK &&
+                                          ser_hash_compare(&hash, name) != 0))) {
+    load = not_its_name(err);
+  } else if (!good || !read_image(scratch, path, (size_t)info.st_size)) {
     load = errno == ENOENT ? CACHE_VANISHED : CACHE_UNREADABLE;
     ser_fail(err, SER_FAILED, "%s", load == CACHE_VANISHED ? "it is no longer there" : strerror(errno));
-  } else if (!S_ISREG(info.st_mode)) {
-    load = not_its_name(err);
-  } else if (info.st_size > HASH_FIRST && ser_hash_file(&hash, path, err) == SER_OK && ser_hash_compare(&hash, name)) {
-    load = not_its_name(err);
-  } else if (ser_file_read(image, size, path, err) != SER_OK) {
-    load = ser_file_exists(path) ? CACHE_UNREADABLE : CACHE_VANISHED;
   } else {
-    hash = ser_hash_bytes(*image, *size);
+    hash = ser_hash_bytes(scratch->image, scratch->size);
     if (ser_hash_compare(&hash, name) != 0) load = not_its_name(err);
-  }
-  if (load != CACHE_LOADED) {
-    free(*image);
-    *image = NULL;
   }
   free(path);
   return load;

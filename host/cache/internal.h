@@ -12,14 +12,25 @@
 /* ---- a shard as a table (shard.c) ---------------------------------------------------------------------------------
  */
 
-/* One shard's content. shard_decode allocates every array; cache_table_free frees them. */
+/* The memory that loading a shard needs, used again from shard to shard: tens of megabytes that would otherwise be
+ * mapped and touched anew each time. Zero-initialise; cache_scratch_free ends it. */
+typedef struct {
+  char *image; /* [size] */
+  size_t size, image_capacity;
+  float *features;
+  size_t features_capacity; /* floats */
+} cache_scratch;
+
+void cache_scratch_free(cache_scratch *scratch);
+
+/* One shard's content. shard_decode allocates every array but features; cache_table_free frees those. */
 typedef struct {
   int64_t count, columns; /* N, C */
   ser_hash *key;          /* [N] hash of the recording's bytes */
   ser_hash *row_hash;     /* [N] hash of the entry's features, as little-endian float32 */
   uint8_t *status;        /* [N] ser_entry_status */
   uint64_t *offset;       /* [N + 1] in rows of features */
-  float *features;        /* [offset[N]][C], or NULL where it was not asked for */
+  float *features;        /* [offset[N]][C], borrowed (from the scratch), or NULL where it was not asked for */
   char *configuration;    /* the canonical JSON it was computed with */
   char *attributes;       /* JSON: units, versions, backend */
 } cache_table;
@@ -29,9 +40,9 @@ void cache_table_free(cache_table *table);
 /* The file image of the table; *image is freed by the caller. The same table gives the same bytes. */
 ser_status shard_encode(char **image, size_t *size, const cache_table *table, ser_error *err);
 
-/* Reads an image whose hash has been checked. SER_FAILED says what is wrong with it, without naming the file; the
- * table is then empty. with_features: also /features. */
-ser_status shard_decode(cache_table *table, char *image, size_t size, bool with_features, ser_error *err);
+/* Reads the scratch's image, whose hash has been checked. SER_FAILED says what is wrong with it, without naming the
+ * file; the table is then empty. with_features: also /features, which stay valid until the scratch is used again. */
+ser_status shard_decode(cache_table *table, cache_scratch *scratch, bool with_features, ser_error *err);
 
 /* The first entry whose features do not match row_hash, or -1. */
 int64_t cache_table_check(const cache_table *table);
@@ -97,8 +108,9 @@ ser_status cache_write_shard(cache_shard *shard, const char *folder, const char 
 /* How loading a shard ended. */
 typedef enum { CACHE_LOADED, CACHE_VANISHED, CACHE_DAMAGED, CACHE_UNREADABLE } cache_load;
 
-/* Reads the shard's bytes and checks them against its name. The text in err says what is wrong, without the name. */
-cache_load cache_load_bytes(char **image, size_t *size, const char *folder, const ser_hash *name, ser_error *err);
+/* Reads the shard's bytes into the scratch and checks them against its name. The text in err says what is wrong,
+ * without the name. */
+cache_load cache_load_bytes(cache_scratch *scratch, const char *folder, const ser_hash *name, ser_error *err);
 
 /* Moves a shard to quarantine/ (never over another file there). false where that was not possible. */
 bool cache_quarantine(const char *folder, const ser_hash *name);
@@ -117,7 +129,9 @@ struct ser_cache {
   ser_hash *damaged; /* shards found damaged since opening */
   size_t damaged_count, damaged_capacity;
 
-  /* the pending shard */
+  cache_scratch scratch; /* of the shard loaded last; emptied when a read or a listing ends */
+
+  /* the pending shard: its features are the cache's own */
   cache_table pending;
   int64_t pending_capacity, features_capacity;
   double pending_since; /* seconds, CLOCK_MONOTONIC */
@@ -136,7 +150,7 @@ ser_status cache_open_folder(ser_cache **cache, const char *folder, const char *
 ser_status cache_refresh(ser_cache *cache, ser_error *err);
 
 /* Loads and decodes a known shard; damaged ones are quarantined and told, and their entries (as those of vanished
- * ones) are dropped. err is set unless CACHE_LOADED. */
+ * ones) are dropped. err is set unless CACHE_LOADED. The table's features stand in cache->scratch. */
 cache_load cache_load_shard(cache_table *table, ser_cache *cache, size_t shard, bool with_features, ser_error *err);
 
 #endif

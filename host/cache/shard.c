@@ -20,10 +20,15 @@ void cache_table_free(cache_table *table) {
   free(table->row_hash);
   free(table->status);
   free(table->offset);
-  free(table->features);
   free(table->configuration);
   free(table->attributes);
   memset(table, 0, sizeof *table);
+}
+
+void cache_scratch_free(cache_scratch *scratch) {
+  free(scratch->image);
+  free(scratch->features);
+  memset(scratch, 0, sizeof *scratch);
 }
 
 int64_t cache_table_check(const cache_table *table) {
@@ -266,23 +271,38 @@ static hid_t get_dataset(int64_t *rows, int64_t *columns, hid_t file, const char
   return -1;
 }
 
-/* Reads a whole dataset of the shape [rows][columns] (columns 0: rank 1); no larger than the image it comes from. */
+/* Reads a whole dataset of the shape [rows][columns] (columns 0: rank 1) into memory of that size. */
+static bool read_array(void *data, hid_t file, const char *name, hid_t stored, hid_t native, int64_t rows,
+                       int64_t columns) {
+  int64_t got_rows, got_columns;
+  hid_t dataset = get_dataset(&got_rows, &got_columns, file, name, stored);
+  bool good = dataset >= 0 && got_rows == rows && got_columns == columns;
+  if (good && rows > 0) good = H5Dread(dataset, native, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+  if (dataset >= 0) H5Dclose(dataset);
+  return good;
+}
+
+/* The same in fresh memory, no larger than the image that the dataset comes from; NULL where it does not fit. */
 static void *get_array(hid_t file, const char *name, hid_t stored, hid_t native, int64_t rows, int64_t columns,
                        size_t image_size) {
-  int64_t got_rows, got_columns;
   size_t row_bytes = H5Tget_size(native) * (size_t)(columns ? columns : 1);
-  hid_t dataset = get_dataset(&got_rows, &got_columns, file, name, stored);
-  if (dataset < 0) return NULL;
-  void *data = NULL;
-  if (got_rows == rows && got_columns == columns && (size_t)rows <= image_size / row_bytes) {
-    data = ser_alloc((size_t)rows * row_bytes);
-    if (rows > 0 && H5Dread(dataset, native, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0) {
-      free(data);
-      data = NULL;
-    }
+  if ((size_t)rows > image_size / row_bytes) return NULL;
+  void *data = ser_alloc((size_t)rows * row_bytes);
+  if (read_array(data, file, name, stored, native, rows, columns)) return data;
+  free(data);
+  return NULL;
+}
+
+static bool get_features(cache_table *table, cache_scratch *scratch, hid_t file, int64_t rows) {
+  size_t floats = (size_t)rows * (size_t)table->columns;
+  if (floats > scratch->features_capacity) {
+    free(scratch->features);
+    scratch->features_capacity = floats + floats / 8;
+    scratch->features = ser_alloc(scratch->features_capacity * sizeof(float));
   }
-  H5Dclose(dataset);
-  return data;
+  if (!scratch->features) scratch->features = ser_alloc(1);
+  table->features = scratch->features;
+  return read_array(table->features, file, "features", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, rows, table->columns);
 }
 
 /* What must hold of the numbers, whoever wrote them. */
@@ -299,7 +319,8 @@ static const char *check_table(const cache_table *table, int64_t rows) {
   return NULL;
 }
 
-static const char *read_table(cache_table *table, hid_t file, size_t size, bool with_features) {
+static const char *read_table(cache_table *table, cache_scratch *scratch, hid_t file, bool with_features) {
+  size_t size = scratch->size;
   int64_t rows, columns;
   hid_t dataset = get_dataset(&rows, &columns, file, "features", H5T_IEEE_F32LE);
   if (dataset < 0 || columns < 1) {
@@ -307,6 +328,7 @@ static const char *read_table(cache_table *table, hid_t file, size_t size, bool 
     return "it has no table of features";
   }
   H5Dclose(dataset);
+  if ((size_t)rows > size / sizeof(float) / (size_t)columns) return "its features do not fit its size";
   table->columns = columns;
   int64_t count, width;
   dataset = get_dataset(&count, &width, file, "key", H5T_STD_U8LE);
@@ -326,16 +348,15 @@ static const char *read_table(cache_table *table, hid_t file, size_t size, bool 
   if (!table->configuration || !table->attributes) return "it does not say its configuration";
   const char *problem = check_table(table, rows);
   if (problem || !with_features) return problem;
-  table->features = get_array(file, "features", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, rows, columns, size);
-  return table->features ? NULL : "its features cannot be read";
+  return get_features(table, scratch, file, rows) ? NULL : "its features cannot be read";
 }
 
-ser_status shard_decode(cache_table *table, char *image, size_t size, bool with_features, ser_error *err) {
+ser_status shard_decode(cache_table *table, cache_scratch *scratch, bool with_features, ser_error *err) {
   silence();
   memset(table, 0, sizeof *table);
-  hid_t file = open_image(image, size);
+  hid_t file = open_image(scratch->image, scratch->size);
   if (file < 0) return ser_fail(err, SER_FAILED, "it is no HDF5 file");
-  const char *problem = read_table(table, file, size, with_features);
+  const char *problem = read_table(table, scratch, file, with_features);
   H5Fclose(file);
   if (!problem) return SER_OK;
   cache_table_free(table);

@@ -26,6 +26,7 @@ static const double MEGA = 1048576;
 static ser_status find_configuration(char **text, const char *folder, const ser_hash *hash, ser_error *err) {
   char *path = ser_path_join(folder, "config.json"), *shards = ser_path_join(folder, "shards"), **names = NULL;
   size_t size, count = 0;
+  cache_scratch scratch = {0};
   ser_error ignored;
   bool found = false;
   *text = NULL;
@@ -36,19 +37,18 @@ static ser_status find_configuration(char **text, const char *folder, const ser_
   if (!found && cache_names(&names, &count, shards, &ignored) != SER_OK) count = 0;
   for (size_t i = 0; i < count && !found; i++) {
     ser_hash name;
-    char *image;
     cache_table table = {0};
     if (!cache_shard_name_parse(&name, names[i])) continue;
-    if (cache_load_bytes(&image, &size, folder, &name, &ignored) != CACHE_LOADED) continue;
-    if (shard_decode(&table, image, size, false, &ignored) == SER_OK) {
+    if (cache_load_bytes(&scratch, folder, &name, &ignored) != CACHE_LOADED) continue;
+    if (shard_decode(&table, &scratch, false, &ignored) == SER_OK) {
       ser_hash now = ser_hash_bytes(table.configuration, strlen(table.configuration));
       found = ser_hash_compare(&now, hash) == 0;
       free(*text);
       *text = ser_strdup(table.configuration);
     }
     cache_table_free(&table);
-    free(image);
   }
+  cache_scratch_free(&scratch);
   cache_names_free(names, count);
   free(shards);
   free(path);
@@ -205,7 +205,7 @@ typedef struct {
 } merge_counts;
 
 /* Brings one verified shard over: a hard link where the file system allows it, else a copy. */
-static ser_status bring(const char *into, const char *from, const ser_hash *name, const char *image, size_t size,
+static ser_status bring(const char *into, const char *from, const ser_hash *name, const cache_scratch *scratch,
                         ser_error *err) {
   char *to = cache_shard_path(into, name), *at = cache_shard_path(from, name);
   ser_status status = SER_OK;
@@ -219,17 +219,16 @@ static ser_status bring(const char *into, const char *from, const ser_hash *name
     free(shards);
   } else if (errno != EEXIST) {
     cache_shard ignored;
-    status = cache_write_shard(&ignored, into, image, size, err);
+    status = cache_write_shard(&ignored, into, scratch->image, scratch->size, err);
   }
   free(at);
   free(to);
   return status;
 }
 
-static ser_status merge_shard(merge_counts *counts, const char *into, const char *from, const ser_hash *name,
-                              const char *configuration, ser_text *report, ser_error *err) {
-  char *image, *there = cache_shard_path(into, name);
-  size_t size;
+static ser_status merge_shard(merge_counts *counts, cache_scratch *scratch, const char *into, const char *from,
+                              const ser_hash *name, const char *configuration, ser_text *report, ser_error *err) {
+  char *there = cache_shard_path(into, name);
   bool present = ser_file_exists(there);
   free(there);
   if (present) {
@@ -238,8 +237,8 @@ static ser_status merge_shard(merge_counts *counts, const char *into, const char
   }
   ser_error why;
   cache_table table = {0};
-  cache_load load = cache_load_bytes(&image, &size, from, name, &why);
-  if (load == CACHE_LOADED && shard_decode(&table, image, size, true, &why) != SER_OK) load = CACHE_DAMAGED;
+  cache_load load = cache_load_bytes(scratch, from, name, &why);
+  if (load == CACHE_LOADED && shard_decode(&table, scratch, true, &why) != SER_OK) load = CACHE_DAMAGED;
   if (load == CACHE_LOADED && (strcmp(table.configuration, configuration) != 0 || cache_table_check(&table) >= 0)) {
     ser_fail(&why, SER_FAILED, "its features do not fit their hashes or the folder's configuration");
     load = CACHE_DAMAGED;
@@ -247,7 +246,7 @@ static ser_status merge_shard(merge_counts *counts, const char *into, const char
   cache_table_free(&table);
   ser_status status = SER_OK;
   if (load == CACHE_LOADED) {
-    status = bring(into, from, name, image, size, err);
+    status = bring(into, from, name, scratch, err);
     counts->added += status == SER_OK;
   } else if (load != CACHE_VANISHED) {
     char hex[SER_HASH_HEX];
@@ -255,7 +254,6 @@ static ser_status merge_shard(merge_counts *counts, const char *into, const char
     ser_text_printf(report, "%s/shards/%s.h5 is left out (%s)\n", from, hex, why.text);
     counts->damaged++;
   }
-  free(image);
   return status;
 }
 
@@ -265,6 +263,7 @@ static ser_status merge_folder(const char *into_root, const char *from_root, con
   char *shards = ser_path_join(from, "shards"), **names = NULL;
   size_t count = 0;
   merge_counts counts = {0};
+  cache_scratch scratch = {0};
   ser_hash hash;
   ser_cache *cache = NULL;
   ser_status status;
@@ -277,7 +276,7 @@ static ser_status merge_folder(const char *into_root, const char *from_root, con
     ser_hash shard;
     SER_TRY_DONE(ser_interrupt_check(err));
     if (cache_shard_name_parse(&shard, names[i]))
-      SER_TRY_DONE(merge_shard(&counts, into, from, &shard, configuration, report, err));
+      SER_TRY_DONE(merge_shard(&counts, &scratch, into, from, &shard, configuration, report, err));
   }
   SER_TRY_DONE(cache_refresh(cache, err)); /* the index of `into` knows the new shards from now on */
   ser_text_printf(report, "%s: %zu shards added, %zu were there, %zu damaged left out\n", into, counts.added,
@@ -290,6 +289,7 @@ done:
     ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
     if (status == SER_OK) status = closed;
   }
+  cache_scratch_free(&scratch);
   cache_names_free(names, count);
   free(configuration);
   free(shards);

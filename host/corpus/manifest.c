@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #include "base/file.h"
+#include "corpus/loader.h"
 
 const char *const ser_emotion_names[SER_EMOTIONS] = {"neutral", "happy",   "sad",  "angry",
                                                      "fearful", "disgust", "calm", "surprised"};
@@ -34,21 +35,33 @@ enum {
   REASON,
   COLUMNS,
 };
-static const char *const column_names[COLUMNS] = {
-    "path",     "corpus", "speaker", "sex",  "emotion",  "intensity", "statement", "rate",
-    "channels", "frames", "seconds", "size", "mtime_ns", "hash",      "status",    "reason"};
+static const char *const column_names[COLUMNS] = {"path",      "corpus", "speaker",  "sex",    "emotion", "intensity",
+                                                  "statement", "rate",   "channels", "frames", "seconds", "size",
+                                                  "mtime_ns",  "hash",   "status",   "reason"};
 
 int ser_emotion_parse(const char *name) {
   static const struct {
     const char *name;
     ser_emotion emotion;
   } spellings[] = {
-      {"neutrality", SER_NEUTRAL},        {"neu", SER_NEUTRAL},      {"happiness", SER_HAPPY},
-      {"hap", SER_HAPPY},                 {"joy", SER_HAPPY},        {"sadness", SER_SAD},
-      {"anger", SER_ANGRY},               {"ang", SER_ANGRY},        {"fear", SER_FEARFUL},
-      {"fea", SER_FEARFUL},               {"disgusted", SER_DISGUST}, {"dis", SER_DISGUST},
-      {"calmness", SER_CALM},             {"surprise", SER_SURPRISED}, {"sur", SER_SURPRISED},
-      {"ps", SER_SURPRISED},              {"su", SER_SURPRISED},     {"pleasant_surprise", SER_SURPRISED},
+      {"neutrality", SER_NEUTRAL},
+      {"neu", SER_NEUTRAL},
+      {"happiness", SER_HAPPY},
+      {"hap", SER_HAPPY},
+      {"joy", SER_HAPPY},
+      {"sadness", SER_SAD},
+      {"anger", SER_ANGRY},
+      {"ang", SER_ANGRY},
+      {"fear", SER_FEARFUL},
+      {"fea", SER_FEARFUL},
+      {"disgusted", SER_DISGUST},
+      {"dis", SER_DISGUST},
+      {"calmness", SER_CALM},
+      {"surprise", SER_SURPRISED},
+      {"sur", SER_SURPRISED},
+      {"ps", SER_SURPRISED},
+      {"su", SER_SURPRISED},
+      {"pleasant_surprise", SER_SURPRISED},
       {"pleasant_surprised", SER_SURPRISED},
   };
   char plain[32];
@@ -66,7 +79,7 @@ void ser_manifest_init(ser_manifest *manifest) {
   memset(manifest, 0, sizeof *manifest);
 }
 
-static void free_row(ser_row *row, size_t extra_columns) {
+void manifest_free_row(ser_row *row, size_t extra_columns) {
   char *texts[] = {row->path, row->corpus, row->speaker, row->sex, row->intensity, row->statement};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) free(texts[i]);
   for (size_t i = 0; row->extra && i < extra_columns; i++) free(row->extra[i]);
@@ -74,7 +87,7 @@ static void free_row(ser_row *row, size_t extra_columns) {
 }
 
 void ser_manifest_free(ser_manifest *manifest) {
-  for (size_t i = 0; i < manifest->count; i++) free_row(manifest->rows + i, manifest->extra_columns);
+  for (size_t i = 0; i < manifest->count; i++) manifest_free_row(manifest->rows + i, manifest->extra_columns);
   for (size_t i = 0; i < manifest->extra_columns; i++) free(manifest->extra_names[i]);
   free(manifest->rows);
   free(manifest->extra_names);
@@ -153,7 +166,8 @@ static ser_status read_numbers(ser_row *out, const reading *in, size_t row) {
       return wrong(in, row, SECONDS, "a length in seconds was expected, or nothing");
   }
   cell = ser_csv_cell(in->table, row, in->columns[HASH]);
-  if (*cell && !ser_hash_parse(&out->hash, cell)) return wrong(in, row, HASH, "32 hex digits were expected, or nothing");
+  if (*cell && !ser_hash_parse(&out->hash, cell))
+    return wrong(in, row, HASH, "32 hex digits were expected, or nothing");
   return SER_OK;
 }
 
