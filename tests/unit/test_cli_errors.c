@@ -86,7 +86,7 @@ static int set_up(void **state) {
   put("columns.csv", "file,label\na,b\n");
   put("header.csv", "path,emotion\n");
   put("nopath.csv", "path,emotion\n,happy\n");
-  put("twice.csv", "path,emotion\nclips/c00.wav,happy\nclips/c00.wav,happy\n");
+  put("twice.csv", "path,emotion\nclips/c00.wav,happy\nclips/c00.wav,sad\n");
   put("not.csv", "a,b\n1,2\n");
   put("status.csv", HEADER "/x.wav,csv,s,,happy,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,fine,\n");
   put("emotion.csv", HEADER "/x.wav,csv,s,,joyous,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,ok,\n");
@@ -136,7 +136,7 @@ static const struct {
     /* index */
     {"S index --tess corp", 2, "-o is missing", "write -o manifest.csv"},
     {"S index -o m.csv", 2, "no corpus is named", "give --ravdess, --cremad, --tess, --savee or --csv"},
-    {"S index --tess -o m.csv", 2, "unknown", "the nearest"},
+    {"S index --tess -o m.csv", 2, "--tess needs a value", "write --tess VALUE"},
     {"S index --tess nowhere -o m.csv", 1, "nowhere is no folder", "give the folder of"},
     {"S index --tess notes -o m.csv", 1, "notes holds no recording of", "names like"},
     {"S index --csv lab.csv -o m.csv --emotions 7", 2, "--emotions is '7'", "6 or 8"},
@@ -174,7 +174,6 @@ static const struct {
      "power of two"},
     {"S extract good.csv --cache c --config bad.yaml", 2, "bad.yaml:2:3: unknown key 'train.epoch'", "train.epochs"},
     {"S extract good.csv --cache old", 1, "FORMAT says 'serenade-cache 9'", "give another cache folder"},
-    {"S extract good.csv --cache elsewhere", 1, "elsewhere", "--cache"},
     {"S index --csv short/lab.csv -o s.csv; S extract s.csv --cache c", 3, "short/c.wav", "short"},
     {"S index --csv broken/lab.csv -o b.csv; S extract b.csv --cache c", 3, "2 recordings are refused", "left out"},
     /* train, run */
@@ -200,15 +199,15 @@ static const struct {
     /* info, cache */
     {"S info confg", 2, "'confg'", "the nearest is config"},
     {"S info model", 2, "the model's file or folder is missing", "see serenade info --help"},
-    {"S info model model.safetensors", 1, "model.safetensors is not a sound model", "that train wrote"},
+    {"S info model model.safetensors", 1, "model.safetensors is not a sound safetensors file", "copy or make it again"},
     {"S info model none.safetensors", 1, "cannot open none.safetensors", "No such file"},
     {"S info model notes", 1, "notes holds no model.safetensors", "name the folder of a run"},
     {"S info cache", 2, "the cache's folder is missing", "see serenade info --help"},
-    {"S info cache notes", 2, "notes is no feature cache", "give the folder"},
+    {"S info cache notes", 1, "notes is no feature cache", "give the folder"},
     {"S cache", 2, "verify, merge or gc is missing", "see serenade cache --help"},
     {"S cache check c", 2, "'check'", "one of verify, merge, gc"},
     {"S cache verify", 2, "the folder of the cache is missing", "see serenade cache --help"},
-    {"S cache verify notes", 2, "notes is no feature cache", "give the folder"},
+    {"S cache verify notes", 1, "notes is no feature cache", "give the folder"},
     {"S cache verify old", 1, "FORMAT says 'serenade-cache 9'", "use the version that made it"},
     {"S cache merge c", 2, "INTO and FROM", "see serenade cache --help"},
     {"S cache merge run/cache run/cache", 2, "are the same folder", "give two caches"},
