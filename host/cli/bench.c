@@ -65,7 +65,7 @@ static void print_results(const bench *b) {
     else
       printf(" %8s\n", "-");
   }
-  printf("\nh/h: hours of audio in an hour. Bounds:\n");
+  printf("\nh/h: hours of audio in an hour. A bound is made of:\n");
   for (size_t i = 0; i < b->count; i++)
     if (b->results[i].bound_is) printf("  %-16s %s\n", b->results[i].name, b->results[i].bound_is);
 }

@@ -13,7 +13,10 @@
 #include "cli/cli.h"
 
 static const ser_command *const commands[] = {
+    &ser_command_index,
+    &ser_command_bench,
     &ser_command_info,
+    &ser_command_cache,
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
