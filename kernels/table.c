@@ -2,7 +2,6 @@
 #include "kernels/kernels.h"
 
 const ser_ops SER_ISA(ser_cpu_ops) = {
-    .mfcc_prepare = NULL,
 
     .conv_prepare = SER_ISA(cpu_conv_prepare),
     .causal_conv_forward = SER_ISA(cpu_causal_conv_forward),
@@ -26,4 +25,10 @@ const ser_ops SER_ISA(ser_cpu_ops) = {
     .gradient_norm = SER_ISA(cpu_gradient_norm),
     .branch_prepare = SER_ISA(cpu_branch_prepare),
     .branch_infer = SER_ISA(cpu_branch_infer),
+
+    /* audio */
+    .mfcc_prepare = SER_ISA(cpu_mfcc_prepare),
+    .logmel = SER_ISA(cpu_logmel),
+    .mfcc_finish = SER_ISA(cpu_mfcc_finish),
+    .gather_standardise = SER_ISA(cpu_gather_standardise),
 };

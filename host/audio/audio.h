@@ -57,8 +57,13 @@ typedef struct {
   int64_t size;
 } ser_audio_source;
 
+/* A rate that asks for no samples: the clip stays empty but for its info, and `each` sees every block. */
+#define SER_RATE_NO_SAMPLES (-1)
+
 /* Decodes, averages the channels and resamples (soxr HQ) to rate (0: the file's own) in blocks; count is
- * ceil(frames * rate / file rate) as librosa has it. reason and detail as in probe; on a reason the clip is empty.
+ * ceil(frames * rate / file rate) as librosa has it. reason and detail as in probe, and beyond what a header tells:
+ * truncated and unreadable where fewer frames come than promised or the decoder complains, non_finite where a sample is
+ * not a finite number (the mean over channels counts). On a reason the clip is empty; clip->info holds what is known.
  * each (or NULL) sees the blocks. Checks for interruption between blocks (SER_INTERRUPTED). */
 ser_status ser_audio_decode(ser_clip *clip, ser_reason *reason, char *detail, const ser_audio_source *source,
                             int32_t rate, ser_block_fn each, void *context, ser_error *err);

@@ -175,6 +175,7 @@ static int compare_names(const void *a, const void *b) {
   return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* The names below folder, each folder's with a slash behind it: so sorting the names sorts the paths. */
 static ser_status list_folder(char ***names, size_t *count, const char *folder, ser_error *err) {
   DIR *handle = opendir(folder);
   if (!handle) return ser_fail_errno(err, SER_FAILED, "cannot list the folder %s", folder);
@@ -182,8 +183,11 @@ static ser_status list_folder(char ***names, size_t *count, const char *folder, 
   struct dirent *entry;
   while ((entry = readdir(handle))) {
     if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+    struct stat info; /* a link to nothing is visited like a file: whoever opens it says what is wrong */
+    if (fstatat(dirfd(handle), entry->d_name, &info, 0) != 0) info.st_mode = S_IFREG;
+    if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode)) continue;
     SER_GROW(*names, *count, capacity);
-    (*names)[(*count)++] = ser_strdup(entry->d_name);
+    (*names)[(*count)++] = ser_format("%s%s", entry->d_name, S_ISDIR(info.st_mode) ? "/" : "");
   }
   closedir(handle);
   if (*count) qsort(*names, *count, sizeof **names, compare_names);
@@ -202,11 +206,11 @@ static ser_status walk_folder(walk_state *walk, const char *folder, ser_error *e
   size_t count = 0;
   ser_status status = list_folder(&names, &count, folder, err);
   for (size_t i = 0; i < count; i++) {
+    size_t last = strlen(names[i]) - 1;
+    bool is_folder = names[i][last] == '/';
+    if (is_folder) names[i][last] = '\0';
     char *path = ser_path_join(folder, names[i]);
-    if (status == SER_OK && stat(path, &info) == 0) {
-      if (S_ISDIR(info.st_mode)) status = walk_folder(walk, path, err);
-      if (S_ISREG(info.st_mode)) status = walk->visit(walk->context, path, err);
-    }
+    if (status == SER_OK) status = is_folder ? walk_folder(walk, path, err) : walk->visit(walk->context, path, err);
     free(path);
     free(names[i]);
   }

@@ -32,7 +32,8 @@ char *ser_path_absolute(const char *path);
 const char *ser_path_name(const char *path); /* behind the last slash, within path */
 char *ser_path_folder(const char *path);     /* before it, "." if none; the caller frees it */
 
-/* Calls visit for each regular file below folder, in byte order of the paths, links followed, folder loops skipped.
+/* Calls visit for each regular file below folder, in byte order of the paths, links followed (one to nothing is visited
+ * too), folder loops skipped.
  * path is folder joined with what lies below it. A visit that returns other than SER_OK ends the walk with it. */
 typedef ser_status (*ser_visit_fn)(void *context, const char *path, ser_error *err);
 ser_status ser_walk(const char *folder, ser_visit_fn visit, void *context, ser_error *err);

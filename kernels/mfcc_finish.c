@@ -1,0 +1,126 @@
+/* From log-mel rows to features: librosa.power_to_db's floor (top_db 80), librosa.feature.mfcc's DCT, and
+ * librosa.feature.delta (width 9, orders 1 and 2, mode "interp").
+ *
+ * The DCT runs over what lies above the clip's floor: the floor itself, a constant, adds to the first coefficient
+ * alone. That keeps the sums small, and silence exact. Coefficients are side by side in lanes, so that a row's sums
+ * have one order whatever surrounds it.
+ */
+#include "kernels/mfcc_plan.h"
+
+#include <math.h>
+
+typedef struct {
+  const mfcc_plan *plan;
+  float *floors;  /* [clips] */
+  float *scratch; /* [threads] of plan->finish_floats */
+  float *features;
+  const float *logmel;
+  const int64_t *frame_start;
+  int64_t clips, frames, columns;
+} finish_job;
+
+static void find_floor(void *context, size_t clip, int thread) {
+  (void)thread;
+  const finish_job *job = context;
+  int64_t mels = job->plan->shape.mels;
+  const float *x = job->logmel + job->frame_start[clip] * mels;
+  int64_t count = (job->frame_start[clip + 1] - job->frame_start[clip]) * mels, i = 0;
+  vf most = v_set(-INFINITY);
+  for (; i + VW <= count; i += VW) most = v_max(v_load(x + i), most);
+  float peak = -INFINITY;
+  for (int lane = 0; lane < VW; lane++) peak = most[lane] > peak ? most[lane] : peak;
+  for (; i < count; i++) peak = x[i] > peak ? x[i] : peak;
+  job->floors[clip] = peak - 80;
+}
+
+enum { ROWS = 4 }; /* rows that share a load of the DCT's table */
+
+/* out [rows][padded] = DCT of rows of logmel; in groups of ROWS, the last of which repeats its last row. */
+static void dct_rows(float *out, const float *logmel, int64_t rows, float floor, const mfcc_plan *plan) {
+  int64_t mels = plan->shape.mels, padded = plan->padded;
+  float lift = (float)((double)floor * sqrt((double)mels));
+  for (int64_t r = 0; r < rows; r += ROWS) {
+    const float *x[ROWS];
+    for (int i = 0; i < ROWS; i++) x[i] = logmel + (r + i < rows ? r + i : rows - 1) * mels;
+    for (int64_t c = 0; c < padded; c += VW) {
+      vf sum[ROWS];
+      for (int i = 0; i < ROWS; i++) sum[i] = v_set(0);
+      for (int64_t m = 0; m < mels; m++) {
+        vf w = v_load(plan->dct + m * padded + c);
+        for (int i = 0; i < ROWS; i++) {
+          float above = x[i][m] - floor;
+          sum[i] += w * (above < 0 ? 0 : above);
+        }
+      }
+      for (int i = 0; i < ROWS && r + i < rows; i++) {
+        if (c == 0) sum[i][0] += lift;
+        v_store(out + (r + i) * padded + c, sum[i]);
+      }
+    }
+  }
+}
+
+/* Both deltas at one row, from the nine rows around x: slope and second derivative of the parabola fitted to them. */
+static inline void delta_vectors(vf out[2], const float *x, int64_t stride) {
+  vf around[MFCC_EDGE], slope = v_set(0), centre = v_load(x);
+  for (int n = 1; n <= MFCC_EDGE; n++) {
+    vf after = v_load(x + n * stride), before = v_load(x - n * stride);
+    slope += (after - before) * (float)n;
+    around[n - 1] = after + before;
+  }
+  out[0] = slope * (1.0f / 60);
+  out[1] = (around[3] * 28 + around[2] * 7 - around[1] * 8 - around[0] * 17 - centre * 20) * (1.0f / 462);
+}
+
+/* Rows [from, to) of one clip of `frames` rows. */
+static void finish_rows(const finish_job *job, float *scratch, int64_t clip, int64_t from, int64_t to) {
+  const mfcc_plan *plan = job->plan;
+  int64_t start = job->frame_start[clip], frames = job->frame_start[clip + 1] - start;
+  int64_t coefficients = plan->shape.coefficients, padded = plan->padded;
+  bool deltas = plan->shape.deltas && frames > 2 * MFCC_EDGE;
+  /* Deltas of row t are those of the nearest row with four neighbours on each side. */
+  int64_t low = from, high = to;
+  if (deltas) {
+    low = from - MFCC_EDGE < 0 ? 0 : from - MFCC_EDGE;
+    high = to + MFCC_EDGE > frames ? frames : to + MFCC_EDGE;
+    if (low > frames - 1 - 2 * MFCC_EDGE) low = frames - 1 - 2 * MFCC_EDGE;
+    if (high < 1 + 2 * MFCC_EDGE) high = 1 + 2 * MFCC_EDGE;
+  }
+  dct_rows(scratch, job->logmel + (start + low) * plan->shape.mels, high - low, job->floors[clip], plan);
+  for (int64_t t = from; t < to; t++) {
+    float *row = job->features + (start + t) * job->columns;
+    memcpy(row, scratch + (t - low) * padded, (size_t)coefficients * sizeof *row);
+    if (!deltas) continue;
+    int64_t middle = t < MFCC_EDGE ? MFCC_EDGE : t > frames - 1 - MFCC_EDGE ? frames - 1 - MFCC_EDGE : t;
+    for (int64_t c = 0; c < coefficients; c += VW) {
+      int64_t width = coefficients - c < VW ? coefficients - c : VW;
+      vf d[2];
+      delta_vectors(d, scratch + (middle - low) * padded + c, padded);
+      memcpy(row + coefficients + c, &d[0], (size_t)width * sizeof *row);
+      memcpy(row + 2 * coefficients + c, &d[1], (size_t)width * sizeof *row);
+    }
+  }
+}
+
+static void finish_block(void *context, size_t block, int thread) {
+  const finish_job *job = context;
+  float *scratch = job->scratch + (size_t)thread * job->plan->finish_floats;
+  int64_t row = (int64_t)block * MFCC_BLOCK, end = row + MFCC_BLOCK < job->frames ? row + MFCC_BLOCK : job->frames;
+  for (int64_t clip = clip_of_row(job->frame_start, job->clips, row); row < end; clip++) {
+    int64_t start = job->frame_start[clip], stop = job->frame_start[clip + 1];
+    if (stop > end) stop = end;
+    if (stop > row) finish_rows(job, scratch, clip, row - start, stop - start);
+    row = stop > row ? stop : row;
+  }
+}
+
+void SER_ISA(cpu_mfcc_finish)(ser_stream *stream, const ser_plan *plan, void *workspace, float *features,
+                              const float *logmel, const int64_t *frame_start, int64_t clips, int64_t frames) {
+  finish_job job = {(const mfcc_plan *)plan, workspace, NULL, features, logmel, frame_start, clips, frames, 0};
+  const ser_mfcc_shape *shape = &job.plan->shape;
+  SER_CHECK(clips <= shape->max_clips && frames <= shape->max_frames);
+  job.scratch = job.floors + line_floats((size_t)shape->max_clips);
+  job.columns = shape->coefficients * (shape->deltas ? 3 : 1);
+  ser_cpu_parallel(stream, (size_t)clips, find_floor, &job);
+  ser_cpu_parallel(stream, (size_t)((frames + MFCC_BLOCK - 1) / MFCC_BLOCK), finish_block, &job);
+}

@@ -1,0 +1,75 @@
+# Shared by the scripts beside it (sourced, not run): where the tree is, what must be installed, how it is built.
+# shellcheck shell=bash
+# shellcheck disable=SC2034
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+jobs=$(nproc 2>/dev/null || echo 2)
+
+say() { printf '==> %s\n' "$*" >&2; }
+die() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
+
+# What each kind of work needs: "how to see that it is there|Debian package". A word beginning with pc: asks pkg-config,
+# py: asks python3 for a module, any other is a command.
+needs_build=(
+  "cc|gcc" "cc|libc6-dev" "cmake|cmake" "pkg-config|pkg-config" "ninja|ninja-build"
+  "pc:sndfile|libsndfile1-dev" "pc:soxr|libsoxr-dev" "pc:hdf5|libhdf5-dev" "pc:yaml-0.1|libyaml-dev"
+  "pc:jansson|libjansson-dev" "pc:libxxhash|libxxhash-dev" "pc:cairo|libcairo2-dev" "pc:cmocka|libcmocka-dev"
+)
+needs_demo=("espeak-ng|espeak-ng" "sox|sox")
+needs_test=("clang|clang" "flac|flac")
+needs_check=("clang-format|clang-format")
+
+have() {
+  case $1 in
+    pc:*) command -v pkg-config >/dev/null && pkg-config --exists "${1#pc:}" ;;
+    py:*) command -v python3 >/dev/null && python3 -c "import ${1#py:}" 2>/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+  esac
+}
+
+# Prints the packages that are missing for the given kinds of work.
+missing_packages() {
+  local kind pair
+  for kind in "$@"; do
+    local -n list="needs_$kind"
+    for pair in "${list[@]}"; do
+      have "${pair%%|*}" || printf '%s\n' "${pair#*|}"
+    done
+  done | sort -u
+}
+
+# Installs what is missing for the given kinds of work; does nothing, and needs no rights, where everything is there.
+install_missing() {
+  local packages sudo=()
+  mapfile -t packages < <(missing_packages "$@")
+  ((${#packages[@]})) || return 0
+  command -v apt-get >/dev/null || die "missing: ${packages[*]} (Debian's names); install them and try again"
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null || die "missing packages, and no root or sudo to install them: as root, run" \
+      "apt-get install --no-install-recommends ${packages[*]}"
+    sudo=(sudo)
+  fi
+  say "installing ${packages[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  "${sudo[@]}" apt-get update -qq
+  "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null ||
+    die "apt-get could not install ${packages[*]}"
+  mapfile -t packages < <(missing_packages "$@")
+  ((${#packages[@]} == 0)) || die "still missing after the installation: ${packages[*]}"
+}
+
+# Configures (with Ninja where it is) and builds a preset, quietly unless it fails.
+build_preset() {
+  local preset=$1 log=$root/build/$1.log generator=()
+  mkdir -p "$root/build"
+  if [[ ! -f $root/build/$preset/CMakeCache.txt ]] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
+  say "building $preset"
+  if ! (cd "$root" && cmake --preset "$preset" "${generator[@]}" && cmake --build --preset "$preset" -j "$jobs") \
+    >"$log" 2>&1; then
+    tail -n 60 "$log" >&2
+    die "the $preset build failed; all of its output is in build/$preset.log"
+  fi
+}

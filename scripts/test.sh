@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs every test: unit and operation tests under AddressSanitizer and UBSan, the
+# threaded ones under ThreadSanitizer, those and the goldens in a Clang build, and at last all of them in the release
+# build, so that the output ends with ctest's summary.
+#
+# Real recordings: SERENADE_CORPORA names a folder that holds RAVDESS/ and TESS/; where it is not set and
+# ../shared/corpora is there, that is unpacked into build/corpora once. Tests that need them are skipped without them;
+# with them no test may be skipped.
+# Usage: scripts/test.sh
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+install_missing build demo test
+cd "$root"
+
+if [[ -z ${SERENADE_CORPORA:-} && -x $root/../shared/corpora/unpack.sh ]]; then
+  say "unpacking the real recordings into build/corpora"
+  mkdir -p build
+  "$root/../shared/corpora/unpack.sh" "$root/build/corpora" >&2
+  SERENADE_CORPORA=$root/build/corpora
+fi
+if [[ -n ${SERENADE_CORPORA:-} ]]; then
+  [[ -d $SERENADE_CORPORA/RAVDESS && -d $SERENADE_CORPORA/TESS ]] ||
+    die "SERENADE_CORPORA=$SERENADE_CORPORA does not hold RAVDESS/ and TESS/"
+  export SERENADE_CORPORA
+fi
+
+# The addresses of a process are not shuffled for ThreadSanitizer: GCC 12's does not know where newer kernels put things.
+steady=()
+if setarch "$(uname -m)" -R true 2>/dev/null; then steady=(setarch "$(uname -m)" -R); fi
+
+failed=0
+run_tests() { # PRESET ctest-arguments...
+  local preset=$1
+  shift
+  say "testing $preset"
+  "${steady[@]}" ctest --test-dir "build/$preset" --output-on-failure -j "$jobs" "$@" || failed=1
+}
+
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}
+export LSAN_OPTIONS=${LSAN_OPTIONS:-suppressions=$root/tests/support/leaks.supp:print_suppressions=0}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-second_deadlock_stack=1:suppressions=$root/tests/support/races.supp}
+
+build_preset asan
+run_tests asan -L 'unit|ops'
+build_preset tsan
+run_tests tsan -L threads
+build_preset clang
+run_tests clang -L 'unit|ops|golden'
+build_preset release
+((failed == 0)) || die "tests failed in a sanitizer's or Clang's build, above"
+say "testing release"
+log=build/release-tests.log
+ctest --test-dir build/release --output-on-failure -j "$jobs" 2>&1 | tee "$log"
+if [[ -n ${SERENADE_CORPORA:-} ]] && grep -q '\*\*\*Skipped' "$log"; then
+  die "the recordings are there, yet a test was skipped, above"
+fi

@@ -1,0 +1,264 @@
+/* The base room: tables, paths, hashes, atomic files, growing texts, Philox. */
+#include "support/harness.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/csv.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include "base/philox.h"
+
+static void write_text(const char *path, const char *text) {
+  ser_error err = {0};
+  ASSERT_OK(ser_file_write(path, text, strlen(text), &err), err);
+}
+
+static void csv_reads_what_rfc_4180_allows(void **state) {
+  (void)state;
+  char *folder = test_folder_make("csv");
+  char *path = ser_path_join(folder, "t.csv");
+  write_text(path, "\xef\xbb\xbf"
+                   "a,\"b,c\",d\r\n1,\"say \"\"hi\"\"\",\"two\nlines\"\r\n\r\n2,,\n3,x,y");
+  ser_csv table;
+  ser_error err = {0};
+  ASSERT_OK(ser_csv_read(&table, path, &err), err);
+  assert_int_equal(table.columns, 3);
+  assert_int_equal(table.rows, 3);
+  assert_string_equal(table.names[0], "a");
+  assert_int_equal(ser_csv_column(&table, "b,c"), 1);
+  assert_int_equal(ser_csv_column(&table, "nobody"), -1);
+  assert_string_equal(ser_csv_cell(&table, 0, 1), "say \"hi\"");
+  assert_string_equal(ser_csv_cell(&table, 0, 2), "two\nlines");
+  assert_string_equal(ser_csv_cell(&table, 1, 1), "");
+  assert_string_equal(ser_csv_cell(&table, 2, 2), "y");
+  assert_string_equal(ser_csv_cell(&table, 2, -1), "");
+  assert_int_equal(table.lines[0], 2);
+  assert_int_equal(table.lines[1], 5);
+  ser_csv_free(&table);
+  free(path);
+  test_folder_remove(folder);
+}
+
+static void csv_refuses_with_file_and_line(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *named;
+  } cases[] = {
+      {"", "is empty"},
+      {"a,b\n1,2\n1,2,3\n", "line 3 has more cells"},
+      {"a,b\n1,\"2\n", "line 2: a quote is not closed"},
+      {"a,\"b\n", "line 1: a quote is not closed"},
+  };
+  char *folder = test_folder_make("csv");
+  char *path = ser_path_join(folder, "bad.csv");
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    write_text(path, cases[i].text);
+    ser_csv table;
+    ser_error err = {0};
+    assert_int_equal(ser_csv_read(&table, path, &err), SER_FAILED);
+    assert_non_null(strstr(err.text, "bad.csv"));
+    if (!strstr(err.text, cases[i].named)) fail_msg("'%s' does not say '%s'", err.text, cases[i].named);
+  }
+  free(path);
+  test_folder_remove(folder);
+}
+
+static void csv_cells_come_back(void **state) {
+  (void)state;
+  static const char *const cells[] = {"plain", "", "a,b", "\"", "line\nend", "\r", "\xc3\xa9", " space "};
+  enum { COUNT = sizeof cells / sizeof *cells };
+  char *folder = test_folder_make("csv");
+  char *path = ser_path_join(folder, "t.csv");
+  ser_text text = {0};
+  ser_text_puts(&text, "n,cell\n");
+  for (int i = 0; i < COUNT; i++) {
+    ser_text_printf(&text, "%d,", i);
+    ser_csv_put(&text, cells[i]);
+    ser_text_puts(&text, "\n");
+  }
+  write_text(path, text.data);
+  ser_csv table;
+  ser_error err = {0};
+  ASSERT_OK(ser_csv_read(&table, path, &err), err);
+  assert_int_equal(table.rows, COUNT);
+  for (size_t i = 0; i < COUNT; i++) assert_string_equal(ser_csv_cell(&table, i, 1), cells[i]);
+  ser_csv_free(&table);
+  free(text.data);
+  free(path);
+  test_folder_remove(folder);
+}
+
+static void paths_are_made_plain(void **state) {
+  (void)state;
+  static const char *const cases[][2] = {
+      {"/a/b", "/a/b"},  {"/a/./b/../c//d/", "/a/c/d"}, {"/", "/"}, {"/..", "/"},
+      {"/a/../..", "/"}, {"/a/..b", "/a/..b"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char *path = ser_path_absolute(cases[i][0]);
+    assert_string_equal(path, cases[i][1]);
+    free(path);
+  }
+  char *here = getcwd(NULL, 0), *relative = ser_path_absolute("x/../y"), *want = ser_format("%s/y", here);
+  assert_string_equal(relative, want);
+  free(here);
+  free(relative);
+  free(want);
+  char *folder = ser_path_folder("/a"), *none = ser_path_folder("a");
+  assert_string_equal(folder, "/");
+  assert_string_equal(none, ".");
+  assert_string_equal(ser_path_name("/a/b.wav"), "b.wav");
+  free(folder);
+  free(none);
+}
+
+static void hashes_are_those_of_xxhash(void **state) {
+  (void)state;
+  /* XXH3-128 of nothing, seed 0: the first vector of the library's own sanity table. */
+  char hex[SER_HASH_HEX];
+  ser_hash hash = ser_hash_bytes("", 0), parsed;
+  ser_hash_hex(hex, &hash);
+  assert_string_equal(hex, "99aa06d3014798d86001c324468d497f");
+  assert_true(ser_hash_parse(&parsed, hex));
+  assert_int_equal(ser_hash_compare(&hash, &parsed), 0);
+  assert_false(ser_hash_parse(&parsed, "99aa06d3014798d86001c324468d497"));
+  assert_false(ser_hash_parse(&parsed, "99aa06d3014798d86001c324468d497g"));
+
+  char *folder = test_folder_make("hash");
+  char *path = ser_path_join(folder, "f");
+  size_t size = 300001;
+  char *bytes = ser_alloc(size);
+  for (size_t i = 0; i < size; i++) bytes[i] = (char)(i * 7 + i / 251);
+  ser_error err = {0};
+  ASSERT_OK(ser_file_write(path, bytes, size, &err), err);
+  ASSERT_OK(ser_hash_file(&parsed, path, &err), err);
+  hash = ser_hash_bytes(bytes, size);
+  assert_int_equal(ser_hash_compare(&hash, &parsed), 0);
+  free(bytes);
+  free(path);
+  test_folder_remove(folder);
+}
+
+/* A file-size limit stands in for a full disk: write fails half way in the same manner. */
+static void a_failed_write_leaves_the_old_file(void **state) {
+  (void)state;
+  char *folder = test_folder_make("full");
+  char *path = ser_path_join(folder, "kept");
+  write_text(path, "old");
+  struct rlimit before, tight;
+  getrlimit(RLIMIT_FSIZE, &before);
+  tight = before;
+  tight.rlim_cur = 1000;
+  signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &tight);
+  char *big = ser_alloc_zero(1, 100000);
+  ser_error err = {0};
+  ser_status status = ser_file_write(path, big, 100000, &err);
+  setrlimit(RLIMIT_FSIZE, &before);
+  assert_int_equal(status, SER_FAILED);
+  assert_non_null(strstr(err.text, "kept"));
+  char *data;
+  size_t size;
+  ASSERT_OK(ser_file_read(&data, &size, path, &err), err);
+  assert_string_equal(data, "old");
+  int files = 0;
+  char *list = ser_format("ls -A %s | wc -l", folder);
+  FILE *pipe = popen(list, "r");
+  assert_int_equal(fscanf(pipe, "%d", &files), 1);
+  pclose(pipe);
+  assert_int_equal(files, 1);
+  free(list);
+  free(data);
+  free(big);
+  free(path);
+  test_folder_remove(folder);
+}
+
+typedef struct {
+  char names[8][64];
+  int count;
+} seen_files;
+
+static ser_status note_file(void *context, const char *path, ser_error *err) {
+  (void)err;
+  seen_files *seen = context;
+  assert_true(seen->count < 8);
+  snprintf(seen->names[seen->count++], 64, "%s", ser_path_name(path));
+  return SER_OK;
+}
+
+static void a_walk_is_ordered_and_survives_loops(void **state) {
+  (void)state;
+  char *folder = test_folder_make("walk");
+  char *sub = ser_path_join(folder, "b"), *loop = ser_path_join(sub, "loop");
+  char *first = ser_path_join(folder, "a"), *second = ser_path_join(sub, "x"), *third = ser_path_join(folder, "c");
+  ser_error err = {0};
+  ASSERT_OK(ser_make_folders(sub, &err), err);
+  write_text(third, "");
+  write_text(second, "");
+  write_text(first, "");
+  assert_int_equal(symlink(folder, loop), 0);
+  char *dot = ser_path_join(folder, "b.wav"), *dangling = ser_path_join(folder, "d");
+  write_text(dot, ""); /* before what lies in b/: '.' sorts before '/' */
+  assert_int_equal(symlink("/nowhere/at/all", dangling), 0);
+  seen_files seen = {.count = 0};
+  ASSERT_OK(ser_walk(folder, note_file, &seen, &err), err);
+  static const char *const want[] = {"a", "b.wav", "x", "c", "d"};
+  assert_int_equal(seen.count, 5);
+  for (int i = 0; i < 5; i++) assert_string_equal(seen.names[i], want[i]);
+  free(dot);
+  free(dangling);
+  free(sub);
+  free(loop);
+  free(first);
+  free(second);
+  free(third);
+  test_folder_remove(folder);
+}
+
+/* Known answers of philox4x32-10 as published with Random123 (kat_vectors). */
+static void philox_gives_the_published_numbers(void **state) {
+  (void)state;
+  ser_philox zero = ser_philox_at(0, 0, 0);
+  assert_int_equal(zero.v[0], 0x6627e8d5u);
+  assert_int_equal(zero.v[1], 0xe169c58du);
+  assert_int_equal(zero.v[2], 0xbc57ac4cu);
+  assert_int_equal(zero.v[3], 0x9b00dbd8u);
+  ser_philox ones = ser_philox_at(~0ull, ~0ull, ~0ull);
+  assert_int_equal(ones.v[0], 0x408f276du);
+  assert_int_equal(ones.v[1], 0x41c83b0eu);
+  assert_int_equal(ones.v[2], 0xa20bc7c6u);
+  assert_int_equal(ones.v[3], 0x6d5451fdu);
+  assert_true(ser_uniform(0xffffffffu) < 1.0f);
+  assert_true(ser_uniform(0) == 0.0f);
+}
+
+static void texts_grow(void **state) {
+  (void)state;
+  ser_text text = {0};
+  for (int i = 0; i < 1000; i++) ser_text_printf(&text, "%d,", i);
+  assert_int_equal(text.size, strlen(text.data));
+  assert_non_null(strstr(text.data, ",998,999,"));
+  free(text.data);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(csv_reads_what_rfc_4180_allows),
+      cmocka_unit_test(csv_refuses_with_file_and_line),
+      cmocka_unit_test(csv_cells_come_back),
+      cmocka_unit_test(paths_are_made_plain),
+      cmocka_unit_test(hashes_are_those_of_xxhash),
+      cmocka_unit_test(a_failed_write_leaves_the_old_file),
+      cmocka_unit_test(a_walk_is_ordered_and_survives_loops),
+      cmocka_unit_test(philox_gives_the_published_numbers),
+      cmocka_unit_test(texts_grow),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
