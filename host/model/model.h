@@ -37,6 +37,12 @@ typedef struct {
   bool trained; /* false: running statistics */
 } ser_parameter;
 
+/* Where a seed's random numbers come from: the high half of Philox's counter is one of these | an index of its own
+ * (dropout masks: the step alone), so that no two draws of a training share numbers. */
+#define SER_RANDOM_DROPOUT UINT64_C(0)
+#define SER_RANDOM_INIT (UINT64_C(1) << 62)
+#define SER_RANDOM_SHUFFLE (UINT64_C(2) << 62)
+
 typedef struct ser_model ser_model;
 
 /* Allocates parameters on the device (uninitialised but for zeros); trained parameters come first in the flat buffer,
@@ -107,10 +113,17 @@ typedef struct {
   float *mean, *inv_std;      /* [channels], the standardisation */
   double window, hop;         /* predict's, in seconds; 0: the model's window, half of it */
   char manifest_hash[SER_HASH_HEX], split_hash[SER_HASH_HEX];
-  char version[32]; /* of Serenade that wrote it */
+  int64_t seed; /* of the training */
+  int fold;
+  int64_t epoch;      /* the one chosen, from 1 */
+  char chosen_by[48]; /* "validation UAR", "last epoch (no validation clips)" ... */
+  char version[32];   /* of Serenade that wrote it */
 } ser_model_info;
 void ser_model_info_free(ser_model_info *info);
 
+/* The bytes that ser_model_save writes: same parameters and info, same bytes. */
+ser_status ser_model_text(ser_text *file, ser_model *model, ser_stream *stream, const ser_model_info *info,
+                          ser_error *err);
 ser_status ser_model_save(ser_model *model, ser_stream *stream, const ser_model_info *info, const char *path,
                           ser_error *err);
 /* Reads the info alone (device NULL), or the info and a model on the device. Errors name the file and what is amiss. */

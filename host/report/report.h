@@ -7,7 +7,8 @@
 
 /* One answer. Texts belong to the manifest. */
 typedef struct {
-  size_t row; /* the manifest's */
+  size_t row;   /* the manifest's */
+  int64_t seed; /* of the training that answered */
   int fold;
   int32_t truth, answer; /* label indices */
   float probabilities[SER_MAX_CLASSES];
@@ -21,13 +22,15 @@ typedef struct {
   int classes;
   const char *const *labels; /* [classes] */
   const char *title;         /* "test", "fold 2 of 4" ... */
-  const char *notes;         /* sentences: speakers overlap, ... */
+  const char *notes;         /* sentences, a line each: speakers overlap, ... ("" or NULL: none) */
   const char *model;         /* one line on what was evaluated */
 } ser_report;
 
 /* Writes report.json, report.txt, predictions.csv (path, fold, truth, answer, LABEL...), confusion.png and
  * confusion.svg into the folder: WAR, UAR, macro and weighted F1, confusion matrix, scikit-learn's report, pooled and
- * by corpus, speaker and sex; with several folds, the mean and deviation of the folds beside the pooled figures. */
+ * by corpus, speaker and sex; with several folds, the mean and deviation of the folds beside the pooled figures. With
+ * several seeds it is a summary: figures pooled over the seeds, their mean and deviation, and no predictions.csv, which
+ * has no column for the seed. count 0 is refused: there is nothing to tell. */
 ser_status ser_report_write(const ser_report *report, const char *folder, ser_error *err);
 
 /* Evaluates a finished run (every seed and fold) and writes its reports: the test parts of its split, or, with

@@ -2,6 +2,7 @@
 #ifndef SER_TRAIN_TRAIN_H
 #define SER_TRAIN_TRAIN_H
 
+#include "base/log.h"
 #include "features/features.h"
 #include "model/model.h"
 
@@ -44,8 +45,11 @@ typedef struct {
   int64_t seed;
   const char *folder;
   const char *manifest_hash, *split_hash; /* hex */
-  bool show_progress;
+  ser_progress *progress;                 /* counts the clips trained on; or NULL */
+  bool anew; /* a checkpoint of other settings is replaced with a warning; else it is SER_USAGE */
 } ser_training;
+/* The model that a configuration asks for. */
+ser_model_config ser_training_model(const ser_config *config, int64_t channels, int64_t classes);
 ser_status ser_train_one(ser_device *device, const ser_training *training, ser_error *err);
 
 /* ---- the job (run.c): extract what is missing, split, every seed and fold side by side
@@ -56,6 +60,8 @@ typedef struct {
   const char *folder;   /* RUN */
   const char *manifest; /* path of the manifest */
   bool resume;
+  bool extracted; /* the caller has extracted and told what was refused */
+  bool anew; /* with resume: where RUN was trained with other settings or data, train anew (run) instead of SER_USAGE */
 } ser_train_options;
 
 /* Makes RUN/config.yaml, RUN/split.csv, the caches, and trains (one worker a core for several seeds or folds, each with

@@ -57,6 +57,7 @@ void test_buffer_free(test_buffer *buffer) {
 
 void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void *context), int threads, void *context) {
   static const char *const isas[] = {"base", "avx2", "avx512"};
+  static bool told[sizeof isas / sizeof *isas];
   const char *before = getenv("SERENADE_ISA");
   char *kept = ser_strdup(before);
   for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
@@ -65,7 +66,8 @@ void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void 
     ser_stream *stream;
     setenv("SERENADE_ISA", isas[i], 1);
     if (ser_device_open(&device, SER_DEVICE_CPU, threads, &err) != SER_OK) {
-      printf("skipped on %s: %s\n", isas[i], err.text);
+      if (!told[i]) printf("skipped on %s: %s\n", isas[i], err.text);
+      told[i] = true;
       continue;
     }
     ASSERT_OK(device->rt->stream_create(device, &stream, &err), err);

@@ -1,0 +1,156 @@
+/* What the files of the cache share. Only this folder includes it.
+ *
+ * cache.c opens, adds, seals, finds and reads; folder.c knows the layout on disk; shard.c alone speaks HDF5, always on
+ * images in memory; index.c keeps the table of entries and its file; upkeep.c serves `serenade cache`. */
+#ifndef SER_CACHE_INTERNAL_H
+#define SER_CACHE_INTERNAL_H
+
+#include "cache/cache.h"
+
+#define CACHE_FORMAT "serenade-cache 1"
+
+/* ---- a shard as a table (shard.c) ---------------------------------------------------------------------------------
+ */
+
+/* The memory that loading a shard needs, used again from shard to shard: tens of megabytes that would otherwise be
+ * mapped and touched anew each time. Zero-initialise; cache_scratch_free ends it. */
+typedef struct {
+  char *image; /* [size] */
+  size_t size, image_capacity;
+  float *features;
+  size_t features_capacity; /* floats */
+} cache_scratch;
+
+void cache_scratch_free(cache_scratch *scratch);
+
+/* One shard's content. shard_decode allocates every array but features; cache_table_free frees those. */
+typedef struct {
+  int64_t count, columns; /* N, C */
+  ser_hash *key;          /* [N] hash of the recording's bytes */
+  ser_hash *row_hash;     /* [N] hash of the entry's features, as little-endian float32 */
+  uint8_t *status;        /* [N] ser_entry_status */
+  uint64_t *offset;       /* [N + 1] in rows of features */
+  float *features;        /* [offset[N]][C], borrowed (from the scratch), or NULL where it was not asked for */
+  char *configuration;    /* the canonical JSON it was computed with */
+  char *attributes;       /* JSON: units, versions, backend */
+} cache_table;
+
+void cache_table_free(cache_table *table);
+
+/* The file image of the table; *image is freed by the caller. The same table gives the same bytes. */
+ser_status shard_encode(char **image, size_t *size, const cache_table *table, ser_error *err);
+
+/* Reads the scratch's image, whose hash has been checked. SER_FAILED says what is wrong with it, without naming the
+ * file; the table is then empty. with_features: also /features, which stay valid until the scratch is used again. */
+ser_status shard_decode(cache_table *table, cache_scratch *scratch, bool with_features, ser_error *err);
+
+/* The first entry whose features do not match row_hash, or -1. */
+int64_t cache_table_check(const cache_table *table);
+
+/* ---- the index (index.c) ------------------------------------------------------------------------------------------
+ */
+
+typedef struct {
+  ser_hash name; /* of the file's bytes */
+  int64_t size, mtime_ns;
+  bool gone; /* no longer in the folder, or damaged: its entries are dropped */
+} cache_shard;
+
+typedef struct {
+  ser_hash key;
+  uint32_t shard, row; /* in cache_index.shards, and in the shard's table */
+  uint32_t frames;     /* T */
+  uint32_t status;     /* ser_entry_status */
+} cache_entry;
+
+/* Entries are sorted by key, then status (OK first), shard and row: duplicates stand side by side. */
+typedef struct {
+  cache_shard *shards;
+  size_t shard_count, shard_capacity;
+  cache_entry *entries;
+  size_t entry_count;
+} cache_index;
+
+void cache_index_free(cache_index *index);
+/* SER_FAILED (the index stays empty) where the file is absent, damaged or of another version or byte order. */
+ser_status cache_index_load(cache_index *index, const char *path, ser_error *err);
+ser_status cache_index_save(const cache_index *index, const char *path, ser_error *err);
+/* Appends the entries of one table under a new shard; cache_index_sort must follow before anything is looked up. */
+void cache_index_add(cache_index *index, const cache_shard *shard, const cache_table *table);
+void cache_index_sort(cache_index *index);
+/* Removes the entries of every shard that is marked gone. */
+void cache_index_drop_gone(cache_index *index);
+/* The entry that stands for the key, or NULL. */
+const cache_entry *cache_index_find(const cache_index *index, const ser_hash *key);
+
+/* ---- the folder (folder.c) ----------------------------------------------------------------------------------------
+ */
+
+/* Checks CACHE/FORMAT, writing it where there is none and `create`. */
+ser_status cache_format_check(const char *root, bool create, ser_error *err);
+
+/* Whether a name is <feature>-<32 hex digits>; feature (or NULL) is freed by the caller. */
+bool cache_folder_parse(char **feature, ser_hash *hash, const char *name);
+
+/* Sorted names in the folder but "." and ".."; each and the array are freed by cache_names_free. */
+ser_status cache_names(char ***names, size_t *count, const char *folder, ser_error *err);
+void cache_names_free(char **names, size_t count);
+
+/* Names of the feature folders below a cache's root, sorted. */
+ser_status cache_feature_folders(char ***names, size_t *count, const char *root, ser_error *err);
+
+bool cache_shard_name_parse(ser_hash *hash, const char *name); /* <32 hex digits>.h5 */
+char *cache_shard_path(const char *folder, const ser_hash *name);
+
+/* Writes bytes as the shard of their hash: tmp, fsync, rename, fsync of the folder. On any error nothing is left. */
+ser_status cache_write_shard(cache_shard *shard, const char *folder, const char *image, size_t size, ser_error *err);
+
+/* How loading a shard ended. */
+typedef enum { CACHE_LOADED, CACHE_VANISHED, CACHE_DAMAGED, CACHE_UNREADABLE } cache_load;
+
+/* Reads the shard's bytes into the scratch and checks them against its name. The text in err says what is wrong,
+ * without the name. */
+cache_load cache_load_bytes(cache_scratch *scratch, const char *folder, const ser_hash *name, ser_error *err);
+
+/* Moves a shard to quarantine/ (never over another file there). false where that was not possible. */
+bool cache_quarantine(const char *folder, const ser_hash *name);
+
+/* ---- the cache (cache.c) ------------------------------------------------------------------------------------------
+ */
+
+struct ser_cache {
+  char *folder; /* CACHE/<feature>-<hash> */
+  char *configuration, *attributes;
+  int64_t columns; /* 0 until a shard tells it (upkeep) */
+  cache_index index;
+  bool changed;      /* the index file is out of date */
+  bool deep;         /* check every row of every shard that is read while opening */
+  ser_text *report;  /* or NULL: where damage is told beside ser_warn */
+  ser_hash *damaged; /* shards found damaged since opening */
+  size_t damaged_count, damaged_capacity;
+
+  cache_scratch scratch; /* of the shard loaded last; emptied when a read or a listing ends */
+
+  /* the pending shard: its features are the cache's own */
+  cache_table pending;
+  int64_t pending_capacity, features_capacity;
+  double pending_since; /* seconds, CLOCK_MONOTONIC */
+};
+
+typedef struct {
+  bool create, ignore_index, deep;
+  ser_text *report;
+} cache_open_options;
+
+/* Opens CACHE/<feature>-<hash>, whose FORMAT has been checked. columns 0: as the shards say. */
+ser_status cache_open_folder(ser_cache **cache, const char *folder, const char *configuration, const char *attributes,
+                             int64_t columns, const cache_open_options *options, ser_error *err);
+
+/* Lists the folder: takes in unknown shards, drops vanished ones. */
+ser_status cache_refresh(ser_cache *cache, ser_error *err);
+
+/* Loads and decodes a known shard; damaged ones are quarantined and told, and their entries (as those of vanished
+ * ones) are dropped. err is set unless CACHE_LOADED. The table's features stand in cache->scratch. */
+cache_load cache_load_shard(cache_table *table, ser_cache *cache, size_t shard, bool with_features, ser_error *err);
+
+#endif

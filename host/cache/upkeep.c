@@ -1,0 +1,473 @@
+/* `serenade cache verify|merge|gc` and `info cache`: what is done over every feature folder of a cache. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "cache/internal.h"
+
+/* gc: shards below this are rewritten together, into full ones. */
+enum { SMALL_SHARD = 16 << 20 };
+
+static const double MEGA = 1048576;
+
+/* ---- opening a folder by its name ------------------------------------------------------------------------------- */
+
+/* The configuration's text, from config.json or, where that is damaged, from any shard that carries it; the folder's
+ * name is its hash. */
+static ser_status find_configuration(char **text, const char *folder, const ser_hash *hash, ser_error *err) {
+  char *path = ser_path_join(folder, "config.json"), *shards = ser_path_join(folder, "shards"), **names = NULL;
+  size_t size, count = 0;
+  cache_scratch scratch = {0};
+  ser_error ignored;
+  bool found = false;
+  *text = NULL;
+  if (ser_file_read(text, &size, path, &ignored) == SER_OK) {
+    ser_hash now = ser_hash_bytes(*text, size);
+    found = ser_hash_compare(&now, hash) == 0;
+  }
+  if (!found && cache_names(&names, &count, shards, &ignored) != SER_OK) count = 0;
+  for (size_t i = 0; i < count && !found; i++) {
+    ser_hash name;
+    cache_table table = {0};
+    if (!cache_shard_name_parse(&name, names[i])) continue;
+    if (cache_load_bytes(&scratch, folder, &name, &ignored) != CACHE_LOADED) continue;
+    if (shard_decode(&table, &scratch, false, &ignored) == SER_OK) {
+      ser_hash now = ser_hash_bytes(table.configuration, strlen(table.configuration));
+      found = ser_hash_compare(&now, hash) == 0;
+      free(*text);
+      *text = ser_strdup(table.configuration);
+    }
+    cache_table_free(&table);
+  }
+  cache_scratch_free(&scratch);
+  cache_names_free(names, count);
+  free(shards);
+  free(path);
+  if (found) return SER_OK;
+  free(*text);
+  *text = NULL;
+  return ser_fail(err, SER_FAILED, "%s: its config.json is missing or damaged; extract writes it again", folder);
+}
+
+typedef ser_status (*folder_fn)(const char *root, const char *name, ser_text *report, ser_error *err);
+
+/* Calls body for each feature folder. The first failure is returned, after the rest has had its turn. */
+static ser_status each_folder(const char *root, folder_fn body, ser_text *report, ser_error *err) {
+  char **names;
+  size_t count;
+  ser_status status = SER_OK;
+  SER_TRY(cache_format_check(root, false, err));
+  SER_TRY(cache_feature_folders(&names, &count, root, err));
+  if (!count) ser_text_printf(report, "%s: no features yet\n", root);
+  for (size_t i = 0; i < count && status != SER_INTERRUPTED; i++) {
+    ser_error later;
+    ser_status one = body(root, names[i], report, status == SER_OK ? err : &later);
+    if (one != SER_OK && status != SER_OK) ser_text_printf(report, "%s\n", later.text);
+    if (one != SER_OK && (status == SER_OK || one == SER_INTERRUPTED)) status = one;
+  }
+  cache_names_free(names, count);
+  return status;
+}
+
+static ser_status open_named(ser_cache **cache, const char *root, const char *name, const cache_open_options *options,
+                             ser_error *err) {
+  ser_hash hash;
+  char *folder = ser_path_join(root, name), *configuration = NULL;
+  *cache = NULL;
+  ser_status status = ser_interrupt_check(err);
+  SER_CHECK(cache_folder_parse(NULL, &hash, name));
+  if (status == SER_OK) status = find_configuration(&configuration, folder, &hash, err);
+  if (status == SER_OK) status = cache_open_folder(cache, folder, configuration, NULL, 0, options, err);
+  free(configuration);
+  free(folder);
+  return status;
+}
+
+static size_t shards_here(const ser_cache *cache, int64_t *bytes) {
+  size_t count = 0;
+  *bytes = 0;
+  for (size_t i = 0; i < cache->index.shard_count; i++) {
+    if (cache->index.shards[i].gone) continue;
+    count++;
+    *bytes += cache->index.shards[i].size;
+  }
+  return count;
+}
+
+/* Distinct keys by status; the first entry of a key stands for it. */
+static void count_entries(size_t counts[3], int64_t *frames, const cache_index *index) {
+  memset(counts, 0, 3 * sizeof *counts);
+  *frames = 0;
+  for (size_t i = 0; i < index->entry_count; i++) {
+    if (i && ser_hash_compare(&index->entries[i - 1].key, &index->entries[i].key) == 0) continue;
+    counts[index->entries[i].status]++;
+    *frames += index->entries[i].frames;
+  }
+}
+
+/* ---- verify ---------------------------------------------------------------------------------------------------- */
+
+/* Writes config.json again where it is not what the folder is named for. */
+static ser_status mend_configuration(const ser_cache *cache, ser_text *report, ser_error *err) {
+  char *path = ser_path_join(cache->folder, "config.json"), *text = NULL;
+  size_t size;
+  ser_error ignored;
+  ser_status status = SER_OK;
+  bool good = ser_file_read(&text, &size, path, &ignored) == SER_OK && !strcmp(text, cache->configuration);
+  if (!good) {
+    status = ser_file_write(path, cache->configuration, strlen(cache->configuration), err);
+    if (status == SER_OK) ser_text_printf(report, "%s was missing or damaged: written again from a shard\n", path);
+  }
+  free(text);
+  free(path);
+  return status;
+}
+
+static ser_status verify_folder(const char *root, const char *name, ser_text *report, ser_error *err) {
+  ser_cache *cache;
+  cache_open_options options = {.ignore_index = true, .deep = true, .report = report};
+  SER_TRY(open_named(&cache, root, name, &options, err));
+  size_t counts[3];
+  int64_t frames, bytes;
+  size_t shards = shards_here(cache, &bytes), damaged = cache->damaged_count;
+  count_entries(counts, &frames, &cache->index);
+  ser_text_printf(report, "%s: %zu shards (%.1f MB) good, %zu damaged; %zu clips, %zu too short, %zu refused\n",
+                  cache->folder, shards, (double)bytes / MEGA, damaged, counts[SER_ENTRY_OK],
+                  counts[SER_ENTRY_TOO_SHORT], counts[SER_ENTRY_REFUSED]);
+  char *folder = ser_path_join(cache->folder, "shards"), **names = NULL;
+  size_t count = 0;
+  ser_hash ignored;
+  ser_status status = mend_configuration(cache, report, err);
+  if (status == SER_OK) status = cache_names(&names, &count, folder, err);
+  for (size_t i = 0; i < count; i++)
+    if (!cache_shard_name_parse(&ignored, names[i]))
+      ser_text_printf(report, "%s/%s is no shard: it is never read\n", folder, names[i]);
+  cache_names_free(names, count);
+  free(folder);
+  if (status == SER_OK && damaged)
+    status =
+        ser_fail(err, SER_FAILED, "%s: %zu damaged shards; extract computes their clips anew", cache->folder, damaged);
+  ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
+  return status == SER_OK ? closed : status;
+}
+
+ser_status ser_cache_verify(const char *folder, ser_text *report, ser_error *err) {
+  return each_folder(folder, verify_folder, report, err);
+}
+
+/* ---- info ------------------------------------------------------------------------------------------------------ */
+
+static size_t count_files(const char *folder, const char *part) {
+  char *path = ser_path_join(folder, part), **names = NULL;
+  size_t count = 0;
+  ser_error ignored;
+  if (cache_names(&names, &count, path, &ignored) != SER_OK) count = 0;
+  cache_names_free(names, count);
+  free(path);
+  return count;
+}
+
+static ser_status info_folder(const char *root, const char *name, ser_text *report, ser_error *err) {
+  ser_cache *cache;
+  cache_open_options options = {.report = report};
+  SER_TRY(open_named(&cache, root, name, &options, err));
+  size_t counts[3];
+  int64_t frames, bytes;
+  size_t shards = shards_here(cache, &bytes);
+  count_entries(counts, &frames, &cache->index);
+  ser_text_printf(report, "%s\n  configuration  %s\n", cache->folder, cache->configuration);
+  ser_text_printf(report, "  clips          %zu, %lld frames", counts[SER_ENTRY_OK], (long long)frames);
+  if (cache->columns) ser_text_printf(report, " of %lld", (long long)cache->columns);
+  ser_text_printf(report, "\n  without        %zu too short, %zu refused\n", counts[SER_ENTRY_TOO_SHORT],
+                  counts[SER_ENTRY_REFUSED]);
+  ser_text_printf(report, "  shards         %zu, %.1f MB; unsealed %zu, in quarantine %zu\n", shards,
+                  (double)bytes / MEGA, count_files(cache->folder, "tmp"), count_files(cache->folder, "quarantine"));
+  return ser_cache_close(cache, err);
+}
+
+ser_status ser_cache_info(const char *folder, ser_text *report, ser_error *err) {
+  return each_folder(folder, info_folder, report, err);
+}
+
+/* ---- merge ----------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  size_t added, present, damaged;
+} merge_counts;
+
+/* Brings one verified shard over: a hard link where the file system allows it, else a copy. */
+static ser_status bring(const char *into, const char *from, const ser_hash *name, const cache_scratch *scratch,
+                        ser_error *err) {
+  char *to = cache_shard_path(into, name), *at = cache_shard_path(from, name);
+  ser_status status = SER_OK;
+  if (link(at, to) == 0) {
+    char *shards = ser_path_join(into, "shards");
+    int fd = open(shards, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+      fsync(fd);
+      close(fd);
+    }
+    free(shards);
+  } else if (errno != EEXIST) {
+    cache_shard ignored;
+    status = cache_write_shard(&ignored, into, scratch->image, scratch->size, err);
+  }
+  free(at);
+  free(to);
+  return status;
+}
+
+static ser_status merge_shard(merge_counts *counts, cache_scratch *scratch, const char *into, const char *from,
+                              const ser_hash *name, const char *configuration, ser_text *report, ser_error *err) {
+  char *there = cache_shard_path(into, name);
+  bool present = ser_file_exists(there);
+  free(there);
+  if (present) {
+    counts->present++;
+    return SER_OK;
+  }
+  ser_error why;
+  cache_table table = {0};
+  cache_load load = cache_load_bytes(scratch, from, name, &why);
+  if (load == CACHE_LOADED && shard_decode(&table, scratch, true, &why) != SER_OK) load = CACHE_DAMAGED;
+  if (load == CACHE_LOADED && (strcmp(table.configuration, configuration) != 0 || cache_table_check(&table) >= 0)) {
+    ser_fail(&why, SER_FAILED, "its features do not fit their hashes or the folder's configuration");
+    load = CACHE_DAMAGED;
+  }
+  cache_table_free(&table);
+  ser_status status = SER_OK;
+  if (load == CACHE_LOADED) {
+    status = bring(into, from, name, scratch, err);
+    counts->added += status == SER_OK;
+  } else if (load != CACHE_VANISHED) {
+    char hex[SER_HASH_HEX];
+    ser_hash_hex(hex, name);
+    ser_text_printf(report, "%s/shards/%s.h5 is left out (%s)\n", from, hex, why.text);
+    counts->damaged++;
+  }
+  return status;
+}
+
+static ser_status merge_folder(const char *into_root, const char *from_root, const char *name, ser_text *report,
+                               ser_error *err) {
+  char *into = ser_path_join(into_root, name), *from = ser_path_join(from_root, name), *configuration = NULL;
+  char *shards = ser_path_join(from, "shards"), **names = NULL;
+  size_t count = 0;
+  merge_counts counts = {0};
+  cache_scratch scratch = {0};
+  ser_hash hash;
+  ser_cache *cache = NULL;
+  ser_status status;
+  cache_open_options options = {.create = true, .report = report};
+  SER_CHECK(cache_folder_parse(NULL, &hash, name));
+  SER_TRY_DONE(find_configuration(&configuration, from, &hash, err));
+  SER_TRY_DONE(cache_open_folder(&cache, into, configuration, NULL, 0, &options, err));
+  SER_TRY_DONE(cache_names(&names, &count, shards, err));
+  for (size_t i = 0; i < count; i++) {
+    ser_hash shard;
+    SER_TRY_DONE(ser_interrupt_check(err));
+    if (cache_shard_name_parse(&shard, names[i]))
+      SER_TRY_DONE(merge_shard(&counts, &scratch, into, from, &shard, configuration, report, err));
+  }
+  SER_TRY_DONE(cache_refresh(cache, err)); /* the index of `into` knows the new shards from now on */
+  ser_text_printf(report, "%s: %zu shards added, %zu were there, %zu damaged left out\n", into, counts.added,
+                  counts.present, counts.damaged);
+  if (counts.damaged)
+    status = ser_fail(err, SER_FAILED, "%s: %zu damaged shards were left out; extract computes their clips anew", from,
+                      counts.damaged);
+done:
+  if (cache) {
+    ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
+    if (status == SER_OK) status = closed;
+  }
+  cache_scratch_free(&scratch);
+  cache_names_free(names, count);
+  free(configuration);
+  free(shards);
+  free(from);
+  free(into);
+  return status;
+}
+
+ser_status ser_cache_merge(const char *into, const char *from, ser_text *report, ser_error *err) {
+  char **names;
+  size_t count;
+  struct stat a, b;
+  ser_status status = SER_OK;
+  SER_TRY(cache_format_check(from, false, err));
+  SER_TRY(cache_format_check(into, true, err));
+  if (stat(into, &a) == 0 && stat(from, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+    return ser_fail(err, SER_USAGE, "%s and %s are the same folder; give two caches", into, from);
+  SER_TRY(cache_feature_folders(&names, &count, from, err));
+  if (!count) ser_text_printf(report, "%s: no features yet\n", from);
+  for (size_t i = 0; i < count && status != SER_INTERRUPTED; i++) {
+    ser_error later;
+    ser_status one = merge_folder(into, from, names[i], report, status == SER_OK ? err : &later);
+    if (one != SER_OK && status != SER_OK) ser_text_printf(report, "%s\n", later.text);
+    if (one != SER_OK && (status == SER_OK || one == SER_INTERRUPTED)) status = one;
+  }
+  cache_names_free(names, count);
+  return status;
+}
+
+/* ---- gc -------------------------------------------------------------------------------------------------------- */
+
+static int64_t age_seconds(const struct stat *info) {
+  return (int64_t)time(NULL) - (int64_t)info->st_mtim.tv_sec;
+}
+
+/* Whether what wrote tmp/<host>-<pid>-<random> is gone: on this host the process is asked for; files of other hosts
+ * count as left behind after a day. */
+static bool left_behind(const char *name, const struct stat *info) {
+  char host[128] = "host";
+  gethostname(host, sizeof host - 1);
+  const char *random = strrchr(name, '-'), *pid = random;
+  while (pid && pid > name && pid[-1] != '-') pid--;
+  bool ours = random && pid > name && (size_t)(pid - 1 - name) == strlen(host) && !strncmp(name, host, strlen(host));
+  long number = ours ? strtol(pid, NULL, 10) : 0;
+  if (!ours || number <= 0) return age_seconds(info) > 24 * 3600;
+  return kill((pid_t)number, 0) != 0 && errno == ESRCH;
+}
+
+static size_t sweep(const char *folder, const char *part, bool everything) {
+  char *home = ser_path_join(folder, part), **names = NULL;
+  size_t count = 0, removed = 0;
+  ser_error ignored;
+  if (cache_names(&names, &count, home, &ignored) != SER_OK) count = 0;
+  for (size_t i = 0; i < count; i++) {
+    char *path = ser_path_join(home, names[i]);
+    struct stat info;
+    if (lstat(path, &info) == 0 && S_ISREG(info.st_mode) && (everything || left_behind(names[i], &info)))
+      removed += unlink(path) == 0;
+    free(path);
+  }
+  cache_names_free(names, count);
+  free(home);
+  return removed;
+}
+
+typedef struct {
+  size_t number; /* in the index */
+  ser_hash name;
+  char *attributes;
+} small_shard;
+
+static int compare_small(const void *left, const void *right) {
+  const small_shard *a = left, *b = right;
+  int order = strcmp(a->attributes, b->attributes);
+  return order ? order : ser_hash_compare(&a->name, &b->name);
+}
+
+/* The small shards, those with the same attributes side by side. */
+static size_t find_small(small_shard **small, ser_cache *cache) {
+  size_t count = 0, capacity = 0;
+  *small = NULL;
+  for (size_t i = 0; i < cache->index.shard_count; i++) {
+    cache_table table;
+    ser_error ignored;
+    if (cache->index.shards[i].gone || cache->index.shards[i].size >= SMALL_SHARD) continue;
+    if (cache_load_shard(&table, cache, i, false, &ignored) != CACHE_LOADED) continue;
+    SER_GROW(*small, count, capacity);
+    (*small)[count++] = (small_shard){i, cache->index.shards[i].name, ser_strdup(table.attributes)};
+    cache_table_free(&table);
+  }
+  if (count) qsort(*small, count, sizeof **small, compare_small);
+  return count;
+}
+
+/* Adds the entries of a shard that stand for their keys; duplicates that another shard answers for are left out. */
+static ser_status carry_over(ser_cache *cache, size_t number, ser_error *err) {
+  cache_table table;
+  ser_error ignored;
+  ser_status status = ser_interrupt_check(err);
+  if (status != SER_OK) return status;
+  if (cache_load_shard(&table, cache, number, true, &ignored) != CACHE_LOADED) return SER_OK;
+  for (int64_t i = 0; i < table.count && status == SER_OK; i++) {
+    const cache_entry *entry = cache_index_find(&cache->index, &table.key[i]);
+    if (!entry || entry->shard != number || entry->row != i) continue;
+    int64_t rows = (int64_t)(table.offset[i + 1] - table.offset[i]);
+    const float *features = rows ? table.features + (int64_t)table.offset[i] * table.columns : NULL;
+    status = ser_cache_add(cache, &table.key[i], (ser_entry_status)table.status[i], features, rows, err);
+  }
+  cache_table_free(&table);
+  return status;
+}
+
+/* Rewrites a group of small shards, then removes them: every entry is on disk twice before one of them goes. */
+static ser_status compact_group(ser_cache *cache, const small_shard *group, size_t count, ser_error *err) {
+  size_t first_new = cache->index.shard_count;
+  free(cache->attributes);
+  cache->attributes = ser_strdup(group[0].attributes);
+  for (size_t i = 0; i < count; i++) SER_TRY(carry_over(cache, group[i].number, err));
+  SER_TRY(ser_cache_seal(cache, err));
+  for (size_t i = 0; i < count; i++) {
+    bool written_again = false;
+    for (size_t j = first_new; j < cache->index.shard_count; j++)
+      if (ser_hash_compare(&cache->index.shards[j].name, &group[i].name) == 0) written_again = true;
+    if (written_again) continue;
+    char *path = cache_shard_path(cache->folder, &group[i].name);
+    unlink(path);
+    free(path);
+  }
+  return SER_OK;
+}
+
+static ser_status compact(ser_cache *cache, size_t *rewritten, ser_error *err) {
+  small_shard *small;
+  size_t count = find_small(&small, cache);
+  ser_status status = SER_OK;
+  *rewritten = 0;
+  for (size_t first = 0, last; first < count && status == SER_OK; first = last) {
+    for (last = first; last < count && !strcmp(small[last].attributes, small[first].attributes);) last++;
+    if (last - first < 2) continue;
+    status = compact_group(cache, small + first, last - first, err);
+    *rewritten += last - first;
+  }
+  for (size_t i = 0; i < count; i++) free(small[i].attributes);
+  free(small);
+  if (status == SER_OK) status = cache_refresh(cache, err);
+  return status;
+}
+
+static ser_status gc_folder(const char *root, const char *name, ser_text *report, ser_error *err) {
+  ser_cache *cache;
+  cache_open_options options = {.report = report};
+  SER_TRY(open_named(&cache, root, name, &options, err));
+  size_t rewritten = 0, before, after, swept, emptied;
+  int64_t bytes_before, bytes_after;
+  before = shards_here(cache, &bytes_before);
+  /* Two gc at once would only do the same work twice: the second one steps aside where the file system can tell. */
+  char *tmp = ser_path_join(cache->folder, "tmp");
+  int lock = open(tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  free(tmp);
+  ser_status status = SER_OK;
+  if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    status = ser_fail(err, SER_FAILED, "%s: another gc is at work there; wait for it", cache->folder);
+  if (status == SER_OK) status = compact(cache, &rewritten, err);
+  if (status == SER_OK) {
+    swept = sweep(cache->folder, "tmp", false);
+    emptied = sweep(cache->folder, "quarantine", true);
+    after = shards_here(cache, &bytes_after);
+    ser_text_printf(report,
+                    "%s: %zu shards (%.1f MB) became %zu (%.1f MB), %zu rewritten; removed %zu unsealed, %zu in "
+                    "quarantine\n",
+                    cache->folder, before, (double)bytes_before / MEGA, after, (double)bytes_after / MEGA, rewritten,
+                    swept, emptied);
+  }
+  if (lock >= 0) close(lock);
+  ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
+  return status == SER_OK ? closed : status;
+}
+
+ser_status ser_cache_gc(const char *folder, ser_text *report, ser_error *err) {
+  return each_folder(folder, gc_folder, report, err);
+}

@@ -1,0 +1,245 @@
+/* The training job: the run folder, the split, the features that are missing, then every seed and fold. Several
+ * trainings run side by side, a core each; what is left over when they do not come out even gets all cores. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/threads.h"
+#include "train/train.h"
+
+typedef struct {
+  const ser_train_options *options;
+  const ser_config *config;
+  ser_manifest manifest;
+  ser_split split;
+  ser_dataset dataset;
+  ser_run_parts parts;
+  char manifest_hash[SER_HASH_HEX], split_hash[SER_HASH_HEX];
+  char *cache_folder;
+  int cores;
+  ser_progress *progress;
+} job;
+
+/* ---- the folders of a run ---------------------------------------------------------------------------------------- */
+
+void ser_run_parts_make(ser_run_parts *parts, const ser_config *config, const char *folder, int folds) {
+  size_t seeds = (size_t)config->train.seeds.count;
+  parts->count = seeds * (size_t)folds;
+  parts->folders = ser_alloc_zero(parts->count, sizeof *parts->folders);
+  parts->seeds = ser_alloc_zero(parts->count, sizeof *parts->seeds);
+  parts->folds = ser_alloc_zero(parts->count, sizeof *parts->folds);
+  for (size_t i = 0; i < parts->count; i++) {
+    parts->seeds[i] = config->train.seeds.values[i / (size_t)folds];
+    parts->folds[i] = (int)(i % (size_t)folds);
+    parts->folders[i] = parts->count == 1
+                            ? ser_strdup(folder)
+                            : ser_format("%s/seed-%lld/fold-%d", folder, (long long)parts->seeds[i], parts->folds[i]);
+  }
+}
+
+void ser_run_parts_free(ser_run_parts *parts) {
+  for (size_t i = 0; i < parts->count; i++) free(parts->folders[i]);
+  free(parts->folders);
+  free(parts->seeds);
+  free(parts->folds);
+  memset(parts, 0, sizeof *parts);
+}
+
+/* ---- what stands in the run folder beside the trainings -----------------------------------------------------------
+ */
+
+/* Atomic, and only where the bytes differ from those that are there. */
+static ser_status write_if_new(const char *folder, const char *name, const ser_text *text, ser_error *err) {
+  char *path = ser_path_join(folder, name), *before = NULL;
+  size_t size = 0;
+  ser_status status = ser_file_exists(path) ? ser_file_read(&before, &size, path, err) : SER_OK;
+  if (status == SER_OK && (!before || size != text->size || memcmp(before, text->data, size)))
+    status = ser_file_write(path, text->data, text->size, err);
+  free(before);
+  free(path);
+  return status;
+}
+
+/* config.yaml: every key resolved, and as comments what was chosen at run time. */
+static ser_status write_config(const job *j, ser_error *err) {
+  ser_text yaml = {0};
+  ser_device *device = NULL;
+  ser_device_properties properties;
+  SER_TRY(ser_device_open(&device, j->config->device, j->cores, err));
+  device->rt->properties(device, &properties);
+  ser_device_close(device);
+  ser_config_write(&yaml, j->config);
+  ser_text_printf(&yaml, "# chosen at run time\n# device: %s (%s)\n# instruction set: %s\n# threads: %d\n",
+                  properties.backend, properties.name, properties.isa, properties.threads);
+  ser_status status = write_if_new(j->options->folder, "config.yaml", &yaml, err);
+  free(yaml.data);
+  return status;
+}
+
+static ser_status begin_folder(const job *j, ser_error *err) {
+  const char *folder = j->options->folder;
+  char *config = ser_path_join(folder, "config.yaml");
+  bool exists = ser_file_exists(config);
+  free(config);
+  if (exists && !j->options->resume)
+    return ser_fail(err, SER_USAGE, "%s holds a run already; add --resume to go on with it, or give another folder",
+                    folder);
+  SER_TRY(ser_make_folders(folder, err));
+  return write_config(j, err);
+}
+
+static ser_status make_split(job *j, ser_error *err) {
+  ser_text text = {0};
+  SER_TRY(ser_split_make(&j->split, &j->manifest, j->config, err));
+  ser_split_text(&text, &j->split, &j->manifest);
+  ser_hash hash = ser_hash_bytes(text.data, text.size);
+  ser_hash_hex(j->split_hash, &hash);
+  ser_status status = write_if_new(j->options->folder, "split.csv", &text, err);
+  free(text.data);
+  return status;
+}
+
+/* ---- features ---------------------------------------------------------------------------------------------------- */
+
+static void tell_refusals(const ser_text *refusals) {
+  const char *line = refusals->data;
+  while (line && *line) {
+    size_t length = strcspn(line, "\n");
+    if (length) ser_warn("%.*s", (int)length, line);
+    line += length + (line[length] == '\n');
+  }
+}
+
+static ser_status extract_missing(const job *j, bool *partial, ser_error *err) {
+  const ser_config *c = j->config;
+  ser_extract_summary summary = {0};
+  ser_extract_options options = {.kind = c->features.kind,
+                                 .config = ser_config_mfcc(c, c->features.kind),
+                                 .cache_folder = j->cache_folder,
+                                 .jobs = (int)c->jobs};
+  SER_TRY(ser_device_open(&options.device, c->device, j->cores, err));
+  ser_status status = ser_extract(&summary, &j->manifest, &options, err);
+  ser_device_close(options.device);
+  tell_refusals(&summary.refusals);
+  free(summary.refusals.data);
+  if (status != SER_OK && status != SER_PARTIAL) return status;
+  if (summary.too_short || summary.refused) *partial = true;
+  return SER_OK;
+}
+
+static ser_status load_features(job *j, ser_error *err) {
+  const ser_config *c = j->config;
+  const ser_mfcc_config *mfcc = ser_config_mfcc(c, c->features.kind);
+  ser_cache *cache = NULL;
+  SER_TRY(ser_feature_cache_open(&cache, j->cache_folder, c->features.kind, mfcc, false, err));
+  ser_status status = ser_dataset_load(&j->dataset, &j->manifest, cache, ser_feature_columns(mfcc), c->emotions, err);
+  ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
+  return status != SER_OK ? status : closed;
+}
+
+/* ---- the trainings ----------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  job *job;
+  size_t first; /* part of task 0 */
+  int threads;  /* of each device */
+  ser_error *errors;
+} wave;
+
+static void train_part(void *context, size_t task, int thread) {
+  const wave *w = context;
+  const job *j = w->job;
+  size_t part = w->first + task;
+  ser_error *err = &w->errors[part];
+  ser_device *device = NULL;
+  (void)thread;
+  if (ser_interrupt_check(err) != SER_OK) return;
+  if (ser_device_open(&device, j->config->device, w->threads, err) != SER_OK) return;
+  ser_training training = {.config = j->config,
+                           .manifest = &j->manifest,
+                           .dataset = &j->dataset,
+                           .split = &j->split,
+                           .fold = j->parts.folds[part],
+                           .seed = j->parts.seeds[part],
+                           .folder = j->parts.folders[part],
+                           .manifest_hash = j->manifest_hash,
+                           .split_hash = j->split_hash,
+                           .progress = j->progress,
+                           .anew = j->options->anew};
+  err->status = ser_train_one(device, &training, err);
+  ser_device_close(device);
+}
+
+/* `count` parts from `first` on, `workers` of them at a time; the cores are shared out between the workers. */
+static void run_wave(job *j, size_t first, size_t count, int workers, ser_error *errors) {
+  wave w = {j, first, j->cores / workers > 1 ? j->cores / workers : 1, errors};
+  ser_pool *pool = ser_pool_create(workers);
+  ser_pool_run_dynamic(pool, count, train_part, &w);
+  ser_pool_free(pool);
+}
+
+static int64_t clips_to_train(const job *j) {
+  int64_t clips = 0;
+  for (int fold = 0; fold < j->split.folds; fold++)
+    for (size_t i = 0; i < j->dataset.clips; i++)
+      clips += j->split.part[(size_t)fold * j->split.rows + j->dataset.row[i]] == SER_TRAIN;
+  return clips * j->config->train.epochs * j->config->train.seeds.count;
+}
+
+/* Interrupted: that. Else the first part that failed, in the order of the parts. */
+static ser_status first_failure(const ser_error *errors, size_t count, ser_error *err) {
+  const ser_error *found = NULL;
+  for (size_t i = 0; i < count; i++) {
+    if (errors[i].status == SER_OK) continue;
+    if (!found || (errors[i].status == SER_INTERRUPTED && found->status != SER_INTERRUPTED)) found = &errors[i];
+  }
+  if (!found) return SER_OK;
+  return ser_fail(err, found->status, "%s", found->text);
+}
+
+static ser_status train_parts(job *j, ser_error *err) {
+  ser_error *errors = ser_alloc_zero(j->parts.count, sizeof *errors);
+  size_t workers = (size_t)j->cores, even = j->parts.count / workers * workers, rest = j->parts.count - even;
+  j->progress = ser_progress_begin("train", "clips", clips_to_train(j));
+  if (even) run_wave(j, 0, even, (int)workers, errors);
+  if (rest) run_wave(j, even, rest, (int)rest, errors);
+  ser_progress_end(j->progress);
+  ser_status status = first_failure(errors, j->parts.count, err);
+  free(errors);
+  return status;
+}
+
+/* ---- the job ----------------------------------------------------------------------------------------------------- */
+
+static ser_status prepare(job *j, bool *partial, ser_error *err) {
+  ser_hash hash;
+  SER_TRY(ser_manifest_read(&j->manifest, j->options->manifest, err));
+  SER_TRY(ser_hash_file(&hash, j->options->manifest, err));
+  ser_hash_hex(j->manifest_hash, &hash);
+  SER_TRY(begin_folder(j, err));
+  SER_TRY(make_split(j, err));
+  if (!j->options->extracted) SER_TRY(extract_missing(j, partial, err));
+  return load_features(j, err);
+}
+
+ser_status ser_train_job(const ser_train_options *options, bool *partial, ser_error *err) {
+  const ser_config *c = options->config;
+  job j = {.options = options, .config = c, .cores = c->threads > 0 ? (int)c->threads : ser_cores()};
+  j.cache_folder = *c->cache_dir ? ser_strdup(c->cache_dir) : ser_path_join(options->folder, "cache");
+  ser_manifest_init(&j.manifest);
+  *partial = false;
+  ser_status status = prepare(&j, partial, err);
+  if (status == SER_OK) {
+    ser_run_parts_make(&j.parts, c, options->folder, j.split.folds);
+    status = train_parts(&j, err);
+  }
+  ser_run_parts_free(&j.parts);
+  ser_dataset_free(&j.dataset);
+  ser_split_free(&j.split);
+  ser_manifest_free(&j.manifest);
+  free(j.cache_folder);
+  return status;
+}

@@ -1,0 +1,496 @@
+/* One training: epochs of shuffled batches with Adam, validation with folded inference after each, the best epoch kept,
+ * a checkpoint between epochs. Everything that is random is drawn from (seed, epoch) or (seed, step), so a training
+ * that was cut off and resumed repeats itself to the byte.
+ *
+ * The last batch of an epoch is smaller where the clips do not come out even; it is a step like the others, its batch
+ * norm taken over fewer clips (a single clip still gives as many values a channel as the window has frames).
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "base/memory.h"
+#include "report/metrics.h"
+#include "train/feed.h"
+#include "train/internal.h"
+
+/* Losses and gradient norms are looked at after so many steps: a look waits for the device, and a step that went wrong
+ * can be named later as well. */
+enum { LOOK_EVERY = 16 };
+
+typedef struct {
+  const ser_training *job;
+  ser_device *device;
+  ser_stream *stream;
+  ser_model_config config;
+  size_t *train, *validation, *order, *shuffled; /* clips of the dataset */
+  size_t train_count, validation_count;
+  float *mean, *inv_std;
+  ser_model *model;
+  ser_pass *pass;
+  ser_inference *inference;
+  ser_feed *feed;
+  /* on the device, for one epoch */
+  float *class_weights;           /* [classes] or NULL */
+  float *losses, *logits, *norms; /* [train_count], [train_count][stride], [steps][2] */
+  float *m, *v;                   /* [trained_count] */
+  void *memory;
+  /* on the host */
+  float *losses_host, *logits_host, *norms_host;
+  float *probabilities;    /* [batch][classes] */
+  int32_t *truth, *answer; /* [validation_count] */
+  int64_t looked_steps;    /* of this epoch, whose losses are on the host */
+  ser_checkpoint state;
+  char *checkpoint_path, *history_path, *model_path;
+  int64_t written_epoch; /* the epoch that the checkpoint on disk holds; -1: none */
+  double write_seconds, written_at;
+} trainer;
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+ser_model_config ser_training_model(const ser_config *config, int64_t channels, int64_t classes) {
+  return (ser_model_config){
+      .branch = config->model.branch,
+      .blocks = config->model.blocks,
+      .filters = config->model.filters,
+      .kernel = config->model.kernel,
+      .channels = channels,
+      .frames = ser_config_mfcc(config, config->features.kind)->frames,
+      .classes = classes,
+      .dropout = config->model.dropout,
+      .residual = config->model.residual,
+      .pool = config->model.pool,
+  };
+}
+
+/* ---- making ------------------------------------------------------------------------------------------------------ */
+
+/* A hash over all that a training's numbers come from. The number of epochs is not among it: a training may be resumed
+ * with more of them. */
+static void identify(char hex[SER_HASH_HEX], const ser_training *job) {
+  const ser_config *c = job->config;
+  ser_text text = {0};
+  char *features = ser_feature_json(c->features.kind, ser_config_mfcc(c, c->features.kind));
+  ser_text_printf(&text, "serenade training 1\n%s\nmanifest %s\nsplit %s\nfold %d seed %lld emotions %lld\n", features,
+                  job->manifest_hash, job->split_hash, job->fold, (long long)job->seed, (long long)c->emotions);
+  ser_text_printf(&text, "model %d %lld %lld %lld %.17g %d %d\n", c->model.branch, (long long)c->model.blocks,
+                  (long long)c->model.filters, (long long)c->model.kernel, c->model.dropout, c->model.residual,
+                  c->model.pool);
+  ser_text_printf(&text, "train %lld %.17g %.17g %.17g %.17g %.17g %d %.17g %lld %d\n", (long long)c->train.batch,
+                  c->train.lr, c->train.beta1, c->train.beta2, c->train.eps, c->train.label_smoothing,
+                  c->train.class_weights, c->train.focal_gamma, (long long)c->train.patience, c->train.select);
+  ser_hash hash = ser_hash_bytes(text.data, text.size);
+  ser_hash_hex(hex, &hash);
+  free(features);
+  free(text.data);
+}
+
+/* The clips of a part of the fold, in the manifest's order. */
+static size_t *list_part(const ser_training *job, ser_part part, size_t *count) {
+  const ser_part *parts = job->split->part + (size_t)job->fold * job->split->rows;
+  size_t *clips = ser_alloc((job->dataset->clips + 1) * sizeof *clips);
+  *count = 0;
+  for (size_t i = 0; i < job->dataset->clips; i++)
+    if (parts[job->dataset->row[i]] == part) clips[(*count)++] = i;
+  return clips;
+}
+
+static ser_status list_clips(trainer *t, ser_error *err) {
+  const ser_training *job = t->job;
+  t->train = list_part(job, SER_TRAIN, &t->train_count);
+  t->validation = list_part(job, SER_VALIDATION, &t->validation_count);
+  t->order = ser_alloc((t->train_count + 1) * sizeof *t->order);
+  t->shuffled = ser_alloc((t->train_count + 1) * sizeof *t->shuffled);
+  if (!t->train_count)
+    return ser_fail(err, SER_FAILED,
+                    "%s: fold %d has no usable training clips; look at the manifest's status and at split.*",
+                    job->folder, job->fold);
+  if (!t->validation_count)
+    ser_warn("%s: there are no validation clips, so the last epoch is kept; raise split.validation to choose one",
+             job->folder);
+  return SER_OK;
+}
+
+static int64_t steps_an_epoch(const trainer *t) {
+  int64_t batch = t->job->config->train.batch;
+  return ((int64_t)t->train_count + batch - 1) / batch;
+}
+
+/* Device memory that outlives the steps: Adam's moments and what an epoch leaves to look at. */
+static ser_status make_buffers(trainer *t, ser_error *err) {
+  int64_t stride = ser_pass_stride(t->pass), n = (int64_t)t->train_count, trained = ser_model_trained_count(t->model);
+  int64_t counts[] = {trained, trained, n, n * stride, 2 * steps_an_epoch(t), SER_EMOTIONS};
+  float **places[] = {&t->m, &t->v, &t->losses, &t->logits, &t->norms, &t->class_weights};
+  size_t floats = 0;
+  for (int i = 0; i < 6; i++) floats += SER_ROUND_UP((size_t)counts[i], 16);
+  t->memory = t->device->rt->alloc(t->device, floats * sizeof(float), err);
+  if (!t->memory) return SER_FAILED;
+  float *at = t->memory;
+  for (int i = 0; i < 6; at += SER_ROUND_UP(counts[i], 16), i++) *places[i] = at;
+  t->device->rt->zero(t->stream, t->memory, floats * sizeof(float));
+  if (t->job->config->train.class_weights == SER_WEIGHTS_BALANCED) {
+    float weights[SER_EMOTIONS] = {0};
+    ser_balanced_weights(weights, t->job->dataset, t->train, t->train_count);
+    t->device->rt->write(t->stream, t->class_weights, weights, sizeof weights);
+  } else {
+    t->class_weights = NULL;
+  }
+  t->losses_host = ser_alloc((size_t)n * sizeof(float));
+  t->logits_host = ser_alloc((size_t)(n * stride) * sizeof(float));
+  t->norms_host = ser_alloc((size_t)(2 * steps_an_epoch(t)) * sizeof(float));
+  t->probabilities = ser_alloc((size_t)(t->job->config->train.batch * t->config.classes) * sizeof(float));
+  t->truth = ser_alloc((t->validation_count + 1) * sizeof *t->truth);
+  t->answer = ser_alloc((t->validation_count + 1) * sizeof *t->answer);
+  return SER_OK;
+}
+
+static ser_status make(trainer *t, ser_error *err) {
+  const ser_training *job = t->job;
+  int64_t batch = job->config->train.batch;
+  t->config = ser_training_model(job->config, job->dataset->channels, job->dataset->classes);
+  t->checkpoint_path = ser_path_join(job->folder, "checkpoint");
+  t->history_path = ser_path_join(job->folder, "history.csv");
+  t->model_path = ser_path_join(job->folder, "model.safetensors");
+  t->written_epoch = -1;
+  SER_TRY(ser_make_folders(job->folder, err));
+  SER_TRY(list_clips(t, err));
+  t->mean = ser_alloc((size_t)job->dataset->channels * sizeof(float));
+  t->inv_std = ser_alloc((size_t)job->dataset->channels * sizeof(float));
+  ser_standardisation(t->mean, t->inv_std, job->dataset, t->train, t->train_count, t->config.frames);
+  SER_TRY(t->device->rt->stream_create(t->device, &t->stream, err));
+  SER_TRY(ser_model_create(&t->model, t->device, &t->config, err));
+  SER_TRY(ser_pass_create(&t->pass, t->model, batch, err));
+  SER_TRY(ser_inference_create(&t->inference, t->model, t->stream, batch, err));
+  SER_TRY(
+      ser_feed_create(&t->feed, t->device, t->stream, job->dataset, t->mean, t->inv_std, t->config.frames, batch, err));
+  SER_TRY(make_buffers(t, err));
+  ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
+  return SER_OK;
+}
+
+static void end(trainer *t) {
+  ser_checkpoint_free(&t->state);
+  ser_feed_free(t->feed);
+  ser_inference_free(t->inference);
+  ser_pass_free(t->pass);
+  ser_model_free(t->model);
+  t->device->rt->free(t->device, t->memory);
+  t->device->rt->stream_destroy(t->stream);
+  free(t->train);
+  free(t->validation);
+  free(t->order);
+  free(t->shuffled);
+  free(t->mean);
+  free(t->inv_std);
+  free(t->losses_host);
+  free(t->logits_host);
+  free(t->norms_host);
+  free(t->probabilities);
+  free(t->truth);
+  free(t->answer);
+  free(t->checkpoint_path);
+  free(t->history_path);
+  free(t->model_path);
+}
+
+/* ---- between epochs ---------------------------------------------------------------------------------------------- */
+
+/* The device's parameters and moments into the state on the host. */
+static ser_status take_snapshot(trainer *t, ser_error *err) {
+  const ser_runtime *rt = t->device->rt;
+  size_t flat = (size_t)t->state.flat_count * sizeof(float), trained = (size_t)t->state.trained_count * sizeof(float);
+  SER_TRY(rt->read(t->stream, t->state.parameters, ser_model_flat(t->model), flat, err));
+  SER_TRY(rt->read(t->stream, t->state.m, t->m, trained, err));
+  return rt->read(t->stream, t->state.v, t->v, trained, err);
+}
+
+static ser_status write_checkpoint(trainer *t, ser_error *err) {
+  if (t->written_epoch == t->state.epoch) return SER_OK;
+  ser_text history = {0};
+  double start = now();
+  ser_history_text(&history, t->state.history, t->state.epoch, t->job->config->train.select);
+  ser_status status = ser_file_write(t->history_path, history.data, history.size, err);
+  if (status == SER_OK) status = ser_checkpoint_write(&t->state, t->checkpoint_path, err);
+  free(history.data);
+  if (status != SER_OK) return status;
+  t->written_epoch = t->state.epoch;
+  t->written_at = now();
+  t->write_seconds = t->written_at - start;
+  return SER_OK;
+}
+
+/* After each epoch, but so that writing never takes more than a twentieth of the time: very short epochs share one.
+ * What a kill then loses is repeated exactly. */
+static ser_status write_checkpoint_when_due(trainer *t, ser_error *err) {
+  bool due = t->written_epoch < 0 || now() - t->written_at >= 20 * t->write_seconds;
+  return due ? write_checkpoint(t, err) : SER_OK;
+}
+
+static bool over(const trainer *t) {
+  return ser_training_over(t->state.epoch, t->state.best_epoch, t->job->config->train.epochs,
+                           t->job->config->train.patience);
+}
+
+static ser_status begin_anew(trainer *t, ser_error *err) {
+  const ser_training *job = t->job;
+  remove(t->model_path);
+  remove(t->history_path);
+  remove(t->checkpoint_path);
+  t->state.seed = job->seed;
+  t->state.fold = job->fold;
+  return ser_model_initialise(t->model, t->stream, (uint64_t)job->seed, err);
+}
+
+/* From the checkpoint where there is one that fits, else from the seed. */
+static ser_status begin(trainer *t, ser_error *err) {
+  const ser_training *job = t->job;
+  const ser_runtime *rt = t->device->rt;
+  bool fits = false;
+  identify(t->state.identity, job);
+  if (!ser_file_exists(t->checkpoint_path)) return begin_anew(t, err);
+  char identity[SER_HASH_HEX];
+  memcpy(identity, t->state.identity, sizeof identity);
+  SER_TRY(ser_checkpoint_read(&t->state, &fits, identity, t->checkpoint_path, err));
+  if (!fits || t->state.epoch > job->config->train.epochs) {
+    if (!job->anew)
+      return ser_fail(err, SER_USAGE,
+                      "%s was trained with other settings, data or split; give another folder with -o, or remove "
+                      "its checkpoint to train anew",
+                      job->folder);
+    ser_warn("%s was trained with other settings, data or split: it is trained anew", job->folder);
+    ser_checkpoint_free(&t->state);
+    ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
+    memcpy(t->state.identity, identity, sizeof identity);
+    return begin_anew(t, err);
+  }
+  t->written_epoch = t->state.epoch;
+  t->written_at = now();
+  if (job->progress) ser_progress_add(job->progress, t->state.epoch * (int64_t)t->train_count);
+  if (over(t)) {
+    ser_info("%s: trained already, %lld epochs", job->folder, (long long)t->state.epoch);
+    return SER_OK;
+  }
+  ser_info("%s: goes on after epoch %lld", job->folder, (long long)t->state.epoch);
+  remove(t->model_path); /* of fewer epochs, where there is one */
+  rt->write(t->stream, ser_model_flat(t->model), t->state.parameters, (size_t)t->state.flat_count * sizeof(float));
+  rt->write(t->stream, t->m, t->state.m, (size_t)t->state.trained_count * sizeof(float));
+  rt->write(t->stream, t->v, t->state.v, (size_t)t->state.trained_count * sizeof(float));
+  return rt->sync(t->stream, err);
+}
+
+/* ---- an epoch ---------------------------------------------------------------------------------------------------- */
+
+static int64_t batch_size(const trainer *t, int64_t step) {
+  int64_t batch = t->job->config->train.batch, left = (int64_t)t->train_count - step * batch;
+  return left < batch ? left : batch;
+}
+
+/* One step of the epoch: forward, backward, the norm of the gradient, Adam; what is looked at later stays on the
+ * device. */
+static void train_step(trainer *t, int64_t step) {
+  const ser_config *c = t->job->config;
+  const ser_ops *ops = t->device->ops;
+  int64_t first = step * c->train.batch, count = batch_size(t, step), stride = ser_pass_stride(t->pass);
+  int64_t number = t->state.epoch * steps_an_epoch(t) + step; /* of the whole training, from 0 */
+  ser_batch batch = {.class_weights = t->class_weights,
+                     .seed = (uint64_t)t->job->seed,
+                     .step = (uint64_t)number,
+                     .label_smoothing = (float)c->train.label_smoothing,
+                     .focal_gamma = (float)c->train.focal_gamma};
+  ser_adam adam = {(float)c->train.lr, (float)c->train.beta1, (float)c->train.beta2, (float)c->train.eps, number + 1};
+  float *gradients = ser_pass_gradients(t->pass);
+  ser_feed_take(t->feed, t->stream, &batch, t->shuffled + first, count, true);
+  ser_pass_forward(t->pass, t->stream, &batch);
+  ser_pass_backward(t->pass, t->stream, &batch);
+  ops->gradient_norm(t->stream, t->norms + 2 * step, gradients, t->state.trained_count);
+  ops->adam(t->stream, ser_model_flat(t->model), t->m, t->v, gradients, t->state.trained_count, &adam);
+  t->device->rt->copy(t->stream, t->losses + first, ser_pass_losses(t->pass), (size_t)count * sizeof(float));
+  t->device->rt->copy(t->stream, t->logits + first * stride, ser_pass_logits(t->pass),
+                      (size_t)(count * stride) * sizeof(float));
+}
+
+static ser_status not_finite(const trainer *t, int64_t step, const char *what, ser_error *err) {
+  int64_t epoch = t->state.epoch, number = epoch * steps_an_epoch(t) + step + 1;
+  if (!epoch)
+    return ser_fail(err, SER_FAILED,
+                    "%s: the %s is not finite at step %lld (epoch 1), before the first checkpoint; lower train.lr",
+                    t->job->folder, what, (long long)number);
+  return ser_fail(err, SER_FAILED,
+                  "%s: the %s is not finite at step %lld (epoch %lld); the last good checkpoint is %s (epoch %lld); "
+                  "lower train.lr and train anew",
+                  t->job->folder, what, (long long)number, (long long)epoch + 1, t->checkpoint_path, (long long)epoch);
+}
+
+/* Brings the losses and norms of steps [looked_steps, steps) to the host and refuses what is not finite. */
+static ser_status look(trainer *t, int64_t steps, ser_error *err) {
+  const ser_runtime *rt = t->device->rt;
+  int64_t batch = t->job->config->train.batch, from = t->looked_steps, first = from * batch;
+  int64_t last = (steps - 1) * batch + batch_size(t, steps - 1);
+  SER_TRY(rt->read(t->stream, t->losses_host + first, t->losses + first, (size_t)(last - first) * sizeof(float), err));
+  SER_TRY(rt->read(t->stream, t->norms_host + 2 * from, t->norms + 2 * from, (size_t)(2 * (steps - from)) * 4, err));
+  for (int64_t step = from; step < steps; step++) {
+    for (int64_t i = step * batch; i < step * batch + batch_size(t, step); i++)
+      if (!isfinite(t->losses_host[i])) return not_finite(t, step, "loss", err);
+    if (t->norms_host[2 * step + 1] != 0) return not_finite(t, step, "gradient", err);
+  }
+  t->looked_steps = steps;
+  return SER_OK;
+}
+
+static int32_t largest(const float *values, int64_t count) {
+  int64_t best = 0;
+  for (int64_t i = 1; i < count; i++)
+    if (values[i] > values[best]) best = i;
+  return (int32_t)best;
+}
+
+static ser_status sum_up_training(trainer *t, ser_epoch *epoch, ser_error *err) {
+  int64_t stride = ser_pass_stride(t->pass), n = (int64_t)t->train_count, right = 0, steps = steps_an_epoch(t);
+  double loss = 0, norm = 0;
+  SER_TRY(t->device->rt->read(t->stream, t->logits_host, t->logits, (size_t)(n * stride) * sizeof(float), err));
+  for (int64_t i = 0; i < n; i++) {
+    loss += (double)t->losses_host[i];
+    right += largest(t->logits_host + i * stride, t->config.classes) == t->job->dataset->truth[t->shuffled[i]];
+  }
+  for (int64_t step = 0; step < steps; step++) norm += sqrt((double)t->norms_host[2 * step]);
+  epoch->train_loss = loss / (double)n;
+  epoch->train_war = (double)right / (double)n;
+  epoch->gradient_norm = norm / (double)steps;
+  return SER_OK;
+}
+
+/* The validation clips through folded inference. The loss is the plain mean of -log p(truth): neither smoothed nor
+ * weighted, so that it means the same whatever is trained with. */
+static ser_status validate(trainer *t, ser_epoch *epoch, ser_error *err) {
+  epoch->validation_loss = epoch->validation_war = epoch->validation_uar = NAN;
+  if (!t->validation_count) return SER_OK;
+  int64_t n = (int64_t)t->validation_count, most = t->job->config->train.batch, classes = t->config.classes;
+  double loss = 0;
+  SER_TRY(ser_inference_refresh(t->inference, t->stream, err));
+  for (int64_t first = 0; first < n; first += most) {
+    int64_t count = n - first < most ? n - first : most;
+    ser_batch batch = {0};
+    SER_TRY(ser_interrupt_check(err));
+    ser_feed_take(t->feed, t->stream, &batch, t->validation + first, count, false);
+    SER_TRY(ser_inference_run(t->inference, t->stream, t->probabilities, batch.tile, batch.lengths, count, err));
+    for (int64_t i = 0; i < count; i++) {
+      const float *p = t->probabilities + i * classes;
+      int32_t truth = t->job->dataset->truth[t->validation[first + i]];
+      loss -= log(fmax((double)p[truth], 1e-30));
+      t->truth[first + i] = truth;
+      t->answer[first + i] = largest(p, classes);
+    }
+  }
+  ser_metrics metrics;
+  ser_metrics_compute(&metrics, t->truth, t->answer, t->validation_count, (int)classes);
+  epoch->validation_loss = loss / (double)n;
+  epoch->validation_war = metrics.war;
+  epoch->validation_uar = metrics.uar;
+  return SER_OK;
+}
+
+/* The state takes the epoch in; its parameters are those of the snapshot. */
+static void record(trainer *t, const ser_epoch *epoch) {
+  ser_checkpoint *s = &t->state;
+  const ser_epoch *best = s->best_epoch ? &s->history[s->best_epoch - 1] : NULL;
+  bool better = ser_epoch_better(epoch, best, t->job->config->train.select);
+  SER_GROW(s->history, s->epoch, s->history_capacity);
+  s->history[s->epoch++] = *epoch;
+  s->step = s->epoch * steps_an_epoch(t);
+  if (better) {
+    s->best_epoch = s->epoch;
+    memcpy(s->best, s->parameters, (size_t)s->flat_count * sizeof(float));
+  }
+}
+
+static void show(const trainer *t, const ser_epoch *epoch) {
+  char note[128];
+  if (!t->job->progress) return;
+  int used = snprintf(note, sizeof note, "epoch %lld of %lld, loss %.4f", (long long)t->state.epoch,
+                      (long long)t->job->config->train.epochs, epoch->train_loss);
+  if (t->validation_count)
+    snprintf(note + used, sizeof note - (size_t)used, ", validation WAR %.1f UAR %.1f", 100 * epoch->validation_war,
+             100 * epoch->validation_uar);
+  ser_progress_note(t->job->progress, note);
+}
+
+static ser_status run_epoch(trainer *t, ser_error *err) {
+  int64_t steps = steps_an_epoch(t);
+  ser_epoch epoch = {0};
+  t->looked_steps = 0;
+  ser_shuffle(t->order, t->train_count, (uint64_t)t->job->seed, (uint64_t)t->state.epoch);
+  for (size_t i = 0; i < t->train_count; i++) t->shuffled[i] = t->train[t->order[i]];
+  for (int64_t step = 0; step < steps; step++) {
+    SER_TRY(ser_interrupt_check(err));
+    train_step(t, step);
+    if ((step + 1) % LOOK_EVERY == 0 || step + 1 == steps) SER_TRY(look(t, step + 1, err));
+    if (t->job->progress) ser_progress_add(t->job->progress, batch_size(t, step));
+  }
+  SER_TRY(sum_up_training(t, &epoch, err));
+  SER_TRY(validate(t, &epoch, err));
+  SER_TRY(take_snapshot(t, err));
+  record(t, &epoch);
+  show(t, &epoch);
+  return SER_OK;
+}
+
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
+
+/* The best epoch's parameters as the model file; written only where its bytes would change. */
+static ser_status write_model(trainer *t, ser_error *err) {
+  const ser_training *job = t->job;
+  const ser_config *c = job->config;
+  ser_model_info info = {.model = t->config, .feature = c->features.kind, .mean = t->mean, .inv_std = t->inv_std};
+  info.mfcc = *ser_config_mfcc(c, c->features.kind);
+  info.window = c->predict.window;
+  info.hop = c->predict.hop;
+  info.seed = job->seed;
+  info.fold = job->fold;
+  info.epoch = t->state.best_epoch;
+  const char *measure = c->train.select == SER_SELECT_WAR ? "validation WAR" : "validation UAR";
+  snprintf(info.chosen_by, sizeof info.chosen_by, "%s",
+           t->validation_count ? measure : "last epoch (no validation clips)");
+  snprintf(info.manifest_hash, sizeof info.manifest_hash, "%s", job->manifest_hash);
+  snprintf(info.split_hash, sizeof info.split_hash, "%s", job->split_hash);
+  memcpy(info.emotions, job->dataset->emotions, sizeof info.emotions);
+
+  ser_text file = {0};
+  char *before = NULL;
+  size_t size = 0;
+  t->device->rt->write(t->stream, ser_model_flat(t->model), t->state.best, (size_t)t->state.flat_count * sizeof(float));
+  ser_status status = ser_model_text(&file, t->model, t->stream, &info, err);
+  if (status == SER_OK && ser_file_exists(t->model_path)) status = ser_file_read(&before, &size, t->model_path, err);
+  if (status == SER_OK && (!before || size != file.size || memcmp(before, file.data, size)))
+    status = ser_file_write(t->model_path, file.data, file.size, err);
+  free(before);
+  free(file.data);
+  return status;
+}
+
+ser_status ser_train_one(ser_device *device, const ser_training *training, ser_error *err) {
+  trainer t = {.job = training, .device = device};
+  ser_status status;
+  SER_TRY_DONE(make(&t, err));
+  SER_TRY_DONE(begin(&t, err));
+  while (status == SER_OK && !over(&t)) {
+    status = run_epoch(&t, err);
+    if (status == SER_OK) status = write_checkpoint_when_due(&t, err);
+  }
+  /* Also where an epoch was cut off or went wrong: the state is still that of the last whole one. */
+  if (t.state.epoch > 0) {
+    ser_status written = write_checkpoint(&t, status == SER_OK ? err : NULL);
+    if (status == SER_OK) status = written;
+  }
+  if (status == SER_OK) status = write_model(&t, err);
+done:
+  end(&t);
+  return status;
+}

@@ -1,0 +1,354 @@
+/* causal_conv_backward against loops in double, and those loops against central differences: odd sizes, dilations
+ * within and beyond the clip, left-out arguments, adding to dx; bytes that do not depend on threads. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "support/temporal.h"
+
+typedef struct {
+  int64_t batch, in, out, time, kernel, dilation;
+  bool x_norm; /* x is read through a norm, ReLU and a mask; else as it is */
+  bool y_norm; /* dy is made from da through a norm; else it is da */
+  bool dx, next, dbias, add;
+  int64_t first, count; /* the clips that are run: all where count is 0 */
+} conv_case;
+
+typedef struct {
+  float *x, *w, *da, *y, *before;
+  float *xs[4], *ys[4]; /* scale, shift, mean, inv_std */
+  float *x_drop, *y_drop, *sums;
+} conv_data;
+
+static conv_data make_data(const conv_case *k) {
+  test_dims d = test_dims_make(k->batch, k->in, k->time), dy = test_dims_make(k->batch, k->out, k->time);
+  conv_data data = {.x = test_tensor(1, &d),
+                    .w = test_numbers(2, (size_t)(k->out * k->in * k->kernel), -1, 1),
+                    .da = test_tensor(3, &dy),
+                    .y = test_tensor(4, &dy),
+                    .before = test_tensor(5, &d)};
+  for (int i = 0; i < 4; i++) {
+    double low = i == 3 ? 0.5 : -1, high = i == 3 ? 2 : 1;
+    data.xs[i] = test_vector(10 + (uint64_t)i, k->in, low, high);
+    data.ys[i] = test_vector(20 + (uint64_t)i, k->out, low, high);
+  }
+  data.x_drop = test_drops(30, &d);
+  data.y_drop = test_drops(31, &dy);
+  data.sums = test_numbers(32, 2 * (size_t)dy.cp, -0.5, 0.5);
+  for (int64_t c = k->out; c < dy.cp; c++) data.sums[c] = data.sums[dy.cp + c] = 0;
+  return data;
+}
+
+static void free_data(conv_data *data) {
+  float *all[] = {data->x, data->w, data->da, data->y, data->before, data->x_drop, data->y_drop, data->sums};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+  for (int i = 0; i < 4; i++) {
+    free(data->xs[i]);
+    free(data->ys[i]);
+  }
+}
+
+/* The gradient arguments of one side; `put` copies to the device, or is NULL for the host's own. */
+static ser_gradient gradient_of(test_buffers *all, const float *da, const float *x, float *const s[4],
+                                const float *drop, const float *sums, const test_dims *d) {
+  ser_gradient g = {.da = da, .y = {x, s[0], s[1], drop}, .mean = s[2], .inv_std = s[3], .sums = sums};
+  if (!all) return g;
+  g.da = test_in(all, da, d->count);
+  g.y = (ser_activation){test_in(all, x, d->count), test_in(all, s[0], (size_t)d->cp),
+                         test_in(all, s[1], (size_t)d->cp), test_in(all, drop, d->columns)};
+  g.mean = test_in(all, s[2], (size_t)d->cp);
+  g.inv_std = test_in(all, s[3], (size_t)d->cp);
+  g.sums = test_in(all, sums, 2 * (size_t)d->cp);
+  return g;
+}
+
+/* Where each output lies in the array of all: dx, next, dw, dbias. */
+typedef struct {
+  size_t dx, next, dw, dbias, end;
+} places;
+
+static places places_of(const conv_case *k) {
+  test_dims d = test_dims_make(k->count ? k->count : k->batch, k->in, k->time);
+  places p = {0};
+  p.next = k->dx ? d.count : 0;
+  p.dw = p.next + (k->next ? 2 * d.columns : 0);
+  p.dbias = p.dw + (size_t)(k->out * k->in * k->kernel);
+  p.end = p.dbias + (k->dbias ? (size_t)k->out : 0);
+  return p;
+}
+
+static void run(test_buffers *all, const void *context, float *out) {
+  const conv_case *k = context;
+  const ser_ops *ops = all->device->ops;
+  int64_t batch = k->count ? k->count : k->batch;
+  test_dims d = test_dims_make(batch, k->in, k->time), dy = test_dims_make(batch, k->out, k->time);
+  conv_data data = make_data(k);
+  int64_t skip_x = k->first * d.cp * d.tp, skip_y = k->first * dy.cp * dy.tp;
+  ser_conv_shape shape = {batch, k->in, k->out, k->time, k->kernel, k->dilation};
+  ser_plan *plan;
+  ser_error err = {0};
+  ASSERT_OK(ops->conv_prepare(all->device, &plan, &shape, &err), err);
+  ser_gradient x_norm = gradient_of(all, NULL, data.x + skip_x, data.xs, data.x_drop + k->first * d.cp, NULL, &d);
+  ser_gradient from =
+      gradient_of(all, data.da + skip_y, data.y + skip_y, data.ys, data.y_drop + k->first * dy.cp, data.sums, &dy);
+  if (!k->y_norm) from = (ser_gradient){.da = from.da};
+  ser_activation x = x_norm.y;
+  if (!k->x_norm) x = (ser_activation){.x = x.x};
+  float *w = test_in(all, data.w, (size_t)(k->out * k->in * k->kernel));
+  float *dx = !k->dx ? NULL : k->add ? test_in(all, data.before + skip_x, d.count) : test_out(all, d.count);
+  float *dw = test_out(all, (size_t)(k->out * k->in * k->kernel));
+  float *dbias = k->dbias ? test_out(all, (size_t)k->out) : NULL, *next = k->next ? test_out(all, 2 * d.columns) : NULL;
+  void *workspace = test_workspace(all, plan);
+  int64_t before = test_allocations(all->device);
+  ops->causal_conv_backward(all->stream, plan, workspace, dx, dw, dbias, next, &x, k->next ? &x_norm : NULL, &from, w,
+                            k->add, batch);
+  assert_int_equal(test_allocations(all->device), before);
+  places at = places_of(k);
+  if (dx) test_read(all, out + at.dx, dx);
+  if (next) test_read(all, out + at.next, next);
+  test_read(all, out + at.dw, dw);
+  if (dbias) test_read(all, out + at.dbias, dbias);
+  ser_plan_free(plan);
+  free_data(&data);
+}
+
+/* The loops in double: dx, dw, dbias (all written) from dy and the activation a. */
+static void reference(double *dx, double *dw, double *dbias, const double *dy, const double *a, const float *w,
+                      const conv_case *k) {
+  test_dims d = test_dims_make(k->batch, k->in, k->time), e = test_dims_make(k->batch, k->out, k->time);
+  for (int64_t b = 0; b < k->batch; b++)
+    for (int64_t o = 0; o < k->out; o++)
+      for (int64_t t = 0; t < k->time; t++) {
+        double g = dy[test_at(&e, b, o, t)];
+        dbias[o] += g;
+        for (int64_t j = 0; j < k->kernel; j++) {
+          int64_t from = t - (k->kernel - 1 - j) * k->dilation;
+          for (int64_t i = 0; i < k->in && from >= 0; i++) {
+            int64_t at = (o * k->in + i) * k->kernel + j;
+            dw[at] += g * a[test_at(&d, b, i, from)];
+            dx[test_at(&d, b, i, from)] += g * (double)w[at];
+          }
+        }
+      }
+}
+
+static void check_next(const conv_case *k, const conv_data *data, const float *next, const double *dx,
+                       const test_dims *d) {
+  ser_gradient norm = gradient_of(NULL, NULL, data->x, data->xs, data->x_drop, NULL, d);
+  test_gradient parts = test_gradient_make(dx, &norm, d);
+  double *want = ser_alloc_zero(2 * d->columns, sizeof *want);
+  for (int64_t b = 0; b < k->batch; b++)
+    for (int64_t c = 0; c < k->in; c++)
+      for (int64_t t = 0; t < k->time; t++) {
+        int64_t at = test_at(d, b, c, t);
+        want[b * 2 * d->cp + c] += parts.dz[at];
+        want[(b * 2 + 1) * d->cp + c] += parts.dz[at] * parts.xhat[at];
+      }
+  test_vector_padding(next, 2 * k->batch, k->in);
+  test_close("sums for the next norm", next, want, 2 * d->columns, 4e-5); /* terms of some tens cancel */
+  free(want);
+  test_gradient_free(&parts);
+}
+
+static void check(const void *context, const float *out) {
+  const conv_case *k = context;
+  test_dims d = test_dims_make(k->batch, k->in, k->time), e = test_dims_make(k->batch, k->out, k->time);
+  conv_data data = make_data(k);
+  size_t weights = (size_t)(k->out * k->in * k->kernel);
+  ser_gradient from = gradient_of(NULL, data.da, data.y, data.ys, data.y_drop, data.sums, &e);
+  if (!k->y_norm) from = (ser_gradient){.da = data.da};
+  double *da = test_activation(data.da, NULL, NULL, NULL, &e);
+  test_gradient dy = test_gradient_make(da, &from, &e);
+  double *a = test_activation(data.x, k->x_norm ? data.xs[0] : NULL, data.xs[1], data.x_drop, &d);
+  double *dx = test_activation(k->add ? data.before : data.x, NULL, NULL, NULL, &d);
+  for (size_t i = 0; i < d.count && !k->add; i++) dx[i] = 0;
+  double *dw = ser_alloc_zero(weights, sizeof *dw), *dbias = ser_alloc_zero((size_t)k->out, sizeof *dbias);
+  reference(dx, dw, dbias, dy.dy, a, data.w, k);
+  places at = places_of(k);
+  double tolerance = k->out * k->kernel > 128 ? 1.6e-5 : 4e-6; /* grows with the number of terms of a sum */
+  if (k->dx) test_padding(out + at.dx, &d);
+  if (k->dx) test_close("dx", out + at.dx, dx, d.count, tolerance);
+  if (k->next) check_next(k, &data, out + at.next, dx, &d);
+  test_close("dw", out + at.dw, dw, weights, 1e-5);
+  if (k->dbias) test_close("dbias", out + at.dbias, dbias, (size_t)k->out, 1e-5);
+  double *mine[] = {da, a, dx, dw, dbias};
+  for (int i = 0; i < 5; i++) free(mine[i]);
+  test_gradient_free(&dy);
+  free_data(&data);
+}
+
+static void try_case(conv_case k) {
+  test_operation(run, check, &k, places_of(&k).end);
+}
+
+static void sizes(void **state) {
+  (void)state;
+  static const int64_t times[] = {1, 7, 16, 17, 162, 163}, channels[] = {1, 5, 39, 40, 41};
+  for (size_t t = 0; t < 6; t++)
+    for (size_t c = 0; c < 5; c++)
+      try_case((conv_case){.batch = 3,
+                           .in = channels[c],
+                           .out = channels[(c + t) % 5],
+                           .time = times[t],
+                           .kernel = 1 + (int64_t)(t + c) % 3,
+                           .dilation = 1 + (int64_t)c * 2,
+                           .x_norm = c % 2 == 0,
+                           .y_norm = (t + c) % 2 == 0,
+                           .dx = true,
+                           .next = t != 2,
+                           .dbias = t % 2 == 0,
+                           .add = c > 2});
+}
+
+static void dilations(void **state) {
+  (void)state;
+  static const int64_t list[] = {1, 2, 3, 4, 8, 15, 16, 17, 32, 64, 127, 128, 161, 162, 163, 1000};
+  for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+    for (int64_t kernel = 2; kernel <= 3; kernel++)
+      try_case((conv_case){.batch = 1,
+                           .in = 39,
+                           .out = 39,
+                           .time = 162,
+                           .kernel = kernel,
+                           .dilation = list[i],
+                           .x_norm = true,
+                           .y_norm = true,
+                           .dx = true,
+                           .next = true});
+}
+
+static void batch_of_64(void **state) {
+  (void)state;
+  try_case((conv_case){.batch = 64,
+                       .in = 39,
+                       .out = 39,
+                       .time = 162,
+                       .kernel = 2,
+                       .dilation = 16,
+                       .x_norm = true,
+                       .y_norm = true,
+                       .dx = true,
+                       .next = true,
+                       .dbias = true,
+                       .add = true});
+  try_case((conv_case){.batch = 64, .in = 39, .out = 39, .time = 162, .kernel = 1, .dilation = 1, .y_norm = true});
+}
+
+static void other_shapes(void **state) {
+  (void)state;
+  try_case((conv_case){.batch = 2,
+                       .in = 24,
+                       .out = 100,
+                       .time = 50,
+                       .kernel = 5,
+                       .dilation = 3,
+                       .x_norm = true,
+                       .dx = true,
+                       .dbias = true});
+  try_case((conv_case){.batch = 2,
+                       .in = 130,
+                       .out = 70,
+                       .time = 700,
+                       .kernel = 2,
+                       .dilation = 64,
+                       .y_norm = true,
+                       .dx = true,
+                       .next = true,
+                       .dbias = true});
+}
+
+static void one_device(ser_device *device, ser_stream *stream, void *context) {
+  conv_case k = *(const conv_case *)context;
+  conv_case one = k;
+  one.count = 1;
+  places all_at = places_of(&k), one_at = places_of(&one);
+  float *together = ser_alloc(all_at.end * sizeof *together), *single = ser_alloc(one_at.end * sizeof *single);
+  test_buffers all = {.device = device, .stream = stream};
+  run(&all, &k, together);
+  test_buffers_free(&all);
+  size_t columns = (one_at.dw - one_at.next) / 2;
+  for (one.first = 0; one.first < k.batch; one.first++) {
+    run(&all, &one, single);
+    test_buffers_free(&all);
+    assert_memory_equal(single, together + (size_t)one.first * one_at.next, one_at.next * sizeof *single);
+    assert_memory_equal(single + one_at.next, together + all_at.next + (size_t)one.first * 2 * columns,
+                        2 * columns * sizeof *single);
+  }
+  free(together);
+  free(single);
+}
+
+static void a_clip_does_not_see_its_neighbours(void **state) {
+  (void)state;
+  conv_case k = {.batch = 5,
+                 .in = 41,
+                 .out = 39,
+                 .time = 163,
+                 .kernel = 2,
+                 .dilation = 4,
+                 .x_norm = true,
+                 .y_norm = true,
+                 .dx = true,
+                 .next = true,
+                 .add = true};
+  test_each_device(one_device, 2, &k);
+}
+
+/* sum of da * conv(a, w), in double: linear in a and w, so that central differences are exact but for rounding. */
+static double objective(const double *a, const double *w, const double *da, const conv_case *k) {
+  test_dims d = test_dims_make(k->batch, k->in, k->time), e = test_dims_make(k->batch, k->out, k->time);
+  double sum = 0;
+  for (int64_t b = 0; b < k->batch; b++)
+    for (int64_t o = 0; o < k->out; o++)
+      for (int64_t t = 0; t < k->time; t++)
+        for (int64_t i = 0; i < k->in; i++)
+          for (int64_t j = 0; j < k->kernel; j++) {
+            int64_t from = t - (k->kernel - 1 - j) * k->dilation;
+            if (from >= 0)
+              sum += da[test_at(&e, b, o, t)] * w[(o * k->in + i) * k->kernel + j] * a[test_at(&d, b, i, from)];
+          }
+  return sum;
+}
+
+static void the_loops_follow_central_differences(void **state) {
+  (void)state;
+  conv_case k = {.batch = 2, .in = 3, .out = 4, .time = 9, .kernel = 3, .dilation = 2};
+  test_dims d = test_dims_make(k.batch, k.in, k.time), e = test_dims_make(k.batch, k.out, k.time);
+  float *x = test_tensor(1, &d), *da = test_tensor(2, &e), w[36], *w_random = test_numbers(3, 36, -1, 1);
+  double wd[36], dw[36] = {0}, dbias[4] = {0};
+  for (int i = 0; i < 36; i++) wd[i] = (double)(w[i] = w_random[i]);
+  double *a = test_activation(x, NULL, NULL, NULL, &d), *g = test_activation(da, NULL, NULL, NULL, &e);
+  double *dx = ser_alloc_zero(d.count, sizeof *dx);
+  reference(dx, dw, dbias, g, a, w, &k);
+  const double step = 1e-3;
+  for (size_t i = 0; i < 36 + d.count; i++) {
+    double *at = i < 36 ? &wd[i] : &a[i - 36], kept = *at;
+    *at = kept + step;
+    double above = objective(a, wd, g, &k);
+    *at = kept - step;
+    double below = objective(a, wd, g, &k), got = i < 36 ? dw[i] : dx[i - 36];
+    *at = kept;
+    int64_t t = i < 36 ? 0 : (int64_t)(i - 36) % d.tp;
+    bool padding = t >= k.time || (i >= 36 && (int64_t)(i - 36) / d.tp % d.cp >= k.in);
+    assert_true(padding || fabs((above - below) / (2 * step) - got) < 1e-9);
+  }
+  free(x);
+  free(da);
+  free(w_random);
+  free(a);
+  free(g);
+  free(dx);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(the_loops_follow_central_differences),
+      cmocka_unit_test(sizes),
+      cmocka_unit_test(dilations),
+      cmocka_unit_test(batch_of_64),
+      cmocka_unit_test(other_shapes),
+      cmocka_unit_test(a_clip_does_not_see_its_neighbours),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,126 @@
+/* linear_forward and linear_backward against loops in double: odd sizes, strides wider than the rows, left-out
+ * arguments; a row's bytes do not depend on the other rows. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "support/temporal.h"
+
+typedef struct {
+  int64_t rows, in, out, in_stride, out_stride;
+  bool bias, dx;
+} linear_case;
+
+static size_t of(int64_t rows, int64_t columns) {
+  return (size_t)(rows * columns);
+}
+
+/* [rows][stride], zeros behind `columns`. */
+static float *rows_of(uint64_t seed, int64_t rows, int64_t columns, int64_t stride) {
+  float *x = test_numbers(seed, of(rows, stride), -1, 1);
+  for (int64_t i = 0; i < rows * stride; i++)
+    if (i % stride >= columns) x[i] = 0;
+  return x;
+}
+
+/* out, dx, dw, dbias. */
+static void run(test_buffers *all, const void *context, float *out) {
+  const linear_case *k = context;
+  const ser_ops *ops = all->device->ops;
+  size_t weights = of(k->out, k->in), ins = of(k->rows, k->in_stride), outs = of(k->rows, k->out_stride);
+  float *x = rows_of(1, k->rows, k->in, k->in_stride), *w = test_numbers(2, weights, -1, 1);
+  float *bias = test_numbers(3, (size_t)k->out, -1, 1), *g = rows_of(4, k->rows, k->out, k->out_stride);
+  ser_linear_shape shape = {k->rows + 3, k->in, k->out, k->in_stride, k->out_stride};
+  ser_plan *plan;
+  ser_error err = {0};
+  ASSERT_OK(ops->linear_prepare(all->device, &plan, &shape, &err), err);
+  float *x_in = test_in(all, x, ins), *w_in = test_in(all, w, weights), *g_in = test_in(all, g, outs);
+  float *bias_in = k->bias ? test_in(all, bias, (size_t)k->out) : NULL;
+  float *y = test_out(all, outs), *dx = k->dx ? test_out(all, ins) : NULL, *dw = test_out(all, weights);
+  float *dbias = k->bias ? test_out(all, (size_t)k->out) : NULL;
+  void *workspace = test_workspace(all, plan);
+  int64_t before = test_allocations(all->device);
+  ops->linear_forward(all->stream, plan, workspace, y, x_in, w_in, bias_in, k->rows);
+  ops->linear_backward(all->stream, plan, workspace, dx, dw, dbias, g_in, x_in, w_in, k->rows);
+  assert_int_equal(test_allocations(all->device), before);
+  test_read(all, out, y);
+  memset(out + outs, 0, ins * sizeof *out);
+  if (dx) test_read(all, out + outs, dx);
+  test_read(all, out + outs + ins, dw);
+  memset(out + outs + ins + weights, 0, (size_t)k->out * sizeof *out);
+  if (dbias) test_read(all, out + outs + ins + weights, dbias);
+  ser_plan_free(plan);
+
+  double *want = ser_alloc_zero(outs + ins + weights + (size_t)k->out, sizeof *want);
+  for (int64_t n = 0; n < k->rows; n++)
+    for (int64_t o = 0; o < k->out; o++) {
+      double *sum = &want[n * k->out_stride + o], gradient = (double)g[n * k->out_stride + o];
+      if (k->bias) *sum = (double)bias[o];
+      if (k->bias) want[outs + ins + weights + (size_t)o] += gradient;
+      for (int64_t i = 0; i < k->in; i++) {
+        *sum += (double)x[n * k->in_stride + i] * (double)w[o * k->in + i];
+        if (k->dx) want[(int64_t)outs + n * k->in_stride + i] += gradient * (double)w[o * k->in + i];
+        want[(int64_t)(outs + ins) + o * k->in + i] += gradient * (double)x[n * k->in_stride + i];
+      }
+    }
+  test_close("linear's results", out, want, outs + ins + weights + (size_t)k->out, k->in > 200 ? 1e-5 : 2e-6);
+  for (int64_t i = 0; i < (int64_t)outs; i++) assert_true(i % k->out_stride < k->out || out[i] == 0);
+  for (int64_t i = 0; i < (int64_t)ins; i++) assert_true(i % k->in_stride < k->in || out[outs + (size_t)i] == 0);
+  float *mine[] = {x, w, bias, g};
+  for (int i = 0; i < 4; i++) free(mine[i]);
+  free(want);
+}
+
+static void sizes(void **state) {
+  (void)state;
+  static const linear_case cases[] = {
+      {1, 1, 1, 1, 1, true, true},      {64, 39, 6, 40, 8, true, true},    {3, 39, 8, 40, 8, false, true},
+      {7, 5, 17, 8, 24, true, false},   {3, 41, 33, 48, 33, true, true},   {1, 768, 128, 768, 128, true, true},
+      {64, 16, 16, 16, 16, true, true}, {2, 40, 15, 40, 16, false, false},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const linear_case *k = &cases[i];
+    size_t count = of(k->rows, k->out_stride) + of(k->rows, k->in_stride) + of(k->out, k->in) + (size_t)k->out;
+    test_operation(run, NULL, k, count);
+  }
+}
+
+static void forward_alone(test_buffers *all, float *out, const float *x, const float *w, int64_t rows) {
+  const ser_ops *ops = all->device->ops;
+  ser_linear_shape shape = {rows, 39, 6, 40, 8};
+  ser_plan *plan;
+  ser_error err = {0};
+  ASSERT_OK(ops->linear_prepare(all->device, &plan, &shape, &err), err);
+  float *y = test_out(all, (size_t)rows * 8);
+  ops->linear_forward(all->stream, plan, test_workspace(all, plan), y, test_in(all, x, (size_t)rows * 40),
+                      test_in(all, w, 39 * 6), NULL, rows);
+  test_read(all, out, y);
+  ser_plan_free(plan);
+  test_buffers_free(all);
+}
+
+static void one_device(ser_device *device, ser_stream *stream, void *context) {
+  (void)context;
+  test_buffers all = {.device = device, .stream = stream};
+  float *x = rows_of(1, 9, 39, 40), *w = test_numbers(2, 39 * 6, -1, 1), together[72], alone[8];
+  forward_alone(&all, together, x, w, 9);
+  for (int64_t n = 0; n < 9; n++) {
+    forward_alone(&all, alone, x + n * 40, w, 1);
+    assert_memory_equal(alone, together + n * 8, sizeof alone);
+  }
+  free(x);
+  free(w);
+}
+
+static void a_row_does_not_see_the_others(void **state) {
+  (void)state;
+  test_each_device(one_device, 2, NULL);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(sizes),
+      cmocka_unit_test(a_row_does_not_see_the_others),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
