@@ -1,8 +1,8 @@
 /* From log-mel rows to features: librosa.power_to_db's floor (top_db 80), librosa.feature.mfcc's DCT, and
  * librosa.feature.delta (width 9, orders 1 and 2, mode "interp").
  *
- * The DCT runs over what lies above the clip's floor: the floor itself, a constant, adds to the first coefficient
- * alone. That keeps the sums small, and silence exact. Coefficients are side by side in lanes, so that a row's sums
+ * The DCT runs over what lies below the clip's peak: the peak itself, a constant, adds to the first coefficient alone.
+ * That keeps the sums small, and silence exact. Coefficients are side by side in lanes, so that a row's sums
  * have one order whatever surrounds it.
  */
 #include "kernels/mfcc_plan.h"
@@ -11,7 +11,7 @@
 
 typedef struct {
   const mfcc_plan *plan;
-  float *floors;  /* [clips] */
+  float *peaks;   /* [clips] */
   float *scratch; /* [threads] of plan->finish_floats */
   float *features;
   const float *logmel;
@@ -19,7 +19,7 @@ typedef struct {
   int64_t clips, frames, columns;
 } finish_job;
 
-static void find_floor(void *context, size_t clip, int thread) {
+static void find_peak(void *context, size_t clip, int thread) {
   (void)thread;
   const finish_job *job = context;
   int64_t mels = job->plan->shape.mels;
@@ -30,28 +30,41 @@ static void find_floor(void *context, size_t clip, int thread) {
   float peak = -INFINITY;
   for (int lane = 0; lane < VW; lane++) peak = most[lane] > peak ? most[lane] : peak;
   for (; i < count; i++) peak = x[i] > peak ? x[i] : peak;
-  job->floors[clip] = peak - 80;
+  job->peaks[clip] = peak;
 }
 
-enum { ROWS = 4 }; /* rows that share a load of the DCT's table */
+enum {
+  ROWS = 4,  /* rows that share a load of the DCT's table */
+  PART = 16, /* products that are added up apart: a long sum of like terms would gather its roundings */
+};
+
+/* sum[row] += the products of PART bands from `first` on. w: VW columns of the DCT's table. */
+static inline void add_products(vf sum[ROWS], const float *const x[ROWS], const float *w, int64_t first, int64_t mels,
+                                int64_t padded, float peak) {
+  vf part[ROWS];
+  for (int i = 0; i < ROWS; i++) part[i] = v_set(0);
+  int64_t end = first + PART < mels ? first + PART : mels;
+  for (int64_t m = first; m < end; m++) {
+    vf column = v_load(w + m * padded);
+    for (int i = 0; i < ROWS; i++) {
+      float below = x[i][m] - peak;
+      part[i] += column * (below < -80 ? -80 : below);
+    }
+  }
+  for (int i = 0; i < ROWS; i++) sum[i] += part[i];
+}
 
 /* out [rows][padded] = DCT of rows of logmel; in groups of ROWS, the last of which repeats its last row. */
-static void dct_rows(float *out, const float *logmel, int64_t rows, float floor, const mfcc_plan *plan) {
+static void dct_rows(float *out, const float *logmel, int64_t rows, float peak, const mfcc_plan *plan) {
   int64_t mels = plan->shape.mels, padded = plan->padded;
-  float lift = (float)((double)floor * sqrt((double)mels));
+  float lift = (float)((double)peak * sqrt((double)mels));
   for (int64_t r = 0; r < rows; r += ROWS) {
     const float *x[ROWS];
     for (int i = 0; i < ROWS; i++) x[i] = logmel + (r + i < rows ? r + i : rows - 1) * mels;
     for (int64_t c = 0; c < padded; c += VW) {
       vf sum[ROWS];
       for (int i = 0; i < ROWS; i++) sum[i] = v_set(0);
-      for (int64_t m = 0; m < mels; m++) {
-        vf w = v_load(plan->dct + m * padded + c);
-        for (int i = 0; i < ROWS; i++) {
-          float above = x[i][m] - floor;
-          sum[i] += w * (above < 0 ? 0 : above);
-        }
-      }
+      for (int64_t m = 0; m < mels; m += PART) add_products(sum, x, plan->dct + c, m, mels, padded, peak);
       for (int i = 0; i < ROWS && r + i < rows; i++) {
         if (c == 0) sum[i][0] += lift;
         v_store(out + (r + i) * padded + c, sum[i]);
@@ -86,7 +99,7 @@ static void finish_rows(const finish_job *job, float *scratch, int64_t clip, int
     if (low > frames - 1 - 2 * MFCC_EDGE) low = frames - 1 - 2 * MFCC_EDGE;
     if (high < 1 + 2 * MFCC_EDGE) high = 1 + 2 * MFCC_EDGE;
   }
-  dct_rows(scratch, job->logmel + (start + low) * plan->shape.mels, high - low, job->floors[clip], plan);
+  dct_rows(scratch, job->logmel + (start + low) * plan->shape.mels, high - low, job->peaks[clip], plan);
   for (int64_t t = from; t < to; t++) {
     float *row = job->features + (start + t) * job->columns;
     memcpy(row, scratch + (t - low) * padded, (size_t)coefficients * sizeof *row);
@@ -119,8 +132,8 @@ void SER_ISA(cpu_mfcc_finish)(ser_stream *stream, const ser_plan *plan, void *wo
   finish_job job = {(const mfcc_plan *)plan, workspace, NULL, features, logmel, frame_start, clips, frames, 0};
   const ser_mfcc_shape *shape = &job.plan->shape;
   SER_CHECK(clips <= shape->max_clips && frames <= shape->max_frames);
-  job.scratch = job.floors + line_floats((size_t)shape->max_clips);
+  job.scratch = job.peaks + line_floats((size_t)shape->max_clips);
   job.columns = shape->coefficients * (shape->deltas ? 3 : 1);
-  ser_cpu_parallel(stream, (size_t)clips, find_floor, &job);
+  ser_cpu_parallel(stream, (size_t)clips, find_peak, &job);
   ser_cpu_parallel(stream, (size_t)((frames + MFCC_BLOCK - 1) / MFCC_BLOCK), finish_block, &job);
 }
