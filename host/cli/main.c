@@ -13,6 +13,8 @@
 #include "cli/cli.h"
 
 static const ser_command *const commands[] = {
+
+    &ser_command_predict,
     &ser_command_info,
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
