@@ -14,7 +14,7 @@ typedef struct {
   ser_mfcc_shape shape;
   int64_t padded;        /* coefficients rounded up to VW */
   size_t logmel_floats;  /* workspace of one thread of logmel */
-  size_t finish_floats;  /* workspace of one thread of mfcc_finish, behind max_clips floors */
+  size_t finish_floats;  /* workspace of one thread of mfcc_finish, behind max_clips peaks */
   const float *window;   /* [n_fft] periodic Hann, halved */
   const float *twiddles; /* of the complex FFT of length n_fft / 2 */
   const float *turns;    /* [n_fft / 4 + 1][2] e^(-2 pi i k / n_fft) */

@@ -61,13 +61,15 @@ install_missing() {
   ((${#packages[@]} == 0)) || die "still missing after the installation: ${packages[*]}"
 }
 
-# Configures (with Ninja where it is) and builds a preset, quietly unless it fails.
+# Configures (with Ninja where it is) and builds a preset, quietly unless it fails: PRESET [cmake options].
 build_preset() {
   local preset=$1 log=$root/build/$1.log generator=()
+  shift
   mkdir -p "$root/build"
   if [[ ! -f $root/build/$preset/CMakeCache.txt ]] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
   say "building $preset"
-  if ! (cd "$root" && cmake --preset "$preset" "${generator[@]}" && cmake --build --preset "$preset" -j "$jobs") \
+  if ! (cd "$root" && cmake --preset "$preset" "${generator[@]}" "$@" &&
+    cmake --build --preset "$preset" -j "$jobs") \
     >"$log" 2>&1; then
     tail -n 60 "$log" >&2
     die "the $preset build failed; all of its output is in build/$preset.log"

@@ -16,7 +16,7 @@
 
 enum {
   DETAIL = 256,
-  BLOCK_SAMPLES = 1 << 15, /* of all channels: what one block holds */
+  BLOCK_SAMPLES = 1 << 12, /* of all channels in one block: it stays in the nearest caches */
   LOWEST_RATE = 1000,      /* Hz; below it and above the highest a header is taken for damaged */
   HIGHEST_RATE = 768000,
   TRUSTED_FRAMES = 1 << 24, /* room made at once on the word of a header */

@@ -65,6 +65,13 @@ static ser_reason check_tail(char *detail, byte_source *source, uint64_t at, uin
   return SER_REASON_NONE;
 }
 
+/* A length of 0 that no one came back to: libsndfile is shown the real one. */
+static void mend_length(byte_source *source, uint64_t at, uint64_t length, bool big) {
+  if (length > 0x7fffff00u) return;
+  source->patch_at = (int64_t)at;
+  for (int i = 0; i < 4; i++) source->patch[i] = (uint8_t)(length >> 8 * (big ? 3 - i : i));
+}
+
 /* RIFF, RIFX, RF64, BW64 and FORM: id, size, type, then chunks on even places. */
 static ser_reason check_form(char *detail, byte_source *source, const uint8_t *head) {
   bool aiff = is(head, "FORM"), big = aiff || is(head, "RIFX");
@@ -86,6 +93,7 @@ static ser_reason check_form(char *detail, byte_source *source, const uint8_t *h
         snprintf(detail, DETAIL, "holds no samples: its sound chunk is empty");
         return SER_REASON_EMPTY;
       }
+      if (length == 0 && body < size) mend_length(source, at + 4, size - body, big);
       if (open_ended(length)) return SER_REASON_NONE;
       if (body + length > size) return cut(detail, body + length, source->size);
       uint64_t end = body + length;

@@ -66,6 +66,10 @@ int64_t byte_source_read(byte_source *source, void *to, int64_t offset, int64_t 
     memcpy((uint8_t *)to + done, source->buffer + at, (size_t)part);
     done += part;
   }
+  for (int i = 0; i < 4 && source->patch_at; i++) {
+    int64_t at = source->patch_at + i - offset;
+    if (at >= 0 && at < done) ((uint8_t *)to)[at] = source->patch[i];
+  }
   if (offset + done > source->furthest) source->furthest = offset + done;
   return done;
 }

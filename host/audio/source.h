@@ -16,7 +16,9 @@ typedef struct {
   int64_t position; /* libsndfile's */
   int64_t furthest; /* the highest position that was read up to */
   int64_t buffered_at, buffered;
-  uint8_t *buffer; /* [SOURCE_BUFFER], files only */
+  uint8_t *buffer;  /* [SOURCE_BUFFER], files only */
+  int64_t patch_at; /* where not 0: reads see the four bytes of `patch` there, a length that a writer left at 0 */
+  uint8_t patch[4];
 } byte_source;
 
 /* False where a file cannot be opened: errno says why. */

@@ -32,10 +32,28 @@ typedef struct {
 } ser_option;
 
 /* Takes options out of argv, leaves the others (positional, `--` ends options) in order; argc is updated. Unknown
- * options are SER_USAGE naming the nearest. */
+ * options are SER_USAGE naming the nearest. A value may not begin with "--" unless it is joined by "=". */
 ser_status ser_options_parse(int *argc, char **argv, const ser_option *options, size_t count, ser_error *err);
 /* A whole number in a range, or SER_USAGE naming the option. */
 ser_status ser_option_integer(int64_t *out, const char *name, const char *text, int64_t least, int64_t most,
                               ser_error *err);
+/* One of the words (NULL ends them): its number, or SER_USAGE naming the option and the nearest word. */
+ser_status ser_option_choice(int *out, const char *name, const char *text, const char *const *words, ser_error *err);
+/* What ser_options_parse left: between least and most arguments (most -1: any number), else SER_USAGE saying what. */
+ser_status ser_options_count(int argc, char **argv, int least, int most, const char *what, ser_error *err);
+
+/* Takes --device, --threads, --seed, --quiet, --help and --version out of argv, wherever they stand before "--". */
+typedef struct {
+  bool help, version;
+} ser_asked;
+ser_status ser_options_common(ser_common *common, ser_asked *asked, int *argc, char **argv, ser_error *err);
+
+/* The configuration of a command (settings.c): the defaults, the file (or NULL), each --set, then --device, --threads
+ * and --seed (train.seeds); folders and files made absolute; checked. `config` is initialised whatever comes of it. */
+ser_status ser_settings(ser_config *config, const char *path, const char *const *sets, size_t count,
+                        const ser_common *common, ser_error *err);
+
+/* `serenade --version` (version.c). */
+ser_status ser_version_text(ser_text *text, ser_error *err);
 
 #endif

@@ -1,9 +1,103 @@
 /* The program: common options, the table of subcommands, exit codes. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/nearest.h"
 #include "base/version.h"
+#include "cli/cli.h"
 
-int main(void) {
-  printf("serenade %s\n", SER_VERSION);
-  return 0;
+static const ser_command *const commands[] = {
+    &ser_command_info,
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static const char common_help[] =
+    "\nOptions of all commands:\n"
+    "  --device auto|cpu|cuda  where to compute (auto: a GPU where there is one)\n"
+    "  --threads N             compute threads; 0: all cores\n"
+    "  --seed N                seed of what is drawn (training: in place of train.seeds)\n"
+    "  --quiet                 no messages but warnings and errors\n"
+    "  --help, --version       this text; build and libraries\n";
+
+static void print_help(FILE *out) {
+  fprintf(out,
+          "serenade %s: from folders of emotional speech to a classifier, and from speech to emotions\n\n"
+          "usage: serenade COMMAND [options]\n\nCommands:\n",
+          SER_VERSION);
+  for (size_t i = 0; i < COMMANDS; i++) fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
+  fputs(common_help, out);
+  fputs("\nserenade COMMAND --help shows the options of a command and an example.\n"
+        "Exit status: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs could not be used.\n",
+        out);
+}
+
+static const ser_command *find_command(const char *name, ser_error *err) {
+  const char *best = commands[0]->name;
+  for (size_t i = 0; i < COMMANDS; i++) {
+    if (!strcmp(commands[i]->name, name)) return commands[i];
+    if (ser_edit_distance(name, commands[i]->name) < ser_edit_distance(name, best)) best = commands[i]->name;
+  }
+  ser_fail(err, SER_USAGE, "there is no command '%s'; the nearest is %s (see serenade --help)", name, best);
+  return NULL;
+}
+
+static ser_status print_version(ser_error *err) {
+  ser_text text = {0};
+  ser_status status = ser_version_text(&text, err);
+  if (status == SER_OK) fputs(text.data, stdout);
+  free(text.data);
+  return status;
+}
+
+static ser_status dispatch(int argc, char **argv, ser_error *err) {
+  ser_common common = {.seed = -1};
+  ser_asked asked = {0};
+  SER_TRY(ser_options_common(&common, &asked, &argc, argv, err));
+  ser_log_set_quiet(common.quiet);
+  if (asked.version) return print_version(err);
+  if (argc < 2) {
+    print_help(asked.help ? stdout : stderr);
+    return asked.help ? SER_OK : ser_fail(err, SER_USAGE, "no command is given; name one of those above");
+  }
+  if (argv[1][0] == '-') return ser_options_parse(&argc, argv, NULL, 0, err);
+  const ser_command *command = find_command(argv[1], err);
+  if (!command) return SER_USAGE;
+  if (asked.help) {
+    fputs(command->usage, stdout);
+    fputs(common_help, stdout);
+    return SER_OK;
+  }
+  return command->run(&common, argc - 1, argv + 1, err);
+}
+
+/* Files that we open must not land on the numbers of the standard streams. A stdout that is closed stays unwritable, so
+ * that it is told. */
+static void guard_streams(void) {
+  for (int fd = 0; fd < 3; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) < 0) _exit(1);
+}
+
+/* Results that did not reach stdout (a full disk, a closed pipe) are no results. */
+static ser_status finish_stdout(ser_status status, ser_error *err) {
+  errno = 0;
+  bool broken = ferror(stdout) != 0;
+  if (fflush(stdout) != 0) broken = true;
+  if (!broken || status == SER_FAILED || status == SER_USAGE || status == SER_INTERRUPTED) return status;
+  return ser_fail(err, SER_FAILED, "cannot write the results to stdout: %s; what was written there is not whole",
+                  errno ? strerror(errno) : "a write failed");
+}
+
+int main(int argc, char **argv) {
+  ser_error err = {0};
+  guard_streams();
+  ser_interrupt_install();
+  ser_status status = finish_stdout(dispatch(argc, argv, &err), &err);
+  if (status != SER_OK && *err.text) ser_complain("%s", err.text);
+  return ser_exit_code(status);
 }

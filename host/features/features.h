@@ -11,7 +11,7 @@
 /* Canonical JSON (keys sorted, no spaces), without backend or instruction set: its hash names the cache folder.
  * The caller frees it. */
 char *ser_feature_json(ser_feature_kind kind, const ser_mfcc_config *config);
-/* The reverse, for model files. SER_FAILED names the key. */
+/* The reverse, for model files. SER_FAILED names the key. The model's window is no part of it: frames becomes 0. */
 ser_status ser_feature_parse(ser_feature_kind *kind, ser_mfcc_config *config, const char *json, ser_error *err);
 int64_t ser_feature_columns(const ser_mfcc_config *config);    /* C: 39 by default */
 int64_t ser_feature_min_frames(const ser_mfcc_config *config); /* 9 with deltas, else 1 */

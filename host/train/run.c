@@ -221,7 +221,7 @@ static ser_status prepare(job *j, bool *partial, ser_error *err) {
   ser_hash_hex(j->manifest_hash, &hash);
   SER_TRY(begin_folder(j, err));
   SER_TRY(make_split(j, err));
-  SER_TRY(extract_missing(j, partial, err));
+  if (!j->options->extracted) SER_TRY(extract_missing(j, partial, err));
   return load_features(j, err);
 }
 

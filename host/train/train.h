@@ -60,6 +60,7 @@ typedef struct {
   const char *folder;   /* RUN */
   const char *manifest; /* path of the manifest */
   bool resume;
+  bool extracted; /* the caller has extracted and told what was refused */
   bool anew; /* with resume: where RUN was trained with other settings or data, train anew (run) instead of SER_USAGE */
 } ser_train_options;
 

@@ -1,0 +1,74 @@
+/* `serenade bench`: what its parts share. bench.c reads the options and prints, bench_clips.c finds or makes the
+ * recordings, bench_measure.c repeats and sums up, bench_audio.c, bench_model.c and bench_whole.c are the stages. */
+#ifndef SER_CLI_BENCH_H
+#define SER_CLI_BENCH_H
+
+#include "audio/audio.h"
+#include "base/threads.h"
+#include "features/features.h"
+#include "model/model.h"
+
+/* One line of the result. Rates: more is better; times ("ms"): less is better. */
+typedef struct {
+  char name[24], unit[12];
+  double median, min, max;
+  int runs;
+  double bound;         /* in the unit; 0: none is known */
+  double share;         /* how much of the bound is reached: 1 is all of it; 0 without a bound */
+  const char *bound_is; /* what the bound is made of */
+  double hours;         /* hours of audio in an hour; 0 where no audio is taken in */
+} bench_result;
+
+/* The recordings, as files and as samples at the feature's rate. */
+typedef struct {
+  size_t count;
+  char **paths;
+  ser_clip *whole;       /* [count] mono at the file's own rate */
+  ser_clip *clips;       /* [count] at the feature's rate */
+  const float **samples; /* [count] clips[i].samples */
+  int64_t *counts;       /* [count] clips[i].count */
+  double seconds;        /* of all of them */
+  bool made;
+} bench_clips;
+
+enum { BENCH_BATCH = 64, BENCH_LINES = 32 };
+
+typedef struct {
+  ser_device *device;
+  ser_stream *stream;
+  ser_pool *pool; /* for decoding, as many threads as the device has */
+  int threads, runs;
+  const char *data; /* --data, or NULL */
+  char *folder;     /* temporary: made recordings, a model, caches */
+  ser_config config;
+  bench_clips clips;
+  double flops; /* a second, of this run's peak.fma */
+  bench_result results[BENCH_LINES];
+  size_t count;
+} bench;
+
+/* Runs `body` once to warm up, then b->runs times, and adds a line with the rate `units` / seconds, or milliseconds
+ * where unit is "ms". Gives the line, which stays valid. */
+typedef ser_status (*bench_body)(void *context, ser_error *err);
+ser_status bench_measure(bench *b, bench_result **line, const char *name, const char *unit, double units,
+                         bench_body body, void *context, ser_error *err);
+void bench_bound(bench_result *line, double bound, const char *bound_is); /* sets share from the median */
+const bench_result *bench_find(const bench *b, const char *name);         /* or NULL */
+double bench_now(void);                                                   /* seconds, monotonic */
+
+/* Finds up to a few hundred recordings below --data, evenly spread, or makes speech-like ones, and decodes them. */
+ser_status bench_clips_load(bench *b, ser_error *err);
+void bench_clips_free(bench_clips *clips);
+
+ser_status bench_peak(bench *b, ser_error *err);
+ser_status bench_decode(bench *b, ser_error *err);
+ser_status bench_mfcc(bench *b, ser_error *err);
+ser_status bench_train(bench *b, ser_error *err);
+ser_status bench_forward(bench *b, ser_error *err);
+ser_status bench_predict(bench *b, ser_error *err);
+ser_status bench_extract(bench *b, ser_error *err);
+
+/* The reference branch as the configuration has it. */
+ser_model_config bench_model_config(const bench *b);
+
+#endif

@@ -1,0 +1,53 @@
+/* `serenade cache`: upkeep of a cache of features. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "cache/cache.h"
+#include "cli/cli.h"
+
+static ser_status need_cache(const char *folder, ser_error *err) {
+  char *format = ser_path_join(folder, "FORMAT");
+  bool there = ser_file_exists(format);
+  free(format);
+  if (there) return SER_OK;
+  return ser_fail(err, SER_USAGE,
+                  "%s is no cache of Serenade's (it holds no file FORMAT); name the folder given to "
+                  "--cache, or RUN/cache",
+                  folder);
+}
+
+static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
+  (void)common;
+  static const char *const verbs[] = {"verify", "merge", "gc", NULL};
+  int verb = 0;
+  ser_text report = {0};
+  SER_TRY(ser_options_parse(&argc, argv, NULL, 0, err));
+  SER_TRY(ser_options_count(argc, argv, 1, -1, "verify, merge or gc", err));
+  SER_TRY(ser_option_choice(&verb, "what 'serenade cache' does", argv[1], verbs, err));
+  if (verb == 1)
+    SER_TRY(ser_options_count(argc, argv, 3, 3, "one of the two folders, INTO and FROM,", err));
+  else
+    SER_TRY(ser_options_count(argc, argv, 2, 2, "the folder of the cache", err));
+  SER_TRY(need_cache(argv[argc - 1], err));
+  ser_status status = verb == 0   ? ser_cache_verify(argv[2], &report, err)
+                      : verb == 1 ? ser_cache_merge(argv[2], argv[3], &report, err)
+                                  : ser_cache_gc(argv[2], &report, err);
+  if (report.data) fputs(report.data, stdout);
+  free(report.data);
+  return status;
+}
+
+const ser_command ser_command_cache = {
+    "cache", "verify, merge or compact a cache of features",
+    "usage: serenade cache verify DIR\n"
+    "       serenade cache merge INTO FROM\n"
+    "       serenade cache gc DIR\n"
+    "\n"
+    "  verify   rehash every shard against its name; damaged ones go to quarantine, and extract computes them anew\n"
+    "  merge    link or copy what FROM holds into INTO\n"
+    "  gc       rewrite small shards as few, remove what dead processes left and what stands in quarantine\n"
+    "\n"
+    "Example:\n"
+    "  serenade cache verify RUN/cache\n",
+    run};

@@ -1,0 +1,31 @@
+/* The configuration that a command works with: file, --set, common options. */
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "cli/cli.h"
+
+/* What a run folder remembers must not depend on where the command was typed. */
+static void make_absolute(char **path) {
+  if (!**path) return;
+  char *absolute = ser_path_absolute(*path);
+  free(*path);
+  *path = absolute;
+}
+
+ser_status ser_settings(ser_config *config, const char *path, const char *const *sets, size_t count,
+                        const ser_common *common, ser_error *err) {
+  ser_config_init(config);
+  if (path) SER_TRY(ser_config_read(config, path, err));
+  for (size_t i = 0; i < count; i++) SER_TRY(ser_config_set(config, sets[i], err));
+  if (common->device_given) config->device = common->device;
+  if (common->threads_given) config->threads = common->threads;
+  if (common->seed >= 0) {
+    config->train.seeds.count = 1;
+    config->train.seeds.values = ser_realloc(config->train.seeds.values, sizeof(int64_t));
+    config->train.seeds.values[0] = common->seed;
+  }
+  char **paths[] = {&config->corpora.ravdess, &config->corpora.cremad, &config->corpora.tess, &config->corpora.savee,
+                    &config->corpora.csv,     &config->cache_dir,      &config->split.file};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) make_absolute(paths[i]);
+  return ser_config_check(config, err);
+}

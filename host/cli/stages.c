@@ -1,0 +1,224 @@
+/* The stages of train and run: each looks at what is done already, does the rest, and says which it was. */
+#include "cli/stages.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "cli/counts.h"
+#include "device/runtime.h"
+#include "features/features.h"
+#include "report/report.h"
+#include "train/train.h"
+
+/* ---- index and audit --------------------------------------------------------------------------------------------- */
+
+/* Writes the manifest where its bytes differ from those that are there. */
+static ser_status write_changed(const ser_manifest *manifest, const char *path, ser_text *old, bool *changed,
+                                ser_error *err) {
+  ser_text text = {0};
+  ser_manifest_text(&text, manifest);
+  *changed = old->size != text.size || (text.size && memcmp(old->data, text.data, text.size));
+  ser_status status = *changed ? ser_manifest_write(manifest, path, err) : SER_OK;
+  free(old->data);
+  *old = text;
+  return status;
+}
+
+ser_status cli_need_corpus(const ser_config *config, ser_error *err) {
+  if (*config->corpora.ravdess || *config->corpora.cremad || *config->corpora.tess || *config->corpora.savee ||
+      *config->corpora.csv)
+    return SER_OK;
+  return ser_fail(err, SER_USAGE,
+                  "no corpus is named; give one, as in --set corpora.ravdess=DIR (or cremad, tess, savee, csv)");
+}
+
+static ser_status index_stage(ser_manifest *manifest, const ser_config *config, const char *path, ser_text *bytes,
+                              ser_error *err) {
+  ser_index_options options = {.ravdess = config->corpora.ravdess,
+                               .cremad = config->corpora.cremad,
+                               .tess = config->corpora.tess,
+                               .savee = config->corpora.savee,
+                               .csv = config->corpora.csv,
+                               .emotions = config->emotions,
+                               .jobs = cli_jobs(config->jobs)};
+  ser_index_summary summary = {0};
+  ser_manifest before;
+  bool known = ser_file_exists(path), changed = false;
+  ser_status status = SER_OK;
+  ser_manifest_init(&before);
+  if (known) SER_TRY_DONE(ser_manifest_read(&before, path, err));
+  if (known) ser_manifest_text(bytes, &before);
+  SER_TRY_DONE(ser_index(manifest, &summary, &options, known ? &before : NULL, err));
+  SER_TRY_DONE(write_changed(manifest, path, bytes, &changed, err));
+  if (!changed && !summary.hashed)
+    ser_info("index: nothing to do, %zu recordings as they were", manifest->count);
+  else
+    ser_info("index: %zu recordings of %zu files, %zu hashed now", manifest->count, summary.files, summary.hashed);
+  if (summary.notes.size && changed) ser_info("%.*s", (int)summary.notes.size - 1, summary.notes.data);
+done:
+  free(summary.notes.data);
+  ser_manifest_free(&before);
+  return status;
+}
+
+ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const char *path, bool *partial,
+                        ser_error *err) {
+  ser_audit_summary summary = {0};
+  ser_text bytes = {0}, table = {0};
+  bool changed = false;
+  ser_status status = SER_OK;
+  SER_TRY_DONE(index_stage(manifest, config, path, &bytes, err));
+  status = ser_audit(manifest, &summary, config->audit, false, cli_jobs(config->jobs), err);
+  if (status == SER_INTERRUPTED) ser_manifest_write(manifest, path, NULL); /* what was judged is kept */
+  if (status != SER_OK) goto done;
+  SER_TRY_DONE(write_changed(manifest, path, &bytes, &changed, err));
+  if (!changed && !summary.decoded)
+    ser_info("audit: nothing to do, %zu recordings judged before", manifest->count);
+  else
+    ser_info("audit: %zu decoded now; %zu ok, %zu filtered, %zu excluded, %zu refused", summary.decoded, summary.ok,
+             summary.filtered, summary.excluded, summary.refused);
+  if (changed) {
+    cli_counts_text(&table, manifest);
+    ser_info("%.*s", (int)table.size - 1, table.data);
+  }
+  if (cli_name_refused(manifest)) *partial = true;
+done:
+  free(table.data);
+  free(bytes.data);
+  ser_audit_summary_free(&summary);
+  return status;
+}
+
+/* ---- extract ----------------------------------------------------------------------------------------------------- */
+
+ser_status cli_extract(const ser_config *config, ser_feature_kind kind, const char *cache, const ser_manifest *manifest,
+                       ser_text *said, bool *partial, ser_error *err) {
+  ser_device *device = NULL;
+  ser_extract_summary is = {0};
+  ser_status status = SER_OK;
+  SER_TRY_DONE(ser_device_open(&device, config->device, (int)config->threads, err));
+  const ser_extract_options options = {.kind = kind,
+                                       .config = ser_config_mfcc(config, kind),
+                                       .cache_folder = cache,
+                                       .jobs = cli_jobs(config->jobs),
+                                       .device = device};
+  status = ser_extract(&is, manifest, &options, err);
+  for (char *at = is.refusals.data, *end; at && *at; at = end) {
+    end = at + strcspn(at, "\n");
+    if (*end) *end++ = 0;
+    ser_complain("%s", at);
+  }
+  if (status == SER_PARTIAL) status = SER_OK;
+  if (status != SER_OK) goto done;
+  if (!is.computed)
+    ser_text_printf(said, "%s: nothing to do, %zu of %zu present", ser_feature_names[kind], is.present, is.wanted);
+  else
+    ser_text_printf(said, "%s: %zu of %zu computed, %zu present before, in %.1f s (%.0f clips/s, %.0f times real time)",
+                    ser_feature_names[kind], is.computed, is.wanted, is.present, is.seconds,
+                    (double)is.computed / (is.seconds > 0 ? is.seconds : 1),
+                    is.audio_seconds / (is.seconds > 0 ? is.seconds : 1));
+  if (is.too_short || is.refused) ser_text_printf(said, "; %zu too short, %zu refused", is.too_short, is.refused);
+  if (is.too_short || is.refused) *partial = true;
+done:
+  free(is.refusals.data);
+  ser_device_close(device);
+  return status;
+}
+
+/* ---- train ------------------------------------------------------------------------------------------------------- */
+
+/* The manifest that was given becomes RUN's own. */
+static ser_status take_manifest(ser_manifest *manifest, const char *given, const char *path, bool *partial,
+                                ser_error *err) {
+  ser_text old = {0};
+  bool changed = false;
+  SER_TRY(ser_manifest_read(manifest, given, err));
+  ser_status status = write_changed(manifest, path, &old, &changed, err);
+  free(old.data);
+  if (cli_name_refused(manifest)) *partial = true;
+  return status;
+}
+
+static ser_status train_stage(cli_run *run, const ser_config *config, const char *manifest_path, bool *partial,
+                              ser_error *err) {
+  char models[SER_HASH_HEX];
+  int64_t count = 0;
+  bool complete = false;
+  SER_TRY(cli_models(models, &count, &complete, run->folder, err));
+  if (!strcmp(run->trained, run->training) && count == run->models && count) {
+    ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
+    return SER_OK;
+  }
+  const ser_train_options options = {.config = config,
+                                     .folder = run->folder,
+                                     .manifest = manifest_path,
+                                     .resume = true,
+                                     .anew = true,
+                                     .extracted = true};
+  bool refused = false;
+  SER_TRY(ser_train_job(&options, &refused, err));
+  if (refused) *partial = true;
+  SER_TRY(cli_models(models, &count, &complete, run->folder, err));
+  memcpy(run->trained, run->training, SER_HASH_HEX);
+  run->models = count;
+  return cli_run_save(run, err);
+}
+
+ser_status cli_train(cli_run *run, const ser_config *config, const char *given_manifest, bool anew, bool *partial,
+                     ser_error *err) {
+  ser_manifest manifest;
+  ser_text said = {0};
+  ser_status status = SER_OK;
+  char inputs[SER_HASH_HEX];
+  char *manifest_path = ser_path_join(run->folder, "manifest.csv");
+  char *own_cache = ser_path_join(run->folder, "cache");
+  ser_manifest_init(&manifest);
+  if (given_manifest)
+    SER_TRY_DONE(take_manifest(&manifest, given_manifest, manifest_path, partial, err));
+  else
+    SER_TRY_DONE(cli_manifest(&manifest, config, manifest_path, partial, err));
+  SER_TRY_DONE(cli_training_inputs(inputs, config, &manifest, err));
+  if (!anew && !cli_run_fits(run, inputs, config->train.epochs)) {
+    status = ser_fail(err, SER_USAGE,
+                      "%s was trained from other settings or recordings; name another folder, or use "
+                      "'serenade run', which trains anew and keeps the old results",
+                      run->folder);
+    goto done;
+  }
+  const char *cache = *config->cache_dir ? config->cache_dir : own_cache;
+  SER_TRY_DONE(cli_extract(config, config->features.kind, cache, &manifest, &said, partial, err));
+  ser_info("extract: %s", said.data);
+  SER_TRY_DONE(cli_run_turn_to(run, inputs, config->train.epochs, err));
+  SER_TRY_DONE(train_stage(run, config, manifest_path, partial, err));
+done:
+  free(said.data);
+  free(manifest_path);
+  free(own_cache);
+  ser_manifest_free(&manifest);
+  return status;
+}
+
+/* ---- evaluate ---------------------------------------------------------------------------------------------------- */
+
+ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, ser_error *err) {
+  char models[SER_HASH_HEX];
+  int64_t count = 0;
+  bool complete = false;
+  ser_text said = {0};
+  SER_TRY(cli_models(models, &count, &complete, run->folder, err));
+  if (complete && !strcmp(run->evaluated, models)) {
+    ser_info("evaluate: nothing to do, the reports are those of %s", count == 1 ? "this model" : "these models");
+    return SER_OK;
+  }
+  bool refused = false;
+  ser_status status = ser_evaluate_job(run->folder, NULL, config->device, (int)config->threads, &said, &refused, err);
+  if (refused) *partial = true;
+  if (status == SER_OK && said.data) fputs(said.data, stdout);
+  free(said.data);
+  if (status != SER_OK) return status;
+  memcpy(run->evaluated, models, SER_HASH_HEX);
+  return cli_run_save(run, err);
+}

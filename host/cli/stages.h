@@ -1,0 +1,62 @@
+/* The stages that train and run are made of, and the state of a run folder. */
+#ifndef SER_CLI_STAGES_H
+#define SER_CLI_STAGES_H
+
+#include "cli/cli.h"
+#include "corpus/manifest.h"
+
+/* ---- the run folder (run_folder.c) ------------------------------------------------------------------------------- */
+
+/* RUN/run.json: what the results in RUN were made from. The texts are hashes in hex, "" for none. */
+typedef struct {
+  const char *folder;
+  int lock;                     /* the folder's descriptor, locked; -1: not open */
+  char training[SER_HASH_HEX];  /* inputs of the training that stands in RUN, finished or not; epochs left out */
+  int64_t epochs;               /* train.epochs of it */
+  char trained[SER_HASH_HEX];   /* the same as training, once all epochs were done */
+  char evaluated[SER_HASH_HEX]; /* inputs of the reports */
+  int64_t models;               /* how many model files the finished training left */
+} cli_run;
+
+/* Makes the folder where it is missing, locks it against a second process, reads run.json. A folder with other things
+ * in it is SER_USAGE. *fresh (or NULL): there was no run yet. */
+ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error *err);
+ser_status cli_run_save(const cli_run *run, ser_error *err);
+void cli_run_close(cli_run *run);
+
+/* The hash of all that the training's result depends on: the keys that matter (but train.epochs: a training may go on
+ * for longer), and the usable rows. */
+ser_status cli_training_inputs(char hex[SER_HASH_HEX], const ser_config *config, const ser_manifest *manifest,
+                               ser_error *err);
+/* The hash of the models in RUN (earlier ones left out), and how many there are. complete: each has its reports. */
+ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, bool *complete, const char *folder, ser_error *err);
+
+/* Whether results in RUN, if there are any, come from these inputs, or are the first epochs of theirs. */
+bool cli_run_fits(const cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs);
+
+/* Makes RUN the place of a training from these inputs: results of others move to RUN/earlier/<hash>-<epochs>, and
+ * results of these that were moved there before come back. Safe against a kill at any moment. */
+ser_status cli_run_turn_to(cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err);
+
+/* ---- stages (stages.c) ------------------------------------------------------------------------------------------- */
+
+/* SER_USAGE where the configuration names no corpus. */
+ser_status cli_need_corpus(const ser_config *config, ser_error *err);
+
+/* Index and audit into the manifest at path, trusting what it knows. partial is set when recordings are refused. */
+ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const char *path, bool *partial,
+                        ser_error *err);
+
+/* Extracts one kind of feature; `said` gets one line without its end. */
+ser_status cli_extract(const ser_config *config, ser_feature_kind kind, const char *cache, const ser_manifest *manifest,
+                       ser_text *said, bool *partial, ser_error *err);
+
+/* Index, audit (or the manifest that is given, not NULL), extract, train. Where RUN holds results of other inputs: anew
+ * keeps them aside and trains anew, else that is SER_USAGE. */
+ser_status cli_train(cli_run *run, const ser_config *config, const char *given_manifest, bool anew, bool *partial,
+                     ser_error *err);
+
+/* Evaluates what is not evaluated yet. */
+ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, ser_error *err);
+
+#endif

@@ -1,0 +1,346 @@
+/* From folders to a manifest: walk each root, read labels off the names, then stat, hash and probe every file in
+ * `jobs` workers. What an older manifest says of a file with the same path, size and time is trusted; of a file with
+ * the same bytes, its verdict is. */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/threads.h"
+#include "corpus/loader.h"
+
+/* ---- which files ---- */
+
+enum { KINDS = 8 };
+
+typedef struct {
+  const corpus_loader *loader;
+  ser_manifest *manifest;
+  ser_index_summary *summary;
+  struct {
+    const char *name;
+    size_t count;
+  } others[KINDS]; /* what was passed over, by kind */
+} walk;
+
+static void pass_over(walk *state, const char *kind) {
+  int i = 0;
+  while (i < KINDS - 1 && state->others[i].name && strcmp(state->others[i].name, kind)) i++;
+  state->others[i].name = kind;
+  state->others[i].count++;
+  state->summary->ignored++;
+}
+
+static ser_status visit(void *context, const char *path, ser_error *err) {
+  walk *state = context;
+  labels found = {.sex = "", .intensity = ""};
+  const char *other = NULL;
+  SER_TRY(ser_interrupt_check(err));
+  state->summary->files++;
+  if (!state->loader->read_labels(&found, &other, path)) {
+    pass_over(state, other ? other : is_recording_name(path) ? "other recordings" : "other files");
+    return SER_OK;
+  }
+  ser_row *row = manifest_add(state->manifest, path);
+  free(row->corpus);
+  free(row->speaker);
+  free(row->sex);
+  free(row->intensity);
+  free(row->statement);
+  row->corpus = ser_strdup(state->loader->name);
+  row->speaker = ser_strdup(found.speaker);
+  row->sex = ser_strdup(found.sex);
+  row->intensity = ser_strdup(found.intensity);
+  row->statement = ser_strdup(found.statement);
+  row->emotion = found.emotion;
+  return SER_OK;
+}
+
+static void tell_others(ser_text *text, const walk *state) {
+  for (int i = 0; i < KINDS && state->others[i].count; i++)
+    ser_text_printf(text, "%s%zu %s", i ? ", " : "", state->others[i].count, state->others[i].name);
+}
+
+static ser_status load_corpus(ser_manifest *manifest, ser_index_summary *summary, const corpus_loader *loader,
+                              const char *root, ser_error *err) {
+  if (!root || !*root) return SER_OK;
+  if (!ser_is_folder(root))
+    return ser_fail(err, SER_FAILED, "%s is no folder; give the folder of %s, or one above it", root, loader->name);
+  walk state = {.loader = loader, .manifest = manifest, .summary = summary};
+  size_t first = manifest->count;
+  char *absolute = ser_path_absolute(root);
+  ser_text others = {0};
+  ser_status status = SER_OK;
+  SER_TRY_DONE(ser_walk(absolute, visit, &state, err));
+  tell_others(&others, &state);
+  if (manifest->count == first) {
+    status =
+        ser_fail(err, SER_FAILED, "%s holds no recording of %s (names like %s, in it or in folders below it)%s%s", root,
+                 loader->name, loader->expected, others.data ? "; it holds " : "", others.data ? others.data : "");
+    goto done;
+  }
+  if (others.data) ser_text_printf(&summary->notes, "%s: passed over: %s\n", loader->name, others.data);
+  if (loader->finish) SER_TRY_DONE(loader->finish(manifest, first, absolute, summary, err));
+done:
+  free(absolute);
+  free(others.data);
+  return status;
+}
+
+/* ---- one row a path, in byte order ---- */
+
+typedef struct {
+  ser_row row;
+  size_t order; /* of arrival */
+} arrival;
+
+static int compare_arrivals(const void *a, const void *b) {
+  const arrival *x = a, *y = b;
+  int order = strcmp(x->row.path, y->row.path);
+  if (order) return order;
+  if (!x->row.extra != !y->row.extra) return x->row.extra ? -1 : 1; /* what --csv says goes first */
+  return x->order < y->order ? -1 : 1;
+}
+
+static ser_status sort_rows(ser_manifest *manifest, ser_index_summary *summary, const char *csv, ser_error *err) {
+  size_t count = manifest->count, again = 0;
+  arrival *all = ser_alloc_zero(count, sizeof *all);
+  bool *marked = ser_alloc_zero(count, sizeof *marked);
+  ser_status status = SER_OK;
+  for (size_t i = 0; i < count; i++) all[i] = (arrival){manifest->rows[i], i};
+  if (count) qsort(all, count, sizeof *all, compare_arrivals);
+  for (size_t i = 0; i < count; i++) manifest->rows[i] = all[i].row;
+  for (size_t i = 1, start = 0; i < count && status == SER_OK; i++) {
+    const ser_row *kept = manifest->rows + start, *row = manifest->rows + i;
+    if (strcmp(kept->path, row->path)) {
+      start = i;
+      continue;
+    }
+    marked[i] = true;
+    again++;
+    if (row->extra && row->emotion != kept->emotion)
+      status = ser_fail(err, SER_FAILED, "%s lists %s twice, as %s and as %s; keep one line", csv, row->path,
+                        ser_emotion_names[kept->emotion], ser_emotion_names[row->emotion]);
+  }
+  if (status == SER_OK) manifest_drop(manifest, marked);
+  if (again) ser_text_printf(&summary->notes, "%zu files were listed more than once and are taken once\n", again);
+  free(all);
+  free(marked);
+  return status;
+}
+
+/* ---- what each file is ---- */
+
+typedef struct {
+  ser_manifest *manifest;
+  const ser_index_options *options;
+  const ser_row **before; /* [count] the older row of the same path, or NULL */
+  char **details;         /* [count] why a file cannot be used, or NULL */
+  ser_progress *progress;
+  atomic_size_t hashed;
+} files_job;
+
+static bool refusing(ser_reason reason) {
+  return reason == SER_REASON_UNREADABLE || reason == SER_REASON_TRUNCATED || reason == SER_REASON_LFS_POINTER ||
+         reason == SER_REASON_EMPTY || reason == SER_REASON_NON_FINITE;
+}
+
+static void set_status(ser_row *row, const ser_row *trusted, int64_t emotions) {
+  if (trusted && trusted->status != SER_FILTERED) {
+    row->status = trusted->status;
+    row->reason = trusted->reason;
+  } else {
+    if (trusted) row->reason = trusted->reason;
+    row->status = refusing(row->reason) ? SER_REFUSED : SER_NEW;
+    if (row->status == SER_NEW) row->reason = SER_REASON_NONE;
+  }
+  if (row->emotion < emotions) return;
+  row->status = SER_FILTERED; /* an emotion that was not asked for; only what is wrong with the file is still told */
+  if (!refusing(row->reason)) row->reason = SER_REASON_NONE;
+}
+
+static void take_header(ser_row *row, const ser_row *trusted) {
+  row->rate = trusted->rate;
+  row->channels = trusted->channels;
+  row->frames = trusted->frames;
+  row->seconds = trusted->seconds;
+}
+
+static void probe_row(ser_row *row, char **detail) {
+  char words[256] = "";
+  ser_audio_info info;
+  ser_error err = {0};
+  ser_reason reason = SER_REASON_UNREADABLE;
+  if (ser_audio_probe(&info, &reason, words, row->path, &err) != SER_OK)
+    snprintf(words, sizeof words, "%.255s", err.text);
+  row->reason = reason;
+  if (info.rate > 0) {
+    row->rate = info.rate;
+    row->channels = info.channels;
+    row->frames = info.frames;
+    row->seconds = (double)info.frames / info.rate;
+  }
+  if (reason != SER_REASON_NONE) *detail = ser_strdup(words);
+}
+
+static void index_file(void *context, size_t i, int thread) {
+  static const ser_hash none;
+  files_job *job = context;
+  ser_row *row = job->manifest->rows + i;
+  const ser_row *before = job->before[i], *trusted = NULL;
+  struct stat info;
+  ser_error err = {0};
+  (void)thread;
+  if (ser_interrupted()) return;
+  if (stat(row->path, &info) == 0) {
+    row->size = info.st_size;
+    row->mtime_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
+  }
+  bool same = before && row->size >= 0 && before->size == row->size && ser_hash_compare(&before->hash, &none);
+  if (same && before->mtime_ns == row->mtime_ns && !job->options->rehash) {
+    row->hash = before->hash;
+    trusted = before;
+  } else {
+    if (row->size >= 0 && ser_hash_file(&row->hash, row->path, &err) != SER_OK) row->hash = none;
+    atomic_fetch_add(&job->hashed, 1);
+    if (same && !ser_hash_compare(&row->hash, &before->hash)) trusted = before;
+  }
+  if (trusted)
+    take_header(row, trusted);
+  else
+    probe_row(row, &job->details[i]);
+  set_status(row, trusted, job->options->emotions);
+  ser_progress_add(job->progress, 1);
+}
+
+static int compare_paths(const void *a, const void *b) {
+  return strcmp((*(const ser_row *const *)a)->path, (*(const ser_row *const *)b)->path);
+}
+
+/* Rows of the older manifest by path. */
+static void match_before(const ser_row **matches, const ser_manifest *manifest, const ser_manifest *before) {
+  if (!before || !before->count) return;
+  const ser_row **sorted = ser_alloc_zero(before->count, sizeof *sorted);
+  for (size_t i = 0; i < before->count; i++) sorted[i] = before->rows + i;
+  qsort(sorted, before->count, sizeof *sorted, compare_paths);
+  for (size_t i = 0; i < manifest->count; i++) {
+    const ser_row *key = manifest->rows + i;
+    const ser_row **found = bsearch(&key, sorted, before->count, sizeof *sorted, compare_paths);
+    matches[i] = found ? *found : NULL;
+  }
+  free(sorted);
+}
+
+/* ---- what is told ---- */
+
+static void tell_emotions(ser_text *text, const size_t counts[SER_EMOTIONS]) {
+  const char *comma = "";
+  for (int e = 0; e < SER_EMOTIONS; e++) {
+    if (!counts[e]) continue;
+    ser_text_printf(text, "%s%s %zu", comma, ser_emotion_names[e], counts[e]);
+    comma = ", ";
+  }
+  ser_text_puts(text, "\n");
+}
+
+/* A line a corpus: recordings by emotion, and what the filter dropped, by emotion. */
+static void tell_corpora(ser_text *text, const ser_manifest *manifest, int64_t emotions) {
+  bool *told = ser_alloc_zero(manifest->count, sizeof *told);
+  for (size_t i = 0; i < manifest->count; i++) {
+    if (told[i]) continue;
+    const char *corpus = manifest->rows[i].corpus;
+    size_t kept[SER_EMOTIONS] = {0}, dropped[SER_EMOTIONS] = {0}, all = 0, filtered = 0;
+    for (size_t k = i; k < manifest->count; k++) {
+      const ser_row *row = manifest->rows + k;
+      if (told[k] || strcmp(row->corpus, corpus)) continue;
+      told[k] = true;
+      all++;
+      filtered += row->status == SER_FILTERED;
+      (row->status == SER_FILTERED ? dropped : kept)[row->emotion]++;
+    }
+    ser_text_printf(text, "%s: %zu recordings: ", corpus, all - filtered);
+    tell_emotions(text, kept);
+    if (!filtered) continue;
+    ser_text_printf(text, "%s: %zu filtered (%lld emotions are asked for): ", corpus, filtered, (long long)emotions);
+    tell_emotions(text, dropped);
+  }
+  free(told);
+}
+
+static void summarise(ser_index_summary *summary, const files_job *job) {
+  const ser_manifest *manifest = job->manifest;
+  summary->rows = manifest->count;
+  summary->hashed = atomic_load(&job->hashed);
+  tell_corpora(&summary->notes, manifest, job->options->emotions);
+  for (size_t i = 0; i < manifest->count; i++) {
+    const ser_row *row = manifest->rows + i;
+    summary->filtered += row->status == SER_FILTERED;
+    summary->refused += row->status == SER_REFUSED;
+    if (row->status == SER_REFUSED)
+      ser_text_printf(&summary->notes, "refused: %s: %s%s%s\n", row->path, ser_reason_name(row->reason),
+                      job->details[i] ? ": " : "", job->details[i] ? job->details[i] : "");
+  }
+}
+
+static ser_status look_at_files(ser_manifest *manifest, ser_index_summary *summary, const ser_index_options *options,
+                                const ser_manifest *before, ser_error *err) {
+  size_t count = manifest->count;
+  files_job job = {.manifest = manifest,
+                   .options = options,
+                   .before = ser_alloc_zero(count, sizeof *job.before),
+                   .details = ser_alloc_zero(count, sizeof *job.details)};
+  match_before(job.before, manifest, before);
+  ser_pool *pool = ser_pool_create(options->jobs > 0 ? options->jobs : ser_cores());
+  job.progress = ser_progress_begin("index", "files", (int64_t)count);
+  ser_pool_run_dynamic(pool, count, index_file, &job);
+  ser_progress_end(job.progress);
+  ser_pool_free(pool);
+  ser_status status = ser_interrupt_check(err);
+  if (status == SER_OK) summarise(summary, &job);
+  for (size_t i = 0; i < count; i++) free(job.details[i]);
+  free(job.details);
+  free(job.before);
+  return status;
+}
+
+static void fill_extra(ser_manifest *manifest) {
+  for (size_t i = 0; i < manifest->count; i++) {
+    ser_row *row = manifest->rows + i;
+    if (row->extra) continue;
+    row->extra = ser_alloc_zero(manifest->extra_columns + 1, sizeof *row->extra);
+    for (size_t c = 0; c < manifest->extra_columns; c++) row->extra[c] = ser_strdup("");
+  }
+}
+
+ser_status ser_index(ser_manifest *manifest, ser_index_summary *summary, const ser_index_options *options,
+                     const ser_manifest *before, ser_error *err) {
+  bool csv = options->csv && *options->csv;
+  ser_manifest_init(manifest);
+  memset(summary, 0, sizeof *summary);
+  ser_status status = SER_OK;
+  SER_TRY_DONE(load_corpus(manifest, summary, &ravdess_loader, options->ravdess, err));
+  SER_TRY_DONE(load_corpus(manifest, summary, &cremad_loader, options->cremad, err));
+  SER_TRY_DONE(load_corpus(manifest, summary, &tess_loader, options->tess, err));
+  SER_TRY_DONE(load_corpus(manifest, summary, &savee_loader, options->savee, err));
+  if (csv) SER_TRY_DONE(lab_load(manifest, summary, options->csv, err));
+  if (!manifest->count) {
+    status = ser_fail(err, SER_USAGE,
+                      "nothing to index: give --ravdess, --cremad, --tess, --savee or --csv "
+                      "(corpora.* in a configuration)");
+    goto done;
+  }
+  SER_TRY_DONE(sort_rows(manifest, summary, options->csv, err));
+  SER_TRY_DONE(look_at_files(manifest, summary, options, before, err));
+  fill_extra(manifest);
+done:
+  if (status != SER_OK) {
+    ser_manifest_free(manifest);
+    free(summary->notes.data);
+    memset(summary, 0, sizeof *summary);
+  }
+  return status;
+}
