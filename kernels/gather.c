@@ -20,6 +20,7 @@ static void gather_channels(float *tile, const gather_job *job, const float *x, 
   memcpy(&inv_std, job->inv_std + c, (size_t)width * sizeof(float));
   for (int64_t t = 0; t < job->time_padded; t += VW) {
     vf v[VW];
+    V_UNROLL
     for (int i = 0; i < VW; i++) {
       v[i] = v_set(0);
       if (t + i >= frames) continue;

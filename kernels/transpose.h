@@ -55,12 +55,15 @@ static inline void transpose_quarters(vf v[4]) {
 #endif
 
 static inline void v_transpose(vf v[VW]) {
+  V_UNROLL
   for (int i = 0; i < VW; i += 4) transpose_quarters(v + i);
 #if VW >= 8
-  for (int i = 0; i < VW; i += 8)
-    for (int j = 0; j < 4; j++) SWAP4(v[i + j], v[i + j + 4]);
+  V_UNROLL
+  for (int i = 0; i < VW; i += 8) V_UNROLL
+  for (int j = 0; j < 4; j++) SWAP4(v[i + j], v[i + j + 4]);
 #endif
 #if VW >= 16
+  V_UNROLL
   for (int j = 0; j < 8; j++) SWAP8(v[j], v[j + 8]);
 #endif
 }
