@@ -161,7 +161,7 @@ static void judge_group(void *context, size_t task, int thread) {
   while (row_of(all, of, member)->status == SER_FILTERED) member++;
   of->status = judge_file(&of->found, row_of(all, of, member)->path, &of->err);
   of->own = of->found.reason;
-  of->decoded = true;
+  of->decoded = of->status == SER_OK;
   ser_progress_add(all->progress, 1);
 }
 
@@ -175,7 +175,7 @@ static ser_status judge_groups(audit *all, ser_pool *pool, ser_error *err) {
   SER_TRY(ser_interrupt_check(err));
   for (size_t i = 0; i < all->group_count; i++) {
     const group *of = all->groups + i;
-    if (of->decoded && of->status != SER_OK) return ser_fail(err, of->status, "%s", of->err.text);
+    if (of->status != SER_OK) return ser_fail(err, of->status, "%s", of->err.text);
   }
   return SER_OK;
 }
@@ -339,12 +339,18 @@ static void conclude(audit *all, ser_audit_summary *summary, ser_audit_mode mode
     for (size_t m = at; m < end; m++) {
       ser_row *row = all->manifest->rows + members[m];
       const group *of = all->groups + all->group_of[members[m]];
+      start[members[m]] = at;
+      size[members[m]] = end - at;
+      if (of->decode && !of->decoded) { /* interrupted before its turn */
+        if (row->status == SER_FILTERED) continue;
+        row->status = SER_NEW;
+        row->reason = SER_REASON_NONE;
+        continue;
+      }
       bool alone = reason_refuses(of->own) || of->own == SER_REASON_SILENT;
       ser_reason reason = alone ? of->own : relation_reason(&found, members[m]);
       take_info(row, of, all->stale[members[m]]);
       set_row(row, reason == SER_REASON_NONE ? of->own : reason, mode);
-      start[members[m]] = at;
-      size[members[m]] = end - at;
     }
   }
   json_t *findings = json_array();
@@ -379,11 +385,15 @@ ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, ser_aud
   SER_TRY_DONE(ser_interrupt_check(err));
   make_groups(&all);
   for (size_t i = 0; i < all.group_count; i++) recall_group(&all, all.groups + i, again, members);
-  SER_TRY_DONE(judge_groups(&all, pool, err));
-  ask_for_partners(&all);
-  SER_TRY_DONE(judge_groups(&all, pool, err));
+  status = judge_groups(&all, pool, err);
+  if (status == SER_OK) {
+    ask_for_partners(&all);
+    status = judge_groups(&all, pool, err);
+  }
+  if (status != SER_OK && status != SER_INTERRUPTED) goto done;
   join_same_samples(&all);
   conclude(&all, summary, mode);
+  if (status != SER_OK) ser_audit_summary_free(summary);
 done:
   ser_pool_free(pool);
   free(all.order);
