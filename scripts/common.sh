@@ -20,6 +20,7 @@ needs_build=(
 )
 needs_demo=("espeak-ng|espeak-ng" "sox|sox")
 needs_test=("clang|clang" "flac|flac")
+needs_peers=("python3|python3" "py:ensurepip|python3-venv")
 needs_check=("clang-format|clang-format")
 
 have() {
