@@ -81,7 +81,8 @@ static void identify(char hex[SER_HASH_HEX], const ser_training *job) {
   char *features = ser_feature_json(c->features.kind, ser_config_mfcc(c, c->features.kind));
   ser_text_printf(&text, "serenade training 1\n%s\nmanifest %s\nsplit %s\nfold %d seed %lld emotions %lld\n", features,
                   job->manifest_hash, job->split_hash, job->fold, (long long)job->seed, (long long)c->emotions);
-  ser_text_printf(&text, "model %d %lld %lld %lld %.17g %d %d\n", c->model.branch, (long long)c->model.blocks,
+  ser_text_printf(&text, "frames %lld model %d %lld %lld %lld %.17g %d %d\n",
+                  (long long)ser_config_mfcc(c, c->features.kind)->frames, c->model.branch, (long long)c->model.blocks,
                   (long long)c->model.filters, (long long)c->model.kernel, c->model.dropout, c->model.residual,
                   c->model.pool);
   ser_text_printf(&text, "train %lld %.17g %.17g %.17g %.17g %.17g %d %.17g %lld %d\n", (long long)c->train.batch,
