@@ -11,6 +11,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/threads.h"
+#include "corpus/judge.h"
 #include "corpus/loader.h"
 
 /* ---- which files ---- */
@@ -144,23 +145,18 @@ typedef struct {
   atomic_size_t hashed;
 } files_job;
 
-static bool refusing(ser_reason reason) {
-  return reason == SER_REASON_UNREADABLE || reason == SER_REASON_TRUNCATED || reason == SER_REASON_LFS_POINTER ||
-         reason == SER_REASON_EMPTY || reason == SER_REASON_NON_FINITE;
-}
-
 static void set_status(ser_row *row, const ser_row *trusted, int64_t emotions) {
   if (trusted && trusted->status != SER_FILTERED) {
     row->status = trusted->status;
     row->reason = trusted->reason;
   } else {
     if (trusted) row->reason = trusted->reason;
-    row->status = refusing(row->reason) ? SER_REFUSED : SER_NEW;
+    row->status = reason_refuses(row->reason) ? SER_REFUSED : SER_NEW;
     if (row->status == SER_NEW) row->reason = SER_REASON_NONE;
   }
   if (row->emotion < emotions) return;
   row->status = SER_FILTERED; /* an emotion that was not asked for; only what is wrong with the file is still told */
-  if (!refusing(row->reason)) row->reason = SER_REASON_NONE;
+  if (!reason_refuses(row->reason)) row->reason = SER_REASON_NONE;
 }
 
 static void take_header(ser_row *row, const ser_row *trusted) {

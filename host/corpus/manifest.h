@@ -97,7 +97,9 @@ typedef struct {
   char *findings_json; /* JSON array: {reason, path, detail, others [paths]} one a finding; free() */
 } ser_audit_summary;
 
-/* Decodes every row that was not judged yet (all with `again`), in `jobs` workers, sets status and reason. */
+/* Decodes every row that was not judged yet (all with `again`), in `jobs` workers, sets status and reason. Filtered
+ * rows are left alone. A file that changed since the index is hashed and judged anew. On SER_INTERRUPTED the manifest
+ * holds what was judged so far and may be written; the summary is empty. */
 ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, ser_audit_mode mode, bool again, int jobs,
                      ser_error *err);
 void ser_audit_summary_free(ser_audit_summary *summary);
@@ -115,10 +117,12 @@ typedef struct {
   ser_text notes; /* sentences for the report: speakers overlap, validation from training speakers ... */
 } ser_split;
 
-/* The configuration's split of the manifest's usable rows. Same manifest and configuration, same split. Duplicates
- * (same hash) never stand on two sides; where `audit: report` keeps them they go together. */
+/* The configuration's split of the manifest's usable rows. Same manifest and configuration, same split, whatever the
+ * order of the rows and the folder that holds the corpora. split.test is the share of the usable rows, split.validation
+ * that of the rows beside the test part. Duplicates (same hash) never stand on two sides; where `audit: report` keeps
+ * them they go together (a split that a file gives stands as it is, and the notes count what it tears apart). */
 ser_status ser_split_make(ser_split *split, const ser_manifest *manifest, const ser_config *config, ser_error *err);
-/* split.csv: path, part, fold (one row a usable recording and fold). Reading matches paths to the manifest's. */
+/* split.csv: path, part, fold from 0 (one row a usable recording and fold). Reading matches paths to the manifest's. */
 void ser_split_text(ser_text *text, const ser_split *split, const ser_manifest *manifest);
 ser_status ser_split_read(ser_split *split, const ser_manifest *manifest, const char *path, ser_error *err);
 void ser_split_free(ser_split *split);

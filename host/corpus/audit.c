@@ -1,0 +1,410 @@
+/* The audit: judges each distinct file once (judge.c), then looks across files: the same audio (bytes, or samples)
+ * under one label or several, under one speaker's name or several.
+ *
+ * A verdict is kept for as long as the bytes are the same. Relations are found anew each time: by bytes from the
+ * manifest's hashes, by samples among the files decoded in this run; a file whose relation the bytes do not explain is
+ * decoded again, and so is every file that could have the same samples as one decoded now (same rate and length).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <jansson.h>
+
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/threads.h"
+#include "corpus/judge.h"
+
+/* Rows with the same bytes. */
+typedef struct {
+  size_t first, count; /* in audit.order */
+  bool decode;         /* in this run */
+  bool decoded;
+  verdict found;     /* where decoded */
+  ser_reason own;    /* what the file is by itself: NONE, silent, clipped or a refusal */
+  size_t set;        /* groups of the same audio have the same one: the lowest of them */
+  ser_status status; /* of judging, with its error */
+  ser_error err;
+} group;
+
+typedef struct {
+  ser_manifest *manifest;
+  size_t *order; /* [rows] by hash, then path */
+  group *groups;
+  size_t group_count;
+  size_t *group_of; /* [rows] */
+  ser_progress *progress;
+  bool *stale; /* [rows] changed since the index: hashed anew */
+} audit;
+
+static const ser_hash no_hash;
+
+static bool relational(ser_reason reason) {
+  return reason == SER_REASON_DUPLICATE || reason == SER_REASON_LABEL_CONFLICT || reason == SER_REASON_SPEAKER_CONFLICT;
+}
+
+/* ---- files that changed behind the manifest's back ---- */
+
+static void refresh_row(void *context, size_t i, int thread) {
+  audit *all = context;
+  ser_row *row = all->manifest->rows + i;
+  struct stat info;
+  ser_error err = {0};
+  (void)thread;
+  if (ser_interrupted() || row->status == SER_FILTERED) return;
+  bool there = stat(row->path, &info) == 0;
+  int64_t mtime = there ? (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec : -1;
+  if (there && info.st_size == row->size && mtime == row->mtime_ns && ser_hash_compare(&row->hash, &no_hash)) return;
+  ser_hash before = row->hash;
+  row->size = there ? info.st_size : -1;
+  row->mtime_ns = mtime;
+  if (!there || ser_hash_file(&row->hash, row->path, &err) != SER_OK) row->hash = no_hash;
+  if (!ser_hash_compare(&row->hash, &before) && ser_hash_compare(&row->hash, &no_hash)) return; /* touched, the same */
+  row->status = SER_NEW;
+  row->reason = SER_REASON_NONE;
+  all->stale[i] = true;
+}
+
+/* ---- groups of the same bytes ---- */
+
+/* qsort_r's order: hash, then path. Rows without a hash stand alone. */
+static int compare_rows(const void *a, const void *b, void *context) {
+  const ser_row *rows = context, *x = rows + *(const size_t *)a, *y = rows + *(const size_t *)b;
+  int order = ser_hash_compare(&x->hash, &y->hash);
+  return order ? order : strcmp(x->path, y->path);
+}
+
+static void make_groups(audit *all) {
+  const ser_manifest *manifest = all->manifest;
+  for (size_t i = 0; i < manifest->count; i++) all->order[i] = i;
+  qsort_r(all->order, manifest->count, sizeof *all->order, compare_rows, manifest->rows);
+  for (size_t i = 0; i < manifest->count; i++) {
+    const ser_row *row = manifest->rows + all->order[i];
+    bool same = i && ser_hash_compare(&row->hash, &no_hash) &&
+                !ser_hash_compare(&row->hash, &manifest->rows[all->order[i - 1]].hash);
+    if (!same) all->groups[all->group_count++] = (group){.first = i, .set = all->group_count};
+    all->groups[all->group_count - 1].count++;
+    all->group_of[all->order[i]] = all->group_count - 1;
+  }
+}
+
+static ser_row *row_of(const audit *all, const group *of, size_t member) {
+  return all->manifest->rows + all->order[of->first + member];
+}
+
+/* ---- relations of one set of rows with the same audio ---- */
+
+typedef struct {
+  bool labels, speakers; /* do they differ */
+  size_t first;          /* the row that stays: first path in byte order; SIZE_MAX where all are filtered */
+} relation;
+
+static int compare_members(const void *a, const void *b, void *context) {
+  const ser_row *rows = context;
+  return strcmp(rows[*(const size_t *)a].path, rows[*(const size_t *)b].path);
+}
+
+/* members: row numbers; sorted by path on return. */
+static relation relate(const audit *all, size_t *members, size_t count) {
+  const ser_row *rows = all->manifest->rows;
+  relation found = {.first = SIZE_MAX};
+  const char *speaker = "";
+  qsort_r(members, count, sizeof *members, compare_members, all->manifest->rows);
+  for (size_t i = 0; i < count; i++) {
+    const ser_row *row = rows + members[i];
+    found.labels |= row->emotion != rows[members[0]].emotion;
+    found.speakers |= *speaker && *row->speaker && strcmp(speaker, row->speaker);
+    if (*row->speaker) speaker = row->speaker;
+    if (found.first == SIZE_MAX && row->status != SER_FILTERED) found.first = members[i];
+  }
+  return found;
+}
+
+static ser_reason relation_reason(const relation *found, size_t row) {
+  if (found->labels) return SER_REASON_LABEL_CONFLICT;
+  if (row != found->first) return SER_REASON_DUPLICATE;
+  return found->speakers ? SER_REASON_SPEAKER_CONFLICT : SER_REASON_NONE;
+}
+
+/* ---- what must be decoded ---- */
+
+/* Takes over what the rows of the group were judged to be; asks for decoding where that is not known. */
+static void recall_group(const audit *all, group *of, bool again, size_t *members) {
+  bool wanted = false, known = false, explained = true;
+  for (size_t i = 0; i < of->count; i++) members[i] = all->order[of->first + i];
+  relation bytes = relate(all, members, of->count);
+  for (size_t i = 0; i < of->count; i++) {
+    const ser_row *row = all->manifest->rows + members[i];
+    if (row->status == SER_FILTERED) continue;
+    wanted = true;
+    if (row->status == SER_NEW) continue;
+    if (!relational(row->reason)) {
+      known = true;
+      of->own = row->reason;
+    } else if (relation_reason(&bytes, members[i]) != row->reason) {
+      explained = false;
+    } else {
+      known = true; /* neither refused nor silent, and whether it is clipped does not show */
+    }
+  }
+  of->decode = wanted && (again || !known || !explained);
+}
+
+static void judge_group(void *context, size_t task, int thread) {
+  audit *all = context;
+  group *of = all->groups + task;
+  (void)thread;
+  if (!of->decode || of->decoded || ser_interrupted()) return;
+  size_t member = 0; /* the bytes are the same: the first that was asked for speaks for all */
+  while (row_of(all, of, member)->status == SER_FILTERED) member++;
+  of->status = judge_file(&of->found, row_of(all, of, member)->path, &of->err);
+  of->own = of->found.reason;
+  of->decoded = of->status == SER_OK;
+  ser_progress_add(all->progress, 1);
+}
+
+static ser_status judge_groups(audit *all, ser_pool *pool, ser_error *err) {
+  int64_t count = 0;
+  for (size_t i = 0; i < all->group_count; i++) count += all->groups[i].decode && !all->groups[i].decoded;
+  if (!count) return SER_OK;
+  all->progress = ser_progress_begin("audit", "files", count);
+  ser_pool_run_dynamic(pool, all->group_count, judge_group, all);
+  ser_progress_end(all->progress);
+  SER_TRY(ser_interrupt_check(err));
+  for (size_t i = 0; i < all->group_count; i++) {
+    const group *of = all->groups + i;
+    if (of->status != SER_OK) return ser_fail(err, of->status, "%s", of->err.text);
+  }
+  return SER_OK;
+}
+
+typedef struct {
+  int32_t rate;
+  int64_t frames;
+} extent;
+
+static int compare_extents(const void *a, const void *b) {
+  const extent *x = a, *y = b;
+  if (x->rate != y->rate) return x->rate < y->rate ? -1 : 1;
+  return (x->frames > y->frames) - (x->frames < y->frames);
+}
+
+/* Asks for the files whose samples may equal those of a file that was decoded now. */
+static void ask_for_partners(audit *all) {
+  extent *extents = ser_alloc_zero(all->group_count, sizeof *extents);
+  size_t count = 0;
+  for (size_t i = 0; i < all->group_count; i++) {
+    const group *of = all->groups + i;
+    if (of->decoded && !reason_refuses(of->own) && of->own != SER_REASON_SILENT)
+      extents[count++] = (extent){of->found.info.rate, of->found.info.frames};
+  }
+  if (count) qsort(extents, count, sizeof *extents, compare_extents);
+  for (size_t i = 0; i < all->group_count && count; i++) {
+    group *of = all->groups + i;
+    const ser_row *row = row_of(all, of, 0);
+    if (of->decode || reason_refuses(of->own) || of->own == SER_REASON_SILENT) continue;
+    bool asked_for = false;
+    for (size_t m = 0; m < of->count; m++) asked_for |= row_of(all, of, m)->status != SER_FILTERED;
+    of->decode =
+        asked_for && bsearch(&(extent){row->rate, row->frames}, extents, count, sizeof *extents, compare_extents);
+  }
+  free(extents);
+}
+
+/* ---- sets of the same audio ---- */
+
+static int compare_samples(const void *a, const void *b, void *context) {
+  const group *groups = context;
+  size_t x = *(const size_t *)a, y = *(const size_t *)b;
+  int order = ser_hash_compare(&groups[x].found.samples, &groups[y].found.samples);
+  return order ? order : (x > y) - (x < y);
+}
+
+static void join_same_samples(audit *all) {
+  size_t *sounding = ser_alloc_zero(all->group_count, sizeof *sounding), count = 0;
+  for (size_t i = 0; i < all->group_count; i++) {
+    const group *of = all->groups + i;
+    if (of->decoded && !reason_refuses(of->own) && of->own != SER_REASON_SILENT) sounding[count++] = i;
+  }
+  if (count) qsort_r(sounding, count, sizeof *sounding, compare_samples, all->groups);
+  for (size_t i = 1; i < count; i++) {
+    const group *before = all->groups + sounding[i - 1];
+    group *of = all->groups + sounding[i];
+    if (!ser_hash_compare(&before->found.samples, &of->found.samples)) of->set = before->set;
+  }
+  free(sounding);
+}
+
+static void set_row(ser_row *row, ser_reason reason, ser_audit_mode mode) {
+  if (row->status == SER_FILTERED) return;
+  row->reason = reason;
+  row->status = SER_ROW_OK;
+  if (reason_refuses(reason)) row->status = SER_REFUSED;
+  if (mode == SER_AUDIT_EXCLUDE &&
+      (reason == SER_REASON_SILENT || reason == SER_REASON_DUPLICATE || reason == SER_REASON_LABEL_CONFLICT))
+    row->status = SER_EXCLUDED;
+}
+
+/* ---- findings ---- */
+
+static const char *words_for(ser_reason reason) {
+  switch (reason) {
+  case SER_REASON_SILENT:
+    return "silent";
+  case SER_REASON_CLIPPED:
+    return "clipped";
+  case SER_REASON_DUPLICATE:
+    return "the same audio as the first of the others, which stays";
+  case SER_REASON_LABEL_CONFLICT:
+    return "the same audio under unlike labels";
+  case SER_REASON_SPEAKER_CONFLICT:
+    return "the same audio under unlike names of speakers";
+  default:
+    return "found at the index or in an earlier audit";
+  }
+}
+
+/* JSON is UTF-8: other bytes of a path are shown as question marks. */
+static json_t *json_text(const char *bytes) {
+  json_t *text = json_string(bytes);
+  if (text) return text;
+  char *plain = ser_strdup(bytes);
+  for (char *at = plain; *at; at++)
+    if ((unsigned char)*at >= 0x80) *at = '?';
+  text = json_string(plain);
+  free(plain);
+  return text;
+}
+
+static void add_finding(json_t *findings, const audit *all, size_t i, const size_t *members, size_t count) {
+  const ser_row *rows = all->manifest->rows, *row = rows + i;
+  const group *of = all->groups + all->group_of[i];
+  json_t *others = json_array();
+  ser_text detail = {0};
+  bool told = of->decoded && of->found.reason == row->reason && of->found.detail[0];
+  ser_text_puts(&detail, told ? of->found.detail : words_for(row->reason));
+  if (row->reason == SER_REASON_LABEL_CONFLICT || row->reason == SER_REASON_SPEAKER_CONFLICT)
+    for (size_t m = 0; m < count; m++)
+      ser_text_printf(&detail, "%s%s", m ? ", " : ": ",
+                      row->reason == SER_REASON_LABEL_CONFLICT ? ser_emotion_names[rows[members[m]].emotion]
+                                                               : rows[members[m]].speaker);
+  for (size_t m = 0; m < count && relational(row->reason); m++)
+    if (members[m] != i) json_array_append_new(others, json_text(rows[members[m]].path));
+  json_array_append_new(findings, json_pack("{s:s, s:o, s:o, s:o}", "reason", ser_reason_name(row->reason), "path",
+                                            json_text(row->path), "detail", json_text(detail.data), "others", others));
+  free(detail.data);
+}
+
+/* ---- the whole ---- */
+
+static int compare_sets(const void *a, const void *b, void *context) {
+  const audit *all = context;
+  size_t x = *(const size_t *)a, y = *(const size_t *)b;
+  size_t sx = all->groups[all->group_of[x]].set, sy = all->groups[all->group_of[y]].set;
+  return sx != sy ? (sx > sy) - (sx < sy) : (x > y) - (x < y);
+}
+
+/* What the decoder counted is truer than what the header said. */
+static void take_info(ser_row *row, const group *of, bool stale) {
+  const ser_audio_info *info = &of->found.info;
+  if (!of->decoded || row->status == SER_FILTERED || (reason_refuses(of->own) && !stale)) return;
+  row->rate = info->rate > 0 ? info->rate : -1;
+  row->channels = info->rate > 0 ? info->channels : -1;
+  row->frames = info->rate > 0 ? info->frames : -1;
+  row->seconds = info->rate > 0 ? (double)info->frames / info->rate : -1;
+}
+
+static void count_row(ser_audit_summary *summary, const ser_row *row) {
+  summary->rows++;
+  summary->ok += row->status == SER_ROW_OK;
+  summary->filtered += row->status == SER_FILTERED;
+  summary->excluded += row->status == SER_EXCLUDED;
+  summary->refused += row->status == SER_REFUSED;
+  if (row->status != SER_FILTERED) summary->by_reason[row->reason]++;
+}
+
+/* Sets every row's status and reason and gathers the findings in the order of the rows. */
+static void conclude(audit *all, ser_audit_summary *summary, ser_audit_mode mode) {
+  size_t rows = all->manifest->count;
+  size_t *members = ser_alloc_zero(rows, sizeof *members), *start = ser_alloc_zero(rows, sizeof *start);
+  size_t *size = ser_alloc_zero(rows, sizeof *size);
+  for (size_t i = 0; i < rows; i++) members[i] = i;
+  if (rows) qsort_r(members, rows, sizeof *members, compare_sets, all);
+  for (size_t at = 0, end; at < rows; at = end) {
+    size_t set = all->groups[all->group_of[members[at]]].set;
+    for (end = at; end < rows && all->groups[all->group_of[members[end]]].set == set;) end++;
+    relation found = relate(all, members + at, end - at);
+    for (size_t m = at; m < end; m++) {
+      ser_row *row = all->manifest->rows + members[m];
+      const group *of = all->groups + all->group_of[members[m]];
+      start[members[m]] = at;
+      size[members[m]] = end - at;
+      if (of->decode && !of->decoded) { /* interrupted before its turn */
+        if (row->status == SER_FILTERED) continue;
+        row->status = SER_NEW;
+        row->reason = SER_REASON_NONE;
+        continue;
+      }
+      bool alone = reason_refuses(of->own) || of->own == SER_REASON_SILENT;
+      ser_reason reason = alone ? of->own : relation_reason(&found, members[m]);
+      take_info(row, of, all->stale[members[m]]);
+      set_row(row, reason == SER_REASON_NONE ? of->own : reason, mode);
+    }
+  }
+  json_t *findings = json_array();
+  for (size_t i = 0; i < rows; i++) {
+    const ser_row *row = all->manifest->rows + i;
+    count_row(summary, row);
+    if (row->status != SER_FILTERED && row->reason != SER_REASON_NONE)
+      add_finding(findings, all, i, members + start[i], size[i]);
+  }
+  summary->findings_json = json_dumps(findings, JSON_INDENT(1));
+  SER_CHECK(summary->findings_json != NULL);
+  json_decref(findings);
+  for (size_t i = 0; i < all->group_count; i++) summary->decoded += all->groups[i].decoded;
+  free(members);
+  free(start);
+  free(size);
+}
+
+ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, ser_audit_mode mode, bool again, int jobs,
+                     ser_error *err) {
+  size_t rows = manifest->count;
+  memset(summary, 0, sizeof *summary);
+  audit all = {.manifest = manifest,
+               .order = ser_alloc_zero(rows, sizeof *all.order),
+               .groups = ser_alloc_zero(rows, sizeof *all.groups),
+               .group_of = ser_alloc_zero(rows, sizeof *all.group_of),
+               .stale = ser_alloc_zero(rows, sizeof *all.stale)};
+  size_t *members = ser_alloc_zero(rows, sizeof *members);
+  ser_pool *pool = ser_pool_create(jobs > 0 ? jobs : ser_cores());
+  ser_status status = SER_OK;
+  ser_pool_run_dynamic(pool, rows, refresh_row, &all);
+  SER_TRY_DONE(ser_interrupt_check(err));
+  make_groups(&all);
+  for (size_t i = 0; i < all.group_count; i++) recall_group(&all, all.groups + i, again, members);
+  status = judge_groups(&all, pool, err);
+  if (status == SER_OK) {
+    ask_for_partners(&all);
+    status = judge_groups(&all, pool, err);
+  }
+  if (status != SER_OK && status != SER_INTERRUPTED) goto done;
+  join_same_samples(&all);
+  conclude(&all, summary, mode);
+  if (status != SER_OK) ser_audit_summary_free(summary);
+done:
+  ser_pool_free(pool);
+  free(all.order);
+  free(all.groups);
+  free(all.group_of);
+  free(all.stale);
+  free(members);
+  return status;
+}
+
+void ser_audit_summary_free(ser_audit_summary *summary) {
+  free(summary->findings_json);
+  memset(summary, 0, sizeof *summary);
+}

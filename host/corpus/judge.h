@@ -1,0 +1,19 @@
+/* What one file's samples are: the part of the audit that looks at a recording alone. Private to host/corpus. */
+#ifndef SER_CORPUS_JUDGE_H
+#define SER_CORPUS_JUDGE_H
+
+#include "corpus/manifest.h"
+
+typedef struct {
+  ser_reason reason;   /* NONE, silent, clipped, or why the file cannot be used */
+  char detail[256];    /* in words; "" for NONE */
+  ser_audio_info info; /* as decoded; rate 0 where the header could not be read */
+  ser_hash samples;    /* of the rate and the mono samples: the same for the same sound in any lossless container */
+} verdict;
+
+/* Decodes the file once, in blocks. SER_FAILED and SER_INTERRUPTED only where nothing could be judged. */
+ser_status judge_file(verdict *out, const char *path, ser_error *err);
+
+bool reason_refuses(ser_reason reason); /* the file cannot be used */
+
+#endif

@@ -1,0 +1,122 @@
+/* What a split proves and what it does not, in sentences for the report, read off the parts themselves. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "corpus/split_plan.h"
+
+enum { IN_TRAIN = 1, IN_VALIDATION = 2, IN_TEST = 4 };
+
+/* Something that clips share (a speaker, a sentence of a corpus) and the parts of one fold where it is met. */
+typedef struct {
+  const char *corpus, *name;
+  size_t row;
+  unsigned parts;
+} meeting;
+
+static int compare_meetings(const void *a, const void *b) {
+  const meeting *x = a, *y = b;
+  int order = strcmp(x->corpus, y->corpus);
+  return order ? order : strcmp(x->name, y->name);
+}
+
+typedef enum { OF_SPEAKERS, OF_STATEMENTS, OF_AUDIO } meeting_kind;
+
+/* One entry for each distinct speaker, sentence or file of the fold; *count of them. The caller frees it and, for
+ * audio, the text that the names lie in. */
+static meeting *meet(size_t *count, char **names, const ser_split *split, const ser_manifest *manifest, int fold,
+                     meeting_kind kind) {
+  static const unsigned bits[4] = {0, IN_TRAIN, IN_VALIDATION, IN_TEST};
+  meeting *all = ser_alloc_zero(split->rows, sizeof *all);
+  size_t found = 0, kept = 0;
+  *names = kind == OF_AUDIO ? ser_alloc_zero(split->rows, SER_HASH_HEX) : NULL;
+  for (size_t i = 0; i < split->rows; i++) {
+    const ser_row *row = manifest->rows + i;
+    unsigned part = bits[split->part[(size_t)fold * split->rows + i]];
+    const char *name = kind == OF_SPEAKERS ? row->speaker : row->statement;
+    if (kind == OF_AUDIO) {
+      ser_hash_hex(*names + i * SER_HASH_HEX, &row->hash);
+      name = *names + i * SER_HASH_HEX;
+      if (strspn(name, "0") == 32) continue;
+    }
+    if (part && *name) all[found++] = (meeting){kind == OF_STATEMENTS ? row->corpus : "", name, i, part};
+  }
+  if (found) qsort(all, found, sizeof *all, compare_meetings);
+  for (size_t i = 0; i < found; i++) {
+    if (kept && !compare_meetings(all + kept - 1, all + i))
+      all[kept - 1].parts |= all[i].parts;
+    else
+      all[kept++] = all[i];
+  }
+  *count = kept;
+  return all;
+}
+
+/* Sums over the folds. */
+typedef struct {
+  size_t test, test_heard;      /* speakers of the test part; those also in train or validation */
+  size_t validation, val_heard; /* speakers of the validation part; those also in train */
+  size_t left_few;              /* folds with fewer than three speakers beside the test part */
+  size_t torn;                  /* files whose copies stand on both sides */
+} tally;
+
+static void count_fold(tally *sum, const ser_split *split, const ser_manifest *manifest, int fold) {
+  size_t count, beside = 0;
+  char *names;
+  meeting *all = meet(&count, &names, split, manifest, fold, OF_SPEAKERS);
+  for (size_t i = 0; i < count; i++) {
+    bool test = all[i].parts & IN_TEST, validation = all[i].parts & IN_VALIDATION, train = all[i].parts & IN_TRAIN;
+    sum->test += test;
+    sum->test_heard += test && (train || validation);
+    sum->validation += validation;
+    sum->val_heard += validation && train;
+    beside += train || validation;
+  }
+  sum->left_few += beside < 3;
+  free(all);
+  all = meet(&count, &names, split, manifest, fold, OF_AUDIO);
+  for (size_t i = 0; i < count; i++) sum->torn += (all[i].parts & (all[i].parts - 1)) != 0;
+  free(all);
+  free(names);
+}
+
+/* Corpora of which every sentence of the test part is met in training too, in the first fold. */
+static void note_statements(ser_text *notes, const ser_split *split, const ser_manifest *manifest) {
+  size_t count, told = 0;
+  char *names;
+  meeting *all = meet(&count, &names, split, manifest, 0, OF_STATEMENTS);
+  ser_text corpora = {0};
+  for (size_t i = 0, end; i < count; i = end) {
+    size_t test = 0, heard = 0;
+    for (end = i; end < count && !strcmp(all[end].corpus, all[i].corpus); end++) {
+      test += (all[end].parts & IN_TEST) != 0;
+      heard += (all[end].parts & IN_TEST) && (all[end].parts & IN_TRAIN);
+    }
+    if (test && heard == test) ser_text_printf(&corpora, "%s%s", told++ ? ", " : "", all[i].corpus);
+  }
+  if (told) ser_text_printf(notes, "Every sentence of the test part is spoken in training too (%s).\n", corpora.data);
+  free(corpora.data);
+  free(all);
+}
+
+void split_describe(ser_text *notes, const ser_split *split, const ser_manifest *manifest) {
+  tally sum = {0};
+  size_t unnamed = 0;
+  for (int f = 0; f < split->folds; f++) count_fold(&sum, split, manifest, f);
+  for (size_t i = 0; i < split->rows; i++) unnamed += ser_row_usable(manifest->rows + i) && !*manifest->rows[i].speaker;
+  const char *over = split->folds > 1 ? " (counted over the folds)" : "";
+  if (sum.test_heard)
+    ser_text_printf(notes,
+                    "Speakers overlap: %zu of the %zu speakers of the test part are also heard in training or "
+                    "validation%s, so these figures do not tell how well the model does with new speakers.\n",
+                    sum.test_heard, sum.test, over);
+  else if (sum.test)
+    ser_text_puts(notes, "No speaker of the test part is heard in training or validation.\n");
+  if (sum.val_heard && !sum.test_heard)
+    ser_text_printf(notes, "Validation clips come from the training speakers%s.\n",
+                    sum.left_few ? ", for fewer than three speakers remain beside the test part" : "");
+  if (unnamed) ser_text_printf(notes, "%zu recordings name no speaker.\n", unnamed);
+  note_statements(notes, split, manifest);
+  if (sum.torn)
+    ser_text_printf(notes, "%zu recordings have copies of the same bytes on two sides%s, as the given split has it.\n",
+                    sum.torn, over);
+}
