@@ -122,10 +122,12 @@ echo "== cut off by signals and resumed"
 number=0
 for signal in INT TERM INT; do
   number=$((number + 1))
-  "$serenade" run small.yaml -o "cut" --set train.epochs=40 --set cache.dir=cache >out 2>err &
+  : >err
+  "$serenade" run small.yaml -o cut --set train.epochs=40 --set cache.dir=cache >out 2>err &
   pid=$!
   for _ in $(seq 600); do # until it trains
-    [[ -s cut/checkpoint ]] && break
+    [[ $number == 1 && -s cut/checkpoint ]] && break
+    grep -qs "goes on after epoch" err && break
     kill -0 $pid 2>/dev/null || break
     sleep 0.05
   done
