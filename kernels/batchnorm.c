@@ -49,15 +49,7 @@ static void sums_of_clip(void *context, size_t task, int thread) {
   float *out = s->sums + b * 2 * s->d.cp;
   for (int64_t c = 0; c < s->d.cp; c++) {
     grad_row row = grad_row_of(s->gradient, b, c, &s->d);
-    vf sum = {0}, product = {0};
-    for (int64_t t = 0; t < s->d.tp; t += VW) {
-      vf dz, xhat;
-      grad_parts(&row, v_load(row.da + t), t, &dz, &xhat);
-      sum += dz;
-      product += dz * xhat;
-    }
-    out[c] = dot_sum(sum);
-    out[s->d.cp + c] = dot_sum(product);
+    grad_sums(&out[c], &out[s->d.cp + c], &row, row.da, &s->d);
   }
 }
 

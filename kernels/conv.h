@@ -1,13 +1,33 @@
-/* What the convolution's two halves share: its plan. */
+/* What the convolution's two halves share: the plan and its workspace. */
 #ifndef SER_KERNELS_CONV_H
 #define SER_KERNELS_CONV_H
 
-#include "kernels/temporal.h"
+#include "kernels/conv_tile.h"
+
+/* Clips whose weight gradients are summed together before they meet those of other groups. */
+enum { CONV_GROUP = 4 };
 
 typedef struct {
   ser_plan plan;
   ser_conv_shape shape;
   ser_dims in, out;
+  int64_t offset; /* of the first tap, the earliest: (K - 1) * dilation */
+  int64_t weights;
+  /* The workspace in floats: packed weights, then the groups' partial gradients, then each thread's scratch: the tiles
+   * of the activation and of the gradient, and the weight gradient's vectors. */
+  int64_t packed, partial, a_tile, dy_tile, scratch;
 } conv_plan;
+
+static inline int64_t conv_groups(int64_t batch) {
+  return (batch + CONV_GROUP - 1) / CONV_GROUP;
+}
+
+/* Floats of a group's partial gradients: dw, then dbias. */
+static inline int64_t conv_partial_floats(const conv_plan *p) {
+  return SER_ROUND_UP(p->weights + p->shape.out, 16);
+}
+
+/* Reads the activation of clip b into a tile with margins; returns its first row. */
+float *SER_ISA(conv_read_tile)(float *tile, const conv_plan *p, const ser_activation *x, int64_t b);
 
 #endif

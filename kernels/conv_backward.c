@@ -1,106 +1,96 @@
-/* The gradients of the causal dilated convolution, with the gradient through batch norm, ReLU and dropout made on the
- * fly. */
+/* The gradients of the causal dilated convolution (torch's autograd of Conv1d behind a left padding), with the gradient
+ * through batch norm, ReLU and dropout made on the fly. A task is a group of clips, whose weight gradients are summed
+ * in order; the groups' are summed in order at the end, so that no byte depends on the threads. */
 #include "kernels/conv.h"
 #include "kernels/kernels.h"
 
 typedef struct {
   const conv_plan *p;
-  float *a, *g; /* [B][Cp][Tp]: the input's activation, the gradient at the output */
-  float *dx, *dw, *dbias, *next;
+  const float *packed;      /* w turned round, for dx */
+  float *partial, *scratch; /* [groups][conv_partial_floats], [threads][p->scratch] */
+  float *dx, *next;
+  bool dbias, add_dx;
   const ser_activation *x;
   const ser_gradient *x_norm, *dy;
-  const float *w;
-  bool add_dx;
   int64_t batch;
 } backward_context;
 
-static void data_gradient(const backward_context *k, const float *g, float *dx) {
-  const ser_dims *in = &k->p->in, *out = &k->p->out;
-  int64_t taps = k->p->shape.kernel;
-  for (int64_t i = 0; i < in->cp; i++) {
-    float *row = dx + i * in->tp;
-    if (!k->add_dx) memset(row, 0, (size_t)in->tp * sizeof *row);
-    for (int64_t o = 0; o < out->c && i < in->c; o++)
-      for (int64_t j = 0; j < taps; j++) {
-        int64_t offset = (taps - 1 - j) * k->p->shape.dilation;
-        float w = k->w[(o * in->c + i) * taps + j];
-        for (int64_t t = offset; t < out->t; t++) row[t - offset] += w * g[o * out->tp + t];
-      }
-  }
-}
-
-static void backward_clip(void *context, size_t task, int thread) {
-  (void)thread;
-  const backward_context *k = context;
-  const ser_dims *in = &k->p->in, *out = &k->p->out;
-  int64_t b = (int64_t)task;
-  float *a = k->a + b * in->cp * in->tp, *g = k->g + b * out->cp * out->tp;
-  for (int64_t c = 0; c < in->cp; c++) {
-    act_row row = act_row_of(k->x, b, c, in);
-    for (int64_t t = 0; t < in->tp; t += VW) v_store(a + c * in->tp + t, act_at(&row, t, in));
-  }
+/* The gradient at the output of clip b in a tile with margins; returns its first row. */
+static float *read_gradient(float *tile, const backward_context *k, int64_t b) {
+  const ser_dims *out = &k->p->out;
+  float *first = tile_clear_margins(tile, out->cp, out->tp);
   for (int64_t c = 0; c < out->cp; c++) {
     grad_row row = grad_row_of(k->dy, b, c, out);
-    for (int64_t t = 0; t < out->tp; t += VW) v_store(g + c * out->tp + t, grad_at(&row, t, out));
+    grad_write(first + c * tile_pitch(out->tp), &row, out);
   }
-  if (!k->dx) return;
+  return first;
+}
+
+static void data_gradient(const backward_context *k, const float *dy, int64_t b) {
+  const conv_plan *p = k->p;
+  const ser_dims *in = &p->in;
   float *dx = k->dx + b * in->cp * in->tp;
-  data_gradient(k, g, dx);
+  tile_shape shape = {p->out.c, in->c, p->shape.kernel, -p->shape.dilation, p->offset, in->t, in->tp};
+  SER_ISA(tile_product)(dx, in->tp, dy, k->packed, NULL, &shape, k->add_dx ? TILE_ADD : TILE_WRITE);
   if (!k->next) return;
+  float *next = k->next + b * 2 * in->cp;
   for (int64_t c = 0; c < in->cp; c++) {
     grad_row row = grad_row_of(k->x_norm, b, c, in);
-    vf sum = {0}, product = {0};
-    for (int64_t t = 0; t < in->tp; t += VW) {
-      vf dz, xhat;
-      grad_parts(&row, v_load(dx + c * in->tp + t), t, &dz, &xhat);
-      sum += dz;
-      product += dz * xhat;
-    }
-    k->next[b * 2 * in->cp + c] = dot_sum(sum);
-    k->next[(b * 2 + 1) * in->cp + c] = dot_sum(product);
+    grad_sums(&next[c], &next[in->cp + c], &row, dx + c * in->tp, in);
   }
 }
 
-static void weight_gradient(void *context, size_t task, int thread) {
-  (void)thread;
+static void backward_group(void *context, size_t task, int thread) {
   const backward_context *k = context;
-  const ser_dims *in = &k->p->in, *out = &k->p->out;
-  int64_t o = (int64_t)task, taps = k->p->shape.kernel;
-  for (int64_t i = 0; i < in->c; i++)
-    for (int64_t j = 0; j < taps; j++) {
-      int64_t offset = (taps - 1 - j) * k->p->shape.dilation;
-      double sum = 0;
-      for (int64_t b = 0; b < k->batch; b++) {
-        const float *g = k->g + (b * out->cp + o) * out->tp, *a = k->a + (b * in->cp + i) * in->tp;
-        for (int64_t t = offset; t < out->t; t++) sum += (double)g[t] * (double)a[t - offset];
-      }
-      k->dw[(o * in->c + i) * taps + j] = (float)sum;
+  const conv_plan *p = k->p;
+  const ser_dims *out = &p->out;
+  int64_t first = (int64_t)task * CONV_GROUP, end = first + CONV_GROUP < k->batch ? first + CONV_GROUP : k->batch;
+  float *a_tile = k->scratch + thread * p->scratch, *dy_tile = a_tile + p->a_tile, *lanes = dy_tile + p->dy_tile;
+  float *dw = k->partial + (int64_t)task * conv_partial_floats(p), *dbias = dw + p->weights;
+  tile_shape shape = {p->in.c, out->c, p->shape.kernel, p->shape.dilation, -p->offset, out->t, out->tp};
+  memset(dbias, 0, (size_t)out->c * sizeof *dbias);
+  for (int64_t b = first; b < end; b++) {
+    const float *a = SER_ISA(conv_read_tile)(a_tile, p, k->x, b), *dy = read_gradient(dy_tile, k, b);
+    SER_ISA(tile_gradient)(lanes, dy, a, &shape, b > first);
+    for (int64_t o = 0; o < out->c && k->dbias; o++) {
+      vf sum = {0};
+      for (int64_t t = 0; t < out->t; t += VW) sum += v_load(dy + o * tile_pitch(out->tp) + t);
+      dbias[o] += (float)v_total(sum);
     }
-  if (!k->dbias) return;
-  double sum = 0;
-  for (int64_t b = 0; b < k->batch; b++)
-    for (int64_t t = 0; t < out->t; t++) sum += (double)k->g[(b * out->cp + o) * out->tp + t];
-  k->dbias[o] = (float)sum;
+    if (k->dx) data_gradient(k, dy, b);
+  }
+  SER_ISA(tile_gradient_finish)(dw, lanes, &shape);
+}
+
+/* out[i] = the groups' values at i, in order. */
+static void sum_groups(float *out, const float *partial, int64_t step, int64_t groups, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    double sum = 0;
+    for (int64_t g = 0; g < groups; g++) sum += (double)partial[g * step + i];
+    out[i] = (float)sum;
+  }
 }
 
 void SER_ISA(cpu_causal_conv_backward)(ser_stream *stream, const ser_plan *plan, void *workspace, float *dx, float *dw,
                                        float *dbias, float *next, const ser_activation *x, const ser_gradient *x_norm,
                                        const ser_gradient *dy, const float *w, bool add_dx, int64_t batch) {
   const conv_plan *p = (const conv_plan *)plan;
-  float *a = workspace;
+  float *packed = workspace;
+  if (dx) SER_ISA(tile_pack)(packed, w, p->in.c, p->out.c, p->shape.kernel, true);
   backward_context context = {.p = p,
-                              .a = a,
-                              .g = a + batch * p->in.cp * p->in.tp,
+                              .packed = packed,
+                              .partial = packed + p->packed,
+                              .scratch = packed + p->packed + p->partial,
                               .dx = dx,
-                              .dw = dw,
-                              .dbias = dbias,
                               .next = next,
+                              .dbias = dbias != NULL,
+                              .add_dx = add_dx,
                               .x = x,
                               .x_norm = x_norm,
                               .dy = dy,
-                              .w = w,
-                              .add_dx = add_dx,
                               .batch = batch};
-  ser_cpu_parallel(stream, (size_t)batch, backward_clip, &context);
-  ser_cpu_parallel(stream, (size_t)p->out.c, weight_gradient, &context);
+  int64_t groups = conv_groups(batch);
+  ser_cpu_parallel(stream, (size_t)groups, backward_group, &context);
+  sum_groups(dw, context.partial, conv_partial_floats(p), groups, p->weights);
+  if (dbias) sum_groups(dbias, context.partial + p->weights, conv_partial_floats(p), groups, p->out.c);
 }

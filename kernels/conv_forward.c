@@ -1,5 +1,6 @@
 /* Causal dilated convolution over time (torch.nn.Conv1d behind a left padding of (K - 1) * dilation), with the
- * activation of its input taken on the fly and the moments of its output for batch norm. */
+ * activation of its input taken on the fly and the moments of its output for batch norm taken while it is in the
+ * cache. A task is a clip. */
 #include "kernels/conv.h"
 #include "kernels/kernels.h"
 
@@ -9,53 +10,80 @@ ser_status SER_ISA(cpu_conv_prepare)(ser_device *device, ser_plan **plan, const 
   p->shape = *shape;
   p->in = dims_of(shape->in, shape->time);
   p->out = dims_of(shape->out, shape->time);
-  p->plan.workspace = (size_t)(shape->batch * (p->in.cp + p->out.cp) * p->in.tp) * sizeof(float);
+  p->offset = (shape->kernel - 1) * shape->dilation;
+  p->weights = shape->out * shape->in * shape->kernel;
+  int64_t forward = tile_packed_floats(shape->out, shape->in, shape->kernel);
+  int64_t backward = tile_packed_floats(shape->in, shape->out, shape->kernel);
+  p->packed = SER_ROUND_UP(forward > backward ? forward : backward, 16);
+  p->partial = conv_groups(shape->batch) * conv_partial_floats(p);
+  p->a_tile = tile_floats(tile_gradient_rows(shape->in), p->in.tp);
+  p->dy_tile = tile_floats(p->out.cp, p->out.tp);
+  p->scratch = p->a_tile + p->dy_tile + tile_gradient_floats(shape->out, shape->in, shape->kernel);
+  p->plan.workspace = (size_t)(p->packed + p->partial + ser_cpu_threads(device) * p->scratch) * sizeof(float);
   *plan = &p->plan;
   return SER_OK;
 }
 
+float *SER_ISA(conv_read_tile)(float *tile, const conv_plan *p, const ser_activation *x, int64_t b) {
+  float *first = tile_clear_margins(tile, tile_gradient_rows(p->in.c), p->in.tp);
+  for (int64_t c = 0; c < tile_gradient_rows(p->in.c); c++) {
+    float *to = first + c * tile_pitch(p->in.tp);
+    if (c < p->in.c) {
+      act_row row = act_row_of(x, b, c, &p->in);
+      act_write(to, &row, &p->in);
+    } else {
+      memset(to, 0, (size_t)p->in.tp * sizeof *to);
+    }
+  }
+  return first;
+}
+
 typedef struct {
   const conv_plan *p;
-  float *a, *y, *moments;
+  const float *packed;
+  float *scratch, *y, *moments;
   const ser_activation *x;
-  const float *w, *bias;
+  const float *bias;
 } forward_context;
 
+/* Two passes: the mean, then the squares about it. */
 static void moments_of_row(float *mean, float *squares, const float *y, const ser_dims *d) {
-  double sum = 0, apart = 0;
-  for (int64_t t = 0; t < d->t; t++) sum += (double)y[t];
-  double m = sum / (double)d->t;
-  for (int64_t t = 0; t < d->t; t++) apart += ((double)y[t] - m) * ((double)y[t] - m);
-  *mean = (float)m;
-  *squares = (float)apart;
+  vf sum = {0}, apart = {0};
+  for (int64_t t = 0; t < d->t; t += VW) sum += v_load(y + t); /* zero from column T on */
+  float m = (float)(v_total(sum) / (double)d->t);
+  int64_t t = 0;
+  for (; t + VW <= d->t; t += VW) {
+    vf from = v_load(y + t) - m;
+    apart += from * from;
+  }
+  if (t < d->t) {
+    vf from = v_keep(v_load(y + t) - m, d->t - t);
+    apart += from * from;
+  }
+  *mean = m;
+  *squares = (float)v_total(apart);
 }
 
 static void forward_clip(void *context, size_t task, int thread) {
-  (void)thread;
   const forward_context *f = context;
-  const ser_dims *in = &f->p->in, *out = &f->p->out;
-  int64_t b = (int64_t)task, taps = f->p->shape.kernel;
-  float *a = f->a + b * in->cp * in->tp;
-  for (int64_t c = 0; c < in->cp; c++) {
-    act_row row = act_row_of(f->x, b, c, in);
-    for (int64_t t = 0; t < in->tp; t += VW) v_store(a + c * in->tp + t, act_at(&row, t, in));
-  }
-  for (int64_t o = 0; o < out->cp; o++) {
-    float *y = f->y + (b * out->cp + o) * out->tp;
-    for (int64_t t = 0; t < out->tp; t++) y[t] = f->bias && o < out->c && t < out->t ? f->bias[o] : 0;
-    for (int64_t i = 0; i < in->c && o < out->c; i++)
-      for (int64_t k = 0; k < taps; k++) {
-        int64_t offset = (taps - 1 - k) * f->p->shape.dilation;
-        float w = f->w[(o * in->c + i) * taps + k];
-        for (int64_t t = offset; t < out->t; t++) y[t] += w * a[i * in->tp + t - offset];
-      }
-    if (f->moments) moments_of_row(f->moments + b * 2 * out->cp + o, f->moments + (b * 2 + 1) * out->cp + o, y, out);
-  }
+  const conv_plan *p = f->p;
+  const ser_dims *out = &p->out;
+  int64_t b = (int64_t)task;
+  const float *a = SER_ISA(conv_read_tile)(f->scratch + thread * p->scratch, p, f->x, b);
+  float *y = f->y + b * out->cp * out->tp;
+  tile_shape shape = {p->in.c, out->c, p->shape.kernel, p->shape.dilation, -p->offset, out->t, out->tp};
+  SER_ISA(tile_product)(y, out->tp, a, f->packed, f->bias, &shape, TILE_WRITE);
+  if (!f->moments) return;
+  float *mean = f->moments + b * 2 * out->cp, *squares = mean + out->cp;
+  for (int64_t o = 0; o < out->cp; o++) moments_of_row(&mean[o], &squares[o], y + o * out->tp, out);
 }
 
 void SER_ISA(cpu_causal_conv_forward)(ser_stream *stream, const ser_plan *plan, void *workspace, float *y,
                                       float *moments, const ser_activation *x, const float *w, const float *bias,
                                       int64_t batch) {
-  forward_context context = {(const conv_plan *)plan, workspace, y, moments, x, w, bias};
+  const conv_plan *p = (const conv_plan *)plan;
+  float *packed = workspace;
+  SER_ISA(tile_pack)(packed, w, p->out.c, p->in.c, p->shape.kernel, false);
+  forward_context context = {p, packed, packed + p->packed + p->partial, y, moments, x, bias};
   ser_cpu_parallel(stream, (size_t)batch, forward_clip, &context);
 }

@@ -54,12 +54,15 @@ static void pass4(float *data, int64_t length, const float *w) {
   int64_t step = length / 4 * 2 * VW;
   for (int64_t n = 0; n < length / 4; n++, data += 2 * VW, w += 6) {
     vf x[8], y[8];
+    V_UNROLL
     for (int j = 0; j < 4; j++) {
       x[2 * j] = v_load(data + j * step);
       x[2 * j + 1] = v_load(data + j * step + VW);
     }
     butterfly4(y, x);
+    V_UNROLL
     for (int j = 1; j < 4; j++) turn(y + 2 * j, w + 2 * (j - 1));
+    V_UNROLL
     for (int j = 0; j < 4; j++) {
       v_store(data + j * step, y[2 * j]);
       v_store(data + j * step + VW, y[2 * j + 1]);
@@ -69,13 +72,16 @@ static void pass4(float *data, int64_t length, const float *w) {
 
 static inline void leaf4(float *data) {
   vf x[8], y[8];
+  V_UNROLL
   for (int i = 0; i < 8; i++) x[i] = v_load(data + i * VW);
   butterfly4(y, x);
+  V_UNROLL
   for (int i = 0; i < 8; i++) v_store(data + i * VW, y[i]);
 }
 
 static inline void leaf8(float *data, const float *w) {
   pass4(data, 8, w);
+  V_UNROLL
   for (int i = 0; i < 4; i++, data += 4 * VW) {
     vf a_re = v_load(data), a_im = v_load(data + VW), b_re = v_load(data + 2 * VW), b_im = v_load(data + 3 * VW);
     v_store(data, a_re + b_re);

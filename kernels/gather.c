@@ -11,6 +11,15 @@ typedef struct {
   int64_t channels, time, channels_padded, time_padded;
 } gather_job;
 
+static inline vf standardised(const float *row, vf mean, vf inv_std, int64_t width) {
+  vf v = v_set(0);
+  if (width == VW)
+    v = v_load(row);
+  else
+    memcpy(&v, row, (size_t)width * sizeof(float));
+  return (v - mean) * inv_std;
+}
+
 /* Channels [c, c + width) of one clip. x: its rows, [frames][channels]; tile: its [Cp][Tp]. Rows are read VW wide where
  * width is VW. */
 static void gather_channels(float *tile, const gather_job *job, const float *x, int64_t frames, int64_t c,
@@ -20,16 +29,9 @@ static void gather_channels(float *tile, const gather_job *job, const float *x, 
   memcpy(&inv_std, job->inv_std + c, (size_t)width * sizeof(float));
   for (int64_t t = 0; t < job->time_padded; t += VW) {
     vf v[VW];
-    for (int i = 0; i < VW; i++) {
-      v[i] = v_set(0);
-      if (t + i >= frames) continue;
-      const float *row = x + (t + i) * job->channels + c;
-      if (width == VW)
-        v[i] = v_load(row);
-      else
-        memcpy(&v[i], row, (size_t)width * sizeof(float));
-      v[i] = (v[i] - mean) * inv_std;
-    }
+    V_UNROLL
+    for (int i = 0; i < VW; i++)
+      v[i] = t + i < frames ? standardised(x + (t + i) * job->channels + c, mean, inv_std, width) : v_set(0);
     v_transpose(v);
     for (int i = 0; i < width; i++) v_store(tile + (c + i) * job->time_padded + t, v[i]);
   }
@@ -37,7 +39,9 @@ static void gather_channels(float *tile, const gather_job *job, const float *x, 
 
 /* to [Tp] = the first `time` values of from, backwards, and zeros. */
 static void reverse_row(float *to, const float *from, int64_t time, int64_t padded) {
-  for (int64_t t = 0; t < time; t++) to[t] = from[time - 1 - t];
+  int64_t t = 0;
+  for (; t + VW <= time; t += VW) v_store(to + t, v_reverse(v_load(from + time - VW - t)));
+  for (; t < time; t++) to[t] = from[time - 1 - t];
   memset(to + time, 0, (size_t)(padded - time) * sizeof *to);
 }
 

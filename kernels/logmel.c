@@ -46,8 +46,10 @@ static void find_frames(const float *lanes[VW], float *edges, const logmel_job *
 static void load_frames(float *data, const float *const lanes[VW], const float *window, int64_t n_fft) {
   for (int64_t s = 0; s < n_fft; s += VW) {
     vf w = v_load(window + s), v[VW];
+    V_UNROLL
     for (int lane = 0; lane < VW; lane++) v[lane] = v_load(lanes[lane] + s) * w;
     v_transpose(v);
+    V_UNROLL
     for (int i = 0; i < VW; i++) v_store(data + (s + i) * VW, v[i]);
   }
 }
@@ -81,6 +83,7 @@ static inline vf decibels(vf x) {
   vf p = v_set(7.0376836292e-2f);
   static const float series[] = {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
                                  -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f};
+  V_UNROLL
   for (int i = 0; i < 8; i++) p = p * m + series[i];
   vf log_m = m + m * m * (m * p - 0.5f);
   /* 10 log10(2) in two parts, the first short enough for its product with e to be exact. */
@@ -108,12 +111,15 @@ static void mel_bands(float *decibel, const float *power, const mfcc_plan *plan)
 static void store_rows(float *logmel, const float *decibel, int64_t mels, int64_t count) {
   for (int64_t m = 0; m < mels; m += VW) {
     int64_t first = m + VW <= mels || mels < VW ? m : mels - VW;
-    int64_t width = mels - first < VW ? mels - first : VW;
     vf v[VW];
-    for (int i = 0; i < VW; i++) v[i] = v_load(decibel + (first + (i < width ? i : 0)) * VW);
+    V_UNROLL
+    for (int i = 0; i < VW; i++) v[i] = v_load(decibel + (first + i) * VW);
     v_transpose(v);
     for (int64_t lane = 0; lane < count; lane++)
-      memcpy(logmel + lane * mels + first, &v[lane], (size_t)width * sizeof(float));
+      if (mels >= VW)
+        v_store(logmel + lane * mels + first, v[lane]);
+      else
+        memcpy(logmel + lane * mels, &v[lane], (size_t)mels * sizeof(float));
   }
 }
 

@@ -42,15 +42,18 @@ enum {
 static inline void add_products(vf sum[ROWS], const float *const x[ROWS], const float *w, int64_t first, int64_t mels,
                                 int64_t padded, float peak) {
   vf part[ROWS];
+  V_UNROLL
   for (int i = 0; i < ROWS; i++) part[i] = v_set(0);
   int64_t end = first + PART < mels ? first + PART : mels;
   for (int64_t m = first; m < end; m++) {
     vf column = v_load(w + m * padded);
+    V_UNROLL
     for (int i = 0; i < ROWS; i++) {
       float below = x[i][m] - peak;
       part[i] += column * (below < -80 ? -80 : below);
     }
   }
+  V_UNROLL
   for (int i = 0; i < ROWS; i++) sum[i] += part[i];
 }
 
@@ -60,9 +63,11 @@ static void dct_rows(float *out, const float *logmel, int64_t rows, float peak, 
   float lift = (float)((double)peak * sqrt((double)mels));
   for (int64_t r = 0; r < rows; r += ROWS) {
     const float *x[ROWS];
+    V_UNROLL
     for (int i = 0; i < ROWS; i++) x[i] = logmel + (r + i < rows ? r + i : rows - 1) * mels;
     for (int64_t c = 0; c < padded; c += VW) {
       vf sum[ROWS];
+      V_UNROLL
       for (int i = 0; i < ROWS; i++) sum[i] = v_set(0);
       for (int64_t m = 0; m < mels; m += PART) add_products(sum, x, plan->dct + c, m, mels, padded, peak);
       for (int i = 0; i < ROWS && r + i < rows; i++) {
@@ -76,6 +81,7 @@ static void dct_rows(float *out, const float *logmel, int64_t rows, float peak, 
 /* Both deltas at one row, from the nine rows around x: slope and second derivative of the parabola fitted to them. */
 static inline void delta_vectors(vf out[2], const float *x, int64_t stride) {
   vf around[MFCC_EDGE], slope = v_set(0), centre = v_load(x);
+  V_UNROLL
   for (int n = 1; n <= MFCC_EDGE; n++) {
     vf after = v_load(x + n * stride), before = v_load(x - n * stride);
     slope += (after - before) * (float)n;
@@ -85,33 +91,44 @@ static inline void delta_vectors(vf out[2], const float *x, int64_t stride) {
   out[1] = (around[3] * 28 + around[2] * 7 - around[1] * 8 - around[0] * 17 - centre * 20) * (1.0f / 462);
 }
 
+/* Columns [c, c + width) of one row of features; x is where the row's coefficients, or those its deltas are taken at,
+ * lie in the scratch. */
+static inline void finish_columns(float *row, const float *x, const float *middle, const mfcc_plan *plan, int64_t c,
+                                  int64_t width) {
+  int64_t coefficients = plan->shape.coefficients;
+  vf out[3] = {v_load(x + c)};
+  if (plan->shape.deltas) delta_vectors(out + 1, middle + c, plan->padded);
+  for (int i = 0; i < (plan->shape.deltas ? 3 : 1); i++)
+    if (width == VW)
+      v_store(row + i * coefficients + c, out[i]);
+    else
+      memcpy(row + i * coefficients + c, &out[i], (size_t)width * sizeof *row);
+}
+
 /* Rows [from, to) of one clip of `frames` rows. */
 static void finish_rows(const finish_job *job, float *scratch, int64_t clip, int64_t from, int64_t to) {
   const mfcc_plan *plan = job->plan;
   int64_t start = job->frame_start[clip], frames = job->frame_start[clip + 1] - start;
-  int64_t coefficients = plan->shape.coefficients, padded = plan->padded;
-  bool deltas = plan->shape.deltas && frames > 2 * MFCC_EDGE;
-  /* Deltas of row t are those of the nearest row with four neighbours on each side. */
-  int64_t low = from, high = to;
-  if (deltas) {
+  int64_t coefficients = plan->shape.coefficients, last = frames - 1 - MFCC_EDGE, low = from, high = to;
+  if (plan->shape.deltas) {
+    /* Deltas of a row are those of the nearest row with four neighbours on each side. */
+    SER_CHECK(frames > 2 * MFCC_EDGE);
     low = from - MFCC_EDGE < 0 ? 0 : from - MFCC_EDGE;
     high = to + MFCC_EDGE > frames ? frames : to + MFCC_EDGE;
-    if (low > frames - 1 - 2 * MFCC_EDGE) low = frames - 1 - 2 * MFCC_EDGE;
+    if (low > last - MFCC_EDGE) low = last - MFCC_EDGE;
     if (high < 1 + 2 * MFCC_EDGE) high = 1 + 2 * MFCC_EDGE;
   }
   dct_rows(scratch, job->logmel + (start + low) * plan->shape.mels, high - low, job->peaks[clip], plan);
   for (int64_t t = from; t < to; t++) {
+    int64_t middle = t < MFCC_EDGE ? MFCC_EDGE : t > last ? last : t;
     float *row = job->features + (start + t) * job->columns;
-    memcpy(row, scratch + (t - low) * padded, (size_t)coefficients * sizeof *row);
-    if (!deltas) continue;
-    int64_t middle = t < MFCC_EDGE ? MFCC_EDGE : t > frames - 1 - MFCC_EDGE ? frames - 1 - MFCC_EDGE : t;
-    for (int64_t c = 0; c < coefficients; c += VW) {
-      int64_t width = coefficients - c < VW ? coefficients - c : VW;
-      vf d[2];
-      delta_vectors(d, scratch + (middle - low) * padded + c, padded);
-      memcpy(row + coefficients + c, &d[0], (size_t)width * sizeof *row);
-      memcpy(row + 2 * coefficients + c, &d[1], (size_t)width * sizeof *row);
-    }
+    const float *x = scratch + (t - low) * plan->padded, *around = scratch + (middle - low) * plan->padded;
+    /* The last block overlaps the one before it where the coefficients are no multiple of a vector. */
+    for (int64_t c = 0; c < coefficients; c += VW)
+      if (coefficients < VW)
+        finish_columns(row, x, around, plan, c, coefficients);
+      else
+        finish_columns(row, x, around, plan, c + VW <= coefficients ? c : coefficients - VW, VW);
   }
 }
 

@@ -26,6 +26,11 @@
 #define VW 4
 #endif
 
+/* Before a loop over a few vectors in registers: GCC leaves such loops rolled at -O2, and the vectors then live in
+ * memory.
+ */
+#define V_UNROLL _Pragma("GCC unroll 32")
+
 typedef float vf __attribute__((vector_size(VW * 4)));
 typedef int32_t vi __attribute__((vector_size(VW * 4)));
 

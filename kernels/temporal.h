@@ -25,8 +25,22 @@ static inline vf v_relu(vf v) {
   return v_select(v < zero, zero, v);
 }
 
-static inline float dot_sum(vf v) {
-  return (float)v_sum(v);
+/* The sum of all lanes, in double, halves added to halves: quicker than v_sum, for sums of every row. */
+static inline double v_total(vf v) {
+#if VW == 16
+  __m512d halves = _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)),
+                                 _mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1)));
+  __m256d quarters = _mm256_add_pd(_mm512_castpd512_pd256(halves), _mm512_extractf64x4_pd(halves, 1));
+  __m128d last = _mm_add_pd(_mm256_castpd256_pd128(quarters), _mm256_extractf128_pd(quarters, 1));
+  return last[0] + last[1];
+#elif VW == 8
+  __m256d halves = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)),
+                                 _mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1)));
+  __m128d last = _mm_add_pd(_mm256_castpd256_pd128(halves), _mm256_extractf128_pd(halves, 1));
+  return last[0] + last[1];
+#else
+  return v_sum(v);
+#endif
 }
 
 /* relu(x * scale + shift) * drop, or x alone where plain. */
@@ -50,6 +64,17 @@ static inline vf act_at(const act_row *row, int64_t t, const ser_dims *d) {
   vf x = v_load(row->x + t);
   if (row->plain) return x; /* its padding is zero */
   return v_keep(v_relu(x * row->scale + row->shift) * row->drop, d->t - t);
+}
+
+/* The row written out: to [Tp]. */
+static inline void act_write(float *to, const act_row *row, const ser_dims *d) {
+  int64_t t = 0;
+  if (row->plain) {
+    memcpy(to, row->x, (size_t)d->tp * sizeof *to);
+    return;
+  }
+  for (; t + VW <= d->t; t += VW) v_store(to + t, v_relu(v_load(row->x + t) * row->scale + row->shift) * row->drop);
+  for (; t < d->tp; t += VW) v_store(to + t, act_at(row, t, d));
 }
 
 /* A row of the gradient at a batch norm's input: dz, xhat, and dy = scale * (dz - sum_dz - xhat * sum_dzx). */
@@ -76,20 +101,34 @@ static inline grad_row grad_row_of(const ser_gradient *g, int64_t b, int64_t c, 
   return row;
 }
 
-/* dz and xhat of lanes t .. t + VW from da there. dz is zero from column T on, since da is; xhat is not. */
-static inline void grad_parts(const grad_row *row, vf da, int64_t t, vf *dz, vf *xhat) {
-  vf y = v_load(row->y + t);
+/* dy written out: to [Tp]. */
+static inline void grad_write(float *to, const grad_row *row, const ser_dims *d) {
+  if (row->plain) {
+    memcpy(to, row->da, (size_t)d->tp * sizeof *to);
+    return;
+  }
   vf zero = {0};
-  *dz = v_select(y * row->scale + row->shift > zero, da * row->drop, zero);
-  *xhat = (y - row->mean) * row->inv_std;
+  float pass = row->scale * row->drop, even = row->scale * row->sum_dz;
+  float slope = row->scale * row->sum_dzx * row->inv_std;
+  for (int64_t t = 0; t < d->tp; t += VW) {
+    vf y = v_load(row->y + t);
+    vf dz = v_select(y * row->scale + row->shift > zero, v_load(row->da + t) * pass, zero);
+    v_store(to + t, v_keep(dz - even - (y - row->mean) * slope, d->t - t));
+  }
 }
 
-/* dy of lanes t .. t + VW; zero from column T on. */
-static inline vf grad_at(const grad_row *row, int64_t t, const ser_dims *d) {
-  vf da = v_load(row->da + t), dz, xhat;
-  if (row->plain) return da;
-  grad_parts(row, da, t, &dz, &xhat);
-  return v_keep(row->scale * (dz - row->sum_dz - xhat * row->sum_dzx), d->t - t);
+/* Sums over the row of dz and of dz * xhat, for the gradient da [Tp]. */
+static inline void grad_sums(float *dz_sum, float *product_sum, const grad_row *row, const float *da,
+                             const ser_dims *d) {
+  vf sum = {0}, product = {0}, zero = {0};
+  for (int64_t t = 0; t < d->tp; t += VW) {
+    vf y = v_load(row->y + t);
+    vf dz = v_select(y * row->scale + row->shift > zero, v_load(da + t), zero); /* zero from column T on, as da is */
+    sum += dz;
+    product += dz * (y - row->mean);
+  }
+  *dz_sum = (float)(v_total(sum) * (double)row->drop);
+  *product_sum = (float)(v_total(product) * (double)row->drop * (double)row->inv_std);
 }
 
 #endif

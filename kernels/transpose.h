@@ -1,4 +1,4 @@
-/* Transposing VW x VW blocks of floats in registers: v[i][j] becomes v[j][i]. */
+/* Rearranging floats in registers: VW x VW blocks transposed, v[i][j] becoming v[j][i], and vectors reversed. */
 #ifndef SER_KERNELS_TRANSPOSE_H
 #define SER_KERNELS_TRANSPOSE_H
 
@@ -55,13 +55,27 @@ static inline void transpose_quarters(vf v[4]) {
 #endif
 
 static inline void v_transpose(vf v[VW]) {
+  V_UNROLL
   for (int i = 0; i < VW; i += 4) transpose_quarters(v + i);
 #if VW >= 8
-  for (int i = 0; i < VW; i += 8)
-    for (int j = 0; j < 4; j++) SWAP4(v[i + j], v[i + j + 4]);
+  V_UNROLL
+  for (int i = 0; i < VW; i += 8) V_UNROLL
+  for (int j = 0; j < 4; j++) SWAP4(v[i + j], v[i + j + 4]);
 #endif
 #if VW >= 16
+  V_UNROLL
   for (int j = 0; j < 8; j++) SWAP8(v[j], v[j + 8]);
+#endif
+}
+
+/* Lanes from last to first. */
+static inline vf v_reverse(vf v) {
+#if VW == 4
+  return __builtin_shufflevector(v, v, 3, 2, 1, 0);
+#elif VW == 8
+  return __builtin_shufflevector(v, v, 7, 6, 5, 4, 3, 2, 1, 0);
+#else
+  return __builtin_shufflevector(v, v, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
 #endif
 }
 

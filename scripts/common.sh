@@ -20,6 +20,7 @@ needs_build=(
 )
 needs_demo=("espeak-ng|espeak-ng" "sox|sox")
 needs_test=("clang|clang" "flac|flac")
+needs_peers=("python3|python3" "py:ensurepip|python3-venv")
 needs_check=("clang-format|clang-format")
 
 have() {
@@ -61,15 +62,14 @@ install_missing() {
   ((${#packages[@]} == 0)) || die "still missing after the installation: ${packages[*]}"
 }
 
-# Configures (with Ninja where it is) and builds a preset, quietly unless it fails: PRESET [cmake options].
+# Configures (with Ninja where it is) and builds a preset, quietly unless it fails: PRESET [TARGET].
 build_preset() {
-  local preset=$1 log=$root/build/$1.log generator=()
-  shift
+  local preset=$1 target=${2:-all} log=$root/build/$1.log generator=()
   mkdir -p "$root/build"
   if [[ ! -f $root/build/$preset/CMakeCache.txt ]] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
   say "building $preset"
-  if ! (cd "$root" && cmake --preset "$preset" "${generator[@]}" "$@" &&
-    cmake --build --preset "$preset" -j "$jobs") \
+  if ! (cd "$root" && cmake --preset "$preset" "${generator[@]}" &&
+    cmake --build --preset "$preset" --target "$target" -j "$jobs") \
     >"$log" 2>&1; then
     tail -n 60 "$log" >&2
     die "the $preset build failed; all of its output is in build/$preset.log"

@@ -16,7 +16,7 @@ mkdir -p "$demo"
 demo=$(cd "$demo" && pwd)
 
 install_missing build demo
-build_preset release -DSERENADE_TESTS=OFF
+build_preset release serenade
 export PATH=$root/build/release:$PATH
 
 step() { # shows the command as a user would type it, then runs it
@@ -35,10 +35,11 @@ if [[ -f run/model.safetensors ]]; then
 else
   resume=()
   [[ -d run ]] && resume=(--resume)
-  step serenade train "$root/configs/demo.yaml" --set cache.dir=cache -o run "${resume[@]}"
+  step serenade train "$root/configs/reference.yaml" --manifest manifest.csv --set cache.dir=cache --set train.batch=16 \
+    --set train.epochs=20 -o run "${resume[@]}"
 fi
 step serenade evaluate run
-step serenade predict run/model.safetensors corpus/SAVEE/AudioData/DC corpus/TESS/YAF_happy/YAF_back_happy.wav
+step serenade predict run/model.safetensors corpus/TESS/YAF_happy corpus/SAVEE/AudioData/DC/sa01.wav
 
 cat <<END
 

@@ -27,7 +27,7 @@
        NULL,                                                                                                             \
        "2048",                                                                                                           \
        "window and FFT length in samples, a power of two"},                                                              \
-      {"features." #name ".hop",     AT(features.name.hop), KIND_INTEGER, "[1, 16384]", NULL, "512",                     \
+      {"features." #name ".hop",     AT(features.name.hop), KIND_INTEGER, "[1, 8192]", NULL, "512",                      \
        "samples from frame to frame"},                                                                                   \
       {"features." #name ".mels", AT(features.name.mels), KIND_INTEGER, "[4, 512]", NULL, "128", "mel bands"},           \
       {"features." #name ".coefficients", AT(features.name.coefficients), KIND_INTEGER, "[1, 128]", NULL, coefficients_, \

@@ -20,6 +20,7 @@ void ser_interrupt_install(void) {
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
   signal(SIGPIPE, SIG_IGN); /* a closed pipe is reported by the write that meets it */
+  signal(SIGXFSZ, SIG_IGN); /* so is a limit on the size of files */
 }
 
 int ser_interrupted(void) {

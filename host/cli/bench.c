@@ -65,7 +65,7 @@ static void print_results(const bench *b) {
     else
       printf(" %8s\n", "-");
   }
-  printf("\nh/h: hours of audio in an hour. Bounds:\n");
+  printf("\nh/h: hours of audio in an hour. A bound is made of:\n");
   for (size_t i = 0; i < b->count; i++)
     if (b->results[i].bound_is) printf("  %-16s %s\n", b->results[i].name, b->results[i].bound_is);
 }
@@ -101,11 +101,14 @@ static ser_status write_json(const bench *b, const ser_device_properties *is, co
                                              "share", number_or_null(line->share), "audio_hours_per_hour",
                                              number_or_null(line->hours), "bound_is", line->bound_is));
   }
-  json_t *root = json_pack("{s:i, s:{s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:s}, s:{s:I, s:f, s:b}, s:o}", "version",
+  json_t *paths = json_array();
+  for (size_t i = 0; i < b->clips.count && !b->clips.made; i++)
+    json_array_append_new(paths, json_string(b->clips.paths[i]));
+  json_t *root = json_pack("{s:i, s:{s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:s}, s:{s:I, s:f, s:b, s:o}, s:o}", "version",
                            JSON_VERSION, "machine", "serenade", SER_VERSION, "backend", is->backend, "processor",
                            is->name, "isa", is->isa, "cores", ser_cores(), "threads", b->threads, "compiler",
                            compiler_text(), "build", build_text(), "clips", "count", (json_int_t)b->clips.count,
-                           "seconds", b->clips.seconds, "made", (int)b->clips.made, "results", results);
+                           "seconds", b->clips.seconds, "made", (int)b->clips.made, "paths", paths, "results", results);
   SER_CHECK(root);
   char *text = json_dumps(root, JSON_INDENT(2));
   char *lines = ser_format("%s\n", text);

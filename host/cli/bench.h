@@ -42,7 +42,7 @@ typedef struct {
   char *folder;     /* temporary: made recordings, a model, caches */
   ser_config config;
   bench_clips clips;
-  double flops; /* a second, of this run's peak.fma */
+  double flops; /* a second: the best run of peak.fma */
   bench_result results[BENCH_LINES];
   size_t count;
 } bench;

@@ -2,20 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/file.h"
 #include "cache/cache.h"
 #include "cli/cli.h"
-
-static ser_status need_cache(const char *folder, ser_error *err) {
-  char *format = ser_path_join(folder, "FORMAT");
-  bool there = ser_file_exists(format);
-  free(format);
-  if (there) return SER_OK;
-  return ser_fail(err, SER_USAGE,
-                  "%s is no cache of Serenade's (it holds no file FORMAT); name the folder given to "
-                  "--cache, or RUN/cache",
-                  folder);
-}
 
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
   (void)common;
@@ -29,7 +17,6 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
     SER_TRY(ser_options_count(argc, argv, 3, 3, "one of the two folders, INTO and FROM,", err));
   else
     SER_TRY(ser_options_count(argc, argv, 2, 2, "the folder of the cache", err));
-  SER_TRY(need_cache(argv[argc - 1], err));
   ser_status status = verb == 0   ? ser_cache_verify(argv[2], &report, err)
                       : verb == 1 ? ser_cache_merge(argv[2], argv[3], &report, err)
                                   : ser_cache_gc(argv[2], &report, err);

@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "cache/cache.h"
 #include "cli/cli.h"
 #include "device/ops.h"
+#include "model/model.h"
 
 static ser_status describe_device(ser_text *text, const ser_common *common, ser_error *err) {
   ser_device *device;
@@ -20,15 +23,36 @@ static ser_status describe_device(ser_text *text, const ser_common *common, ser_
   return SER_OK;
 }
 
+/* A model file, or every model of a run's folder. */
+static ser_status visit_model(void *context, const char *path, ser_error *err) {
+  ser_text *text = context;
+  if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
+  ser_text_printf(text, "%s%s\n", text->size ? "\n" : "", path);
+  return ser_model_describe(text, path, err);
+}
+
+static ser_status describe_model(ser_text *text, const char *path, ser_error *err) {
+  if (!ser_is_folder(path)) return ser_model_describe(text, path, err);
+  SER_TRY(ser_walk(path, visit_model, text, err));
+  if (text->size) return SER_OK;
+  return ser_fail(err, SER_FAILED, "%s holds no model.safetensors; name the folder of a run that was trained", path);
+}
+
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
   static const char *const topics[] = {"device", "model", "cache", "config", NULL};
-  int topic = 0;
+  enum { DEVICE, MODEL, CACHE, CONFIG };
+  int topic = DEVICE;
   ser_text text = {0};
+  ser_status status = SER_OK;
   SER_TRY(ser_options_parse(&argc, argv, NULL, 0, err));
   if (argc > 1) SER_TRY(ser_option_choice(&topic, "what 'serenade info' tells", argv[1], topics, err));
-  ser_status status = SER_OK;
-  if (topic == 0) status = describe_device(&text, common, err);
-  if (topic == 3) ser_config_describe(&text);
+  if (topic == MODEL) SER_TRY(ser_options_count(argc, argv, 2, 2, "the model's file or folder", err));
+  if (topic == CACHE) SER_TRY(ser_options_count(argc, argv, 2, 2, "the cache's folder", err));
+  if (topic == DEVICE || topic == CONFIG) SER_TRY(ser_options_count(argc, argv, 0, 1, "the topic", err));
+  if (topic == DEVICE) status = describe_device(&text, common, err);
+  if (topic == MODEL) status = describe_model(&text, argv[2], err);
+  if (topic == CACHE) status = ser_cache_info(argv[2], &text, err);
+  if (topic == CONFIG) ser_config_describe(&text);
   if (status == SER_OK && text.data) fputs(text.data, stdout);
   free(text.data);
   return status;

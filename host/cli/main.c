@@ -13,7 +13,8 @@
 #include "cli/cli.h"
 
 static const ser_command *const commands[] = {
-    &ser_command_info,
+    &ser_command_index,   &ser_command_audit, &ser_command_extract, &ser_command_train, &ser_command_evaluate,
+    &ser_command_predict, &ser_command_run,   &ser_command_bench,   &ser_command_info,  &ser_command_cache,
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

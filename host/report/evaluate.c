@@ -1,0 +1,247 @@
+/* Evaluating a finished run: features of the rows that count through the cache, each seed's and fold's model, a report
+ * for each, and pooled ones: out-of-fold over the folds of a seed, and over seeds. Clips are scored as in training and
+ * validation: the first frames up to the model's window, zeros behind. */
+#include "report/evaluate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "report/figures.h"
+#include "report/score.h"
+
+enum { CHUNK = 256 }; /* clips whose features are in memory at a time */
+
+typedef struct {
+  ser_evaluation run;
+  ser_device *device;
+  ser_cache *cache;
+  ser_prediction *predictions; /* of all parts, in their order */
+  size_t count, capacity;
+  size_t *ends; /* [parts] predictions up to and with each part */
+  ser_text *said;
+} job;
+
+/* ---- features ------------------------------------------------------------------------------------------------------
+ */
+
+static void tell_refusals(char *lines) {
+  for (char *at = lines, *end; at && *at; at = end) {
+    end = at + strcspn(at, "\n");
+    if (*end) *end++ = 0;
+    ser_complain("%s", at);
+  }
+}
+
+/* Names the rows of a given manifest that are refused there; a run's own were named when it was made. */
+static void tell_refused_rows(ser_evaluation *e) {
+  for (size_t i = 0; e->other && i < e->given.count; i++) {
+    if (e->given.rows[i].status != SER_REFUSED) continue;
+    ser_complain("%s: %s, as the manifest says", e->given.rows[i].path, ser_reason_name(e->given.rows[i].reason));
+    e->unusable++;
+  }
+}
+
+/* Extracts what the cache lacks for the rows that count, and marks those that have features. */
+static ser_status get_features(job *j, ser_error *err) {
+  ser_evaluation *e = &j->run;
+  const ser_manifest *all = ser_evaluation_manifest(e);
+  const ser_model_info *model = &e->models[0];
+  ser_extract_summary summary = {0};
+  ser_manifest some = {.rows = ser_alloc(all->count * sizeof *some.rows)}; /* rows borrowed from `all` */
+  for (size_t i = 0; i < all->count; i++) {
+    if (!ser_evaluation_wants(e, i, -1)) continue;
+    if (ser_evaluation_label(e, &all->rows[i]) < 0)
+      e->unknown++;
+    else {
+      e->usable[i] = true;
+      some.rows[some.count++] = all->rows[i];
+    }
+  }
+  ser_extract_options options = {.kind = model->feature,
+                                 .config = &model->mfcc,
+                                 .cache_folder = e->cache,
+                                 .jobs = (int)e->config.jobs,
+                                 .device = j->device};
+  ser_status status = ser_extract(&summary, &some, &options, err);
+  tell_refusals(summary.refusals.data);
+  if (status == SER_OK && summary.computed) ser_info("extract: %zu clips that the cache lacked", summary.computed);
+  free(summary.refusals.data);
+  free(some.rows);
+  if (status != SER_OK && status != SER_PARTIAL) return status;
+  SER_TRY(ser_feature_cache_open(&j->cache, e->cache, model->feature, &model->mfcc, false, err));
+  for (size_t i = 0; i < all->count; i++) {
+    if (!e->usable[i] || ser_cache_find(j->cache, &all->rows[i].hash, NULL) == SER_ENTRY_OK) continue;
+    e->usable[i] = false;
+    e->unusable++;
+  }
+  return SER_OK;
+}
+
+/* ---- one part
+ * -------------------------------------------------------------------------------------------------------- */
+
+static ser_status score_chunk(job *j, ser_scorer *scorer, ser_prediction *predictions, size_t count, ser_error *err) {
+  const ser_manifest *manifest = ser_evaluation_manifest(&j->run);
+  const ser_model_config *model = &j->run.models[0].model;
+  ser_hash keys[CHUNK];
+  ser_score_input windows[CHUNK];
+  int64_t *offset;
+  float *features;
+  for (size_t i = 0; i < count; i++) keys[i] = manifest->rows[predictions[i].row].hash;
+  SER_TRY(ser_cache_read(j->cache, &offset, &features, keys, count, err));
+  float *probabilities = ser_alloc(count * (size_t)model->classes * sizeof *probabilities);
+  for (size_t i = 0; i < count; i++)
+    windows[i] = (ser_score_input){features + offset[i] * model->channels, offset[i + 1] - offset[i]};
+  ser_status status = ser_scorer_run(scorer, probabilities, windows, count, err);
+  for (size_t i = 0; i < count && status == SER_OK; i++) {
+    const float *p = probabilities + i * (size_t)model->classes;
+    predictions[i].answer = ser_best_label(p, model->classes);
+    memcpy(predictions[i].probabilities, p, (size_t)model->classes * sizeof *p);
+  }
+  free(probabilities);
+  free(features);
+  free(offset);
+  return status;
+}
+
+/* Answers the rows of a part and appends them to the job's predictions. */
+static ser_status answer_part(job *j, size_t part, ser_error *err) {
+  const ser_evaluation *e = &j->run;
+  const ser_manifest *manifest = ser_evaluation_manifest(e);
+  size_t first = j->count;
+  for (size_t i = 0; i < manifest->count; i++) {
+    if (!e->usable[i] || !ser_evaluation_wants(e, i, e->parts.folds[part])) continue;
+    SER_GROW(j->predictions, j->count, j->capacity);
+    j->predictions[j->count++] = (ser_prediction){.row = i,
+                                                  .seed = e->parts.seeds[part],
+                                                  .fold = e->parts.folds[part],
+                                                  .truth = ser_evaluation_label(e, &manifest->rows[i])};
+  }
+  j->ends[part] = j->count;
+  ser_scorer *scorer;
+  char *path = ser_path_join(e->parts.folders[part], "model.safetensors");
+  ser_status status = ser_scorer_create(&scorer, j->device, path, err);
+  free(path);
+  for (size_t at = first; at < j->count && status == SER_OK; at += CHUNK)
+    status = score_chunk(j, scorer, j->predictions + at, j->count - at < CHUNK ? j->count - at : CHUNK, err);
+  ser_scorer_free(scorer);
+  return status;
+}
+
+/* ---- reports
+ * --------------------------------------------------------------------------------------------------------- */
+
+/* A line of figures for people: one report's own, and where folds or seeds were pooled, their mean. */
+static void say(ser_text *said, const char *title, const ser_report *report) {
+  ser_figures figures;
+  ser_figures_make(&figures, report);
+  const ser_groups *groups = figures.seeds.count > 1 ? &figures.seeds : &figures.folds;
+  ser_text_printf(said, "%s: WAR %.2f %%, UAR %.2f %%, macro F1 %.2f %% (%zu clips)\n", title, 100 * figures.pooled.war,
+                  100 * figures.pooled.uar, 100 * figures.pooled.macro_f1, report->count);
+  if (groups->count > 1) {
+    double mean[SER_HEADLINES], deviation[SER_HEADLINES];
+    for (int i = 0; i < SER_HEADLINES; i++) ser_spread(&mean[i], &deviation[i], groups, i);
+    ser_text_printf(said,
+                    "mean of %zu %s: WAR %.2f %% (deviation %.2f), UAR %.2f %% (deviation %.2f), macro F1 %.2f %% "
+                    "(deviation %.2f)\n",
+                    groups->count, figures.seeds.count > 1 ? "seeds" : "folds", 100 * mean[0], 100 * deviation[0],
+                    100 * mean[1], 100 * deviation[1], 100 * mean[2], 100 * deviation[2]);
+  }
+  ser_figures_free(&figures);
+}
+
+/* Writes the report of predictions [first, last); part -1: of several parts. */
+static ser_status write_report(job *j, const char *folder, const char *title, size_t first, size_t last, int part,
+                               ser_error *err) {
+  const ser_evaluation *e = &j->run;
+  const char *labels[SER_EMOTIONS];
+  ser_text notes = {0}, line = {0};
+  ser_evaluation_notes(&notes, e);
+  ser_evaluation_model_line(&line, e, part);
+  ser_report report = {.manifest = ser_evaluation_manifest(e),
+                       .predictions = j->predictions + first,
+                       .count = last - first,
+                       .classes = ser_model_labels(labels, &e->models[0]),
+                       .labels = labels,
+                       .title = title,
+                       .notes = notes.data,
+                       .model = line.data};
+  ser_status status = ser_report_write(&report, folder, err);
+  if (status == SER_OK) say(j->said, title, &report);
+  free(notes.data);
+  free(line.data);
+  return status;
+}
+
+static ser_status report_part(job *j, size_t part, const char *what, ser_error *err) {
+  const ser_evaluation *e = &j->run;
+  int fold = e->parts.folds[part];
+  char *title = e->parts.count == 1 ? ser_strdup(what)
+                : e->split.folds == 1
+                    ? ser_format("%s, seed %lld", what, (long long)e->parts.seeds[part])
+                    : ser_format("%s, seed %lld, fold %d", what, (long long)e->parts.seeds[part], fold);
+  ser_status status =
+      write_report(j, e->out_parts.folders[part], title, part ? j->ends[part - 1] : 0, j->ends[part], (int)part, err);
+  free(title);
+  return status;
+}
+
+/* The out-of-fold report of a seed: in RUN where it is the only one, else in RUN/seed-S. */
+static ser_status report_seed(job *j, size_t seed, const char *what, ser_error *err) {
+  const ser_evaluation *e = &j->run;
+  size_t folds = (size_t)e->split.folds, first = seed * folds, seeds = e->parts.count / folds;
+  long long number = (long long)e->parts.seeds[first];
+  char *folder = seeds == 1 ? ser_strdup(e->out) : ser_format("%s/seed-%lld", e->out, number);
+  char *title = seeds == 1 ? ser_format("%s, %zu folds", what, folds)
+                           : ser_format("%s, seed %lld, %zu folds", what, number, folds);
+  ser_status status =
+      write_report(j, folder, title, first ? j->ends[first - 1] : 0, j->ends[first + folds - 1], -1, err);
+  free(folder);
+  free(title);
+  return status;
+}
+
+static ser_status report_all(job *j, const char *what, ser_error *err) {
+  const ser_evaluation *e = &j->run;
+  size_t folds = (size_t)e->split.folds, seeds = e->parts.count / folds;
+  for (size_t part = 0; part < e->parts.count; part++) SER_TRY(report_part(j, part, what, err));
+  for (size_t seed = 0; seed < seeds && folds > 1; seed++) SER_TRY(report_seed(j, seed, what, err));
+  if (seeds == 1) return SER_OK;
+  char *title = ser_format("%s, %zu seeds", what, seeds);
+  ser_status status = write_report(j, e->out, title, 0, j->count, -1, err);
+  free(title);
+  return status;
+}
+
+ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, ser_device_kind device, int threads,
+                            ser_text *said, bool *partial, ser_error *err) {
+  job j = {.said = said};
+  ser_progress *progress = NULL;
+  *partial = false;
+  ser_status status = ser_evaluation_open(&j.run, run_folder, manifest_path, err);
+  if (status != SER_OK) goto done;
+  j.ends = ser_alloc_zero(j.run.parts.count, sizeof *j.ends);
+  SER_TRY_DONE(ser_device_open(&j.device, device, threads, err));
+  tell_refused_rows(&j.run);
+  SER_TRY_DONE(get_features(&j, err));
+  progress = ser_progress_begin("evaluate", "models", (int64_t)j.run.parts.count);
+  for (size_t part = 0; part < j.run.parts.count; part++) {
+    SER_TRY_DONE(answer_part(&j, part, err));
+    ser_progress_add(progress, 1);
+  }
+  ser_progress_end(progress);
+  progress = NULL;
+  SER_TRY_DONE(report_all(&j, manifest_path ? ser_path_name(manifest_path) : "Test part", err));
+  *partial = j.run.unusable > 0;
+done:
+  ser_progress_end(progress);
+  if (j.cache && ser_cache_close(j.cache, status == SER_OK ? err : NULL) != SER_OK && status == SER_OK)
+    status = SER_FAILED;
+  ser_device_close(j.device);
+  ser_evaluation_free(&j.run);
+  free(j.predictions);
+  free(j.ends);
+  return status;
+}

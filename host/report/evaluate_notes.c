@@ -1,0 +1,122 @@
+/* What a report says in words: whether the figures are of new speakers and new clips, and what was left out. Of a run's
+ * own test part the split says it (ser_split_read); of another manifest it is found here, by bytes and by names. */
+#include "report/evaluate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- sets of texts ------------------------------------------------------------------------------------------------
+ */
+
+typedef struct {
+  const char **names;
+  size_t count, capacity;
+} name_set;
+
+static void put_name(name_set *set, const char *name) {
+  if (!*name) return; /* an unknown speaker overlaps with nobody */
+  SER_GROW(set->names, set->count, set->capacity);
+  set->names[set->count++] = name;
+}
+
+static int compare_names(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void settle(name_set *set) {
+  size_t kept = 0;
+  if (set->count) qsort(set->names, set->count, sizeof *set->names, compare_names);
+  for (size_t i = 0; i < set->count; i++)
+    if (!kept || strcmp(set->names[i], set->names[kept - 1])) set->names[kept++] = set->names[i];
+  set->count = kept;
+}
+
+static size_t shared(const name_set *a, const name_set *b) {
+  size_t both = 0;
+  for (size_t i = 0, j = 0; i < a->count && j < b->count;) {
+    int order = strcmp(a->names[i], b->names[j]);
+    both += order == 0;
+    i += order <= 0;
+    j += order >= 0;
+  }
+  return both;
+}
+
+/* ---- another manifest ----------------------------------------------------------------------------------------------
+ */
+
+static int compare_hashes(const void *a, const void *b) {
+  return ser_hash_compare(a, b);
+}
+
+/* Rows of the run's manifest that some fold trained on or chose its epoch on. */
+static bool took_part(const ser_evaluation *e, size_t row) {
+  for (int fold = 0; fold < e->split.folds; fold++) {
+    ser_part part = e->split.part[(size_t)fold * e->split.rows + row];
+    if (part == SER_TRAIN || part == SER_VALIDATION) return true;
+  }
+  return false;
+}
+
+static void note_other(ser_text *notes, const ser_evaluation *e) {
+  ser_hash *keys = ser_alloc(e->trained.count * sizeof *keys);
+  size_t count = 0, seen = 0, rows = 0;
+  name_set known = {0}, heard = {0};
+  for (size_t i = 0; i < e->trained.count; i++) {
+    if (!took_part(e, i)) continue;
+    keys[count++] = e->trained.rows[i].hash;
+    put_name(&known, e->trained.rows[i].speaker);
+  }
+  if (count) qsort(keys, count, sizeof *keys, compare_hashes);
+  for (size_t i = 0; i < e->given.count; i++) {
+    if (!e->usable[i]) continue;
+    rows++;
+    seen += count && bsearch(&e->given.rows[i].hash, keys, count, sizeof *keys, compare_hashes) != NULL;
+    put_name(&heard, e->given.rows[i].speaker);
+  }
+  settle(&known);
+  settle(&heard);
+  if (seen)
+    ser_text_printf(notes,
+                    "%zu of the %zu clips were trained or validated on in this run: figures that include them are no "
+                    "test.\n",
+                    seen, rows);
+  if (shared(&heard, &known))
+    ser_text_printf(notes,
+                    "Speakers overlap: %zu of the %zu speakers are also speakers of the training, so these figures say "
+                    "little about speakers that the model has never heard.\n",
+                    shared(&heard, &known), heard.count);
+  if (e->parts.count > 1)
+    ser_text_printf(notes, "Each clip is answered by each of the %zu models of the run and counts once for each.\n",
+                    e->parts.count);
+  free(keys);
+  free(known.names);
+  free(heard.names);
+}
+
+void ser_evaluation_notes(ser_text *notes, const ser_evaluation *e) {
+  if (e->other)
+    note_other(notes, e);
+  else if (e->split.notes.data)
+    ser_text_puts(notes, e->split.notes.data);
+  if (e->unusable)
+    ser_text_printf(notes, "%zu recordings could not be used (unreadable, too short ...) and are in no figure.\n",
+                    e->unusable);
+  if (e->unknown)
+    ser_text_printf(notes, "%zu recordings of emotions that the model has no label for are in no figure.\n",
+                    e->unknown);
+}
+
+void ser_evaluation_model_line(ser_text *line, const ser_evaluation *e, int part) {
+  const ser_model_info *m = &e->models[part < 0 ? 0 : part];
+  const ser_model_config *c = &m->model;
+  ser_text_printf(line, "%s branch%s, %lld blocks of %lld filters, pooled over %s frames, on %s",
+                  c->branch == SER_BRANCH_TIMNET ? "timnet" : "reference", c->residual ? " with residuals" : "",
+                  (long long)c->blocks, (long long)c->filters, c->pool == SER_POOL_REAL ? "real" : "all",
+                  ser_feature_names[m->feature]);
+  if (part >= 0)
+    ser_text_printf(line, "; seed %lld, fold %d, epoch %lld (%s)", (long long)m->seed, m->fold, (long long)m->epoch,
+                    m->chosen_by);
+  else
+    ser_text_printf(line, "; %zu models", e->parts.count);
+}

@@ -1,0 +1,85 @@
+/* What predict is to hear: files as given, the recordings below folders, the bytes of stdin. */
+#include "report/predict.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/interrupt.h"
+
+/* Files below a folder are taken by suffix; a file that is named itself is opened whatever it is called. */
+static bool looks_like_audio(const char *path) {
+  static const char *const suffixes[] = {"wav", "wave", "flac", "aif", "aiff", "aifc", "ogg", "oga",  "opus", "mp3",
+                                         "au",  "snd",  "caf",  "w64", "rf64", "bwf",  "sph", "nist", "voc"};
+  const char *name = ser_path_name(path), *dot = strrchr(name, '.');
+  if (!dot || name[0] == '.') return false;
+  for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
+    if (!strcasecmp(dot + 1, suffixes[i])) return true;
+  return false;
+}
+
+static void add(ser_predict_inputs *inputs, const char *path, const char *data, size_t size) {
+  SER_GROW(inputs->sources, inputs->count, inputs->capacity);
+  inputs->sources[inputs->count++] = (ser_audio_source){ser_strdup(path), data, (int64_t)size};
+}
+
+static ser_status visit(void *context, const char *path, ser_error *err) {
+  if (looks_like_audio(path)) add(context, path, NULL, 0);
+  return ser_interrupt_check(err);
+}
+
+static ser_status read_stdin(ser_predict_inputs *inputs, ser_error *err) {
+  if (inputs->stdin_bytes) return ser_fail(err, SER_USAGE, "'-' is given twice, but stdin holds one recording");
+  ser_text bytes = {0};
+  ser_text_add(&bytes, "", 0);
+  for (;;) {
+    char block[65536];
+    ssize_t got = read(STDIN_FILENO, block, sizeof block);
+    ser_status interrupted = ser_interrupt_check(err);
+    if (got == 0 && interrupted == SER_OK) break;
+    if (got < 0 && errno == EINTR && interrupted == SER_OK) continue;
+    if (got < 0 || interrupted != SER_OK) {
+      int reason = errno;
+      free(bytes.data);
+      errno = reason;
+      return interrupted != SER_OK ? interrupted
+                                   : ser_fail_errno(err, SER_FAILED, "cannot read a recording from stdin");
+    }
+    ser_text_add(&bytes, block, (size_t)got);
+  }
+  inputs->stdin_bytes = bytes.data;
+  add(inputs, "-", bytes.data, bytes.size);
+  return SER_OK;
+}
+
+ser_status ser_predict_inputs_make(ser_predict_inputs *inputs, const char *const *paths, size_t count, ser_error *err) {
+  memset(inputs, 0, sizeof *inputs);
+  ser_status status = SER_OK;
+  for (size_t i = 0; i < count && status == SER_OK; i++) {
+    size_t before = inputs->count;
+    if (!strcmp(paths[i], "-"))
+      status = read_stdin(inputs, err);
+    else if (ser_is_folder(paths[i])) {
+      status = ser_walk(paths[i], visit, inputs, err);
+      if (inputs->count == before)
+        ser_text_printf(&inputs->empty,
+                        "%s: no recording below this folder (files are taken by suffix: .wav, .flac, "
+                        ".ogg ...)\n",
+                        paths[i]);
+    } else
+      add(inputs, paths[i], NULL, 0);
+  }
+  if (status != SER_OK) ser_predict_inputs_free(inputs);
+  return status;
+}
+
+void ser_predict_inputs_free(ser_predict_inputs *inputs) {
+  for (size_t i = 0; i < inputs->count; i++) free((char *)inputs->sources[i].path);
+  free(inputs->sources);
+  free(inputs->stdin_bytes);
+  free(inputs->empty.data);
+  memset(inputs, 0, sizeof *inputs);
+}

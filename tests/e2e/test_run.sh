@@ -1,0 +1,192 @@
+#!/usr/bin/env bash
+# The whole path on a small made corpus: each stage does its work once, a second run does nothing, one changed parameter
+# redoes what depends on it and no more, a signal ends a run with what is done kept, and the resumed run leaves the same
+# bytes as one that was never cut off.
+set -euo pipefail
+
+serenade=$SERENADE_BINARY
+work=$(mktemp -d "${TMPDIR:-/tmp}/serenade-e2e-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+fail() {
+  echo "FAILED: $*" >&2
+  [[ -f err ]] && sed 's/^/  stderr: /' err >&2
+  [[ -f out ]] && sed 's/^/  stdout: /' out >&2
+  exit 1
+}
+
+# Runs the program; the exit status must be the first argument. stdout and stderr are left in out and err.
+expect() {
+  local want=$1 got=0
+  shift
+  "$serenade" "$@" >out 2>err </dev/null || got=$?
+  [[ $got == "$want" ]] || fail "exit status $got, not $want: serenade $*"
+}
+
+said() { grep -qF -- "$1" err || fail "stderr does not say: $1"; }
+never_said() { ! grep -qF -- "$1" err || fail "stderr says: $1"; }
+printed() { grep -qF -- "$1" out || fail "stdout does not say: $1"; }
+present() { for file in "$@"; do [[ -s $file ]] || fail "$file is missing or empty"; done; }
+same() { cmp "$1" "$2" || fail "$1 and $2 differ"; }
+
+"$SERENADE_MAKE_CORPUS" corpus
+cat >small.yaml <<'END'
+corpora:
+  ravdess: corpus/RAVDESS
+  tess: corpus/TESS
+features:
+  mfcc39:
+    frames: 40
+model:
+  blocks: 3
+  filters: 12
+train:
+  epochs: 4
+  batch: 16
+END
+
+echo "== stage by stage"
+expect 0 index --ravdess corpus --tess corpus/TESS -o manifest.csv
+printed "ravdess"
+[[ $(wc -l <manifest.csv) == 154 ]] || fail "the manifest has $(wc -l <manifest.csv) lines, not 154"
+[[ $(grep -c ',filtered,' manifest.csv) == 8 ]] || fail "the eight calm clips are not filtered"
+expect 0 audit manifest.csv --json audit.json
+printed "duplicate: 1"
+grep -q '"version": 1' audit.json || fail "audit.json has no version"
+[[ $(grep -c ',excluded,duplicate' manifest.csv) == 1 ]] || fail "the copied clip is not excluded"
+cp manifest.csv audited.csv
+expect 0 audit manifest.csv
+same manifest.csv audited.csv
+expect 0 extract manifest.csv --features mfcc39,timnet --cache cache
+printed "mfcc39: 144 of 144 computed"
+printed "timnet: 144 of 144 computed"
+expect 0 extract manifest.csv --features mfcc39 --cache cache
+printed "nothing to do, 144 of 144 present"
+expect 0 cache verify cache
+expect 0 info cache cache
+
+echo "== the whole path"
+expect 0 run small.yaml -o run
+said "144 of 144 computed"
+present run/{config.yaml,split.csv,history.csv,model.safetensors,report.json,report.txt,predictions.csv,manifest.csv}
+present run/confusion.png run/confusion.svg
+[[ $(wc -l <run/history.csv) == 5 ]] || fail "history.csv has $(wc -l <run/history.csv) lines, not one an epoch"
+cp run/model.safetensors first.safetensors
+cp run/predictions.csv first.csv
+
+echo "== again: nothing to do"
+touch -d '2001-01-01' run/model.safetensors run/report.json run/manifest.csv
+expect 0 run small.yaml -o run
+for stage in index audit extract train evaluate; do
+  grep -E "^$stage: .*nothing to do" err >/dev/null || fail "$stage does not say that there is nothing to do"
+done
+for file in model.safetensors report.json manifest.csv; do
+  [[ $(stat -c %Y "run/$file") == "$(date -d 2001-01-01 +%s)" ]] || fail "run/$file was written again"
+done
+
+echo "== a parameter of the features"
+expect 0 run small.yaml -o run --set features.mfcc39.mels=64
+said "index: nothing to do"
+said "audit: nothing to do"
+said "144 of 144 computed"
+said "the results of the old ones are kept"
+! cmp -s run/model.safetensors first.safetensors || fail "the model is that of other features"
+echo "== and back: what was there is taken back"
+expect 0 run small.yaml -o run
+said "taken back"
+never_said "computed"
+same run/model.safetensors first.safetensors
+same run/predictions.csv first.csv
+echo "== what no result depends on"
+expect 0 run small.yaml -o run --threads 1 --set features.timnet.mels=64 --set jobs=1
+said "train: nothing to do"
+said "extract: mfcc39: nothing to do"
+echo "== a recording less, and back again"
+mv corpus/TESS/YAF_sad/YAF_back_sad.wav kept.wav
+expect 0 run small.yaml -o run
+said "nothing to do, 143 of 143 present"
+never_said "train: nothing to do"
+cp -p kept.wav corpus/TESS/YAF_sad/YAF_back_sad.wav
+expect 0 run small.yaml -o run
+same run/model.safetensors first.safetensors
+
+echo "== more epochs go on from those that are done"
+expect 0 run small.yaml -o longer --set train.epochs=2 --set cache.dir=cache
+expect 0 run small.yaml -o longer --set cache.dir=cache
+said "goes on after epoch 2"
+same longer/model.safetensors first.safetensors
+
+echo "== cut off by signals and resumed"
+"$serenade" run small.yaml -o whole --set train.epochs=40 --set cache.dir=cache >out 2>err || fail "run"
+number=0
+for signal in INT TERM INT; do
+  number=$((number + 1))
+  "$serenade" run small.yaml -o "cut" --set train.epochs=40 --set cache.dir=cache >out 2>err &
+  pid=$!
+  for _ in $(seq 600); do # until it trains
+    [[ -s cut/checkpoint ]] && break
+    kill -0 $pid 2>/dev/null || break
+    sleep 0.05
+  done
+  sleep 0.1
+  kill -$signal $pid 2>/dev/null || true
+  got=0
+  wait $pid || got=$?
+  case $signal:$got in
+    INT:130 | TERM:143) said "is kept" ;;
+    *:0) echo "  (signal $number came when all was done)" ;;
+    *) fail "exit status $got after SIG$signal" ;;
+  esac
+done
+expect 0 run small.yaml -o cut --set train.epochs=40 --set cache.dir=cache
+same cut/model.safetensors whole/model.safetensors
+same cut/predictions.csv whole/predictions.csv
+
+echo "== seeds and folds"
+expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2 \
+  --set train.epochs=2 --set cache.dir=cache
+for seed in 1 2; do
+  for fold in 0 1 2; do present folds/seed-$seed/fold-$fold/{model.safetensors,report.json,predictions.csv}; done
+done
+present folds/report.json folds/report.txt
+expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2 \
+  --set train.epochs=2 --set cache.dir=cache
+said "train: nothing to do, 6 models"
+said "evaluate: nothing to do"
+
+echo "== train, evaluate"
+expect 0 train small.yaml -o trained --set cache.dir=cache
+same trained/model.safetensors first.safetensors
+expect 2 train small.yaml -o trained --set cache.dir=cache
+said "add --resume"
+expect 0 train small.yaml -o trained --set cache.dir=cache --resume
+expect 2 train small.yaml -o trained --set cache.dir=cache --resume --set train.lr=0.01
+said "other settings"
+expect 0 train small.yaml -o given --manifest manifest.csv --set cache.dir=cache
+same given/model.safetensors first.safetensors
+expect 0 evaluate trained
+same trained/predictions.csv first.csv
+expect 0 evaluate trained --manifest manifest.csv
+present trained/evaluate-manifest/report.json
+
+echo "== predict"
+expect 0 predict run/model.safetensors kept.wav corpus/TESS/OAF_happy
+[[ $(wc -l <out) -ge 5 ]] || fail "fewer lines than clips"
+"$serenade" predict run/model.safetensors - --format csv <kept.wav >out 2>err || fail "predict from stdin"
+head -1 out | grep -q '^path,start,end,emotion,neutral,happy,sad,angry,fearful,disgust' || fail "the CSV's header"
+expect 0 predict run/model.safetensors kept.wav --format json
+grep -q '"probabilities"' out || fail "the JSON has no probabilities"
+head -c 100 kept.wav >cut.wav
+expect 3 predict run/model.safetensors cut.wav kept.wav
+said "cut.wav"
+
+echo "== refused inputs are named, the rest is done"
+cp cut.wav corpus/TESS/YAF_sad/YAF_bar_sad.wav
+expect 3 run small.yaml -o run --set cache.dir=cache
+said "YAF_bar_sad.wav"
+expect 3 run small.yaml -o run --set cache.dir=cache
+said "YAF_bar_sad.wav"
+said "train: nothing to do"
+
+echo "all as it should be"

@@ -1,0 +1,320 @@
+/* Every message that a user can cause: what was typed, the exit status, what the message names, the cure it gives. The
+ * program itself runs, in a folder of small files that are wrong in one way each. Messages about the configuration's
+ * keys have their own table in test_config.c, those of options in test_options.c; here are a few of each kind, to see
+ * that they reach the user. */
+#include "support/harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+
+static char *folder;
+
+static void put(const char *name, const char *text) {
+  ser_error err = {0};
+  char *path = ser_path_join(folder, name), *parent = ser_path_folder(path);
+  ASSERT_OK(ser_make_folders(parent, &err), err);
+  ASSERT_OK(ser_file_write(path, text, strlen(text), &err), err);
+  free(parent);
+  free(path);
+}
+
+static void put_wav(const char *name, uint64_t seed, double seconds) {
+  ser_error err = {0};
+  int64_t count = (int64_t)(16000 * seconds);
+  char *path = ser_path_join(folder, name), *parent = ser_path_folder(path);
+  ASSERT_OK(ser_make_folders(parent, &err), err);
+  float *samples = test_speech(seed, count, 16000);
+  test_write_wav(path, samples, count, 16000);
+  free(samples);
+  free(parent);
+  free(path);
+}
+
+/* Runs a shell line in the folder, S being the program. The exit status; stderr is freed by the caller. */
+static int run_line(const char *line, char **said) {
+  ser_error err = {0};
+  size_t size;
+  char *command =
+      ser_format("cd '%s' && { S() { '%s' \"$@\"; }; %s ; } >out 2>err </dev/null", folder, test_binary(), line);
+  int status = system(command);
+  char *path = ser_path_join(folder, "err");
+  ASSERT_OK(ser_file_read(said, &size, path, &err), err);
+  free(path);
+  free(command);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* A line that must do its work, for the rows that need what it leaves. */
+static void must(const char *line) {
+  char *said;
+  int status = run_line(line, &said);
+  if (status != 0) fail_msg("%s ended with %d: %s", line, status, said);
+  free(said);
+}
+
+#define HEADER                                                                                                         \
+  "path,corpus,speaker,sex,emotion,intensity,statement,rate,channels,frames,seconds,size,mtime_ns,hash,status,"        \
+  "reason\n"
+
+static int set_up(void **state) {
+  (void)state;
+  static const char *const emotions[] = {"neutral", "happy", "sad"};
+  ser_text lab = {0};
+  folder = test_folder_make("cli");
+  ser_text_puts(&lab, "path,emotion,speaker\n");
+  for (int i = 0; i < 30; i++) {
+    char name[32];
+    snprintf(name, sizeof name, "clips/c%02d.wav", i);
+    put_wav(name, (uint64_t)i, 0.5);
+    ser_text_printf(&lab, "%s,%s,s%d\n", name, emotions[i % 3], i / 3 % 5);
+  }
+  put("lab.csv", lab.data);
+  free(lab.data);
+  put("good.yaml", "corpora: {csv: lab.csv}\nmodel: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
+  must("S index --csv lab.csv -o good.csv");
+  must("S train good.yaml -o run");
+
+  put("empty.csv", "");
+  put("quote.csv", "path,emotion\n\"a,b\n");
+  put("cells.csv", "path,emotion\na,b,c\n");
+  put("columns.csv", "file,label\na,b\n");
+  put("header.csv", "path,emotion\n");
+  put("nopath.csv", "path,emotion\n,happy\n");
+  put("twice.csv", "path,emotion\nclips/c00.wav,happy\nclips/c00.wav,sad\n");
+  put("not.csv", "a,b\n1,2\n");
+  put("status.csv", HEADER "/x.wav,csv,s,,happy,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,fine,\n");
+  put("emotion.csv", HEADER "/x.wav,csv,s,,joyous,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,ok,\n");
+  put("number.csv", HEADER "/x.wav,csv,s,,happy,,,fast,1,8000,0.5,16044,1,00000000000000000000000000000000,ok,\n");
+  put("short/lab.csv", "path,emotion\nc.wav,happy\n");
+  put_wav("short/c.wav", 7, 0.05);
+  put("broken/lab.csv", "path,emotion\nc.wav,happy\nd.wav,sad\n");
+  put("broken/c.wav", "this is no sound");
+  put("broken/d.wav", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  put("notes/readme.txt", "nothing to hear");
+  put("bad.yaml", "train:\n  epoch: 3\n");
+  put("cut.yaml", "train: [1\n");
+  put("two.yaml", "corpora: {csv: two.csv}\n");
+  put("nothing.yaml", "train:\n  epochs: 1\n");
+  put("model.safetensors", "not a model");
+  put("elsewhere/file", "x");
+  put("old/FORMAT", "serenade-cache 9\n");
+  put("newer/run.json", "{\"version\": 99}");
+  put("torn/run.json", "{\"version\"");
+  put("part.csv", "path,part,fold\nclips/c00.wav,left,0\n");
+  put("fold.csv", "path,part,fold\nclips/c00.wav,train,one\n");
+  put("lacks.csv", "path,part\nclips/c00.wav,train\n");
+  put("parts.csv", "path,part\nclips/c00.wav,train\nclips/c00.wav,test\n");
+  put("two.csv", "path,emotion\nclips/c00.wav,happy\nclips/c01.wav,sad\n");
+  must("cp -r run damaged && head -c 2000 run/checkpoint >damaged/checkpoint && "
+       "sed -i 's/\"trained\": \"[0-9a-f]*\"/\"trained\": \"\"/' damaged/run.json");
+  must("cp -r run unfinished && rm unfinished/model.safetensors");
+  must("cp -r run cutmodel && head -c 3000 run/model.safetensors >cutmodel/model.safetensors");
+  return 0;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  test_folder_remove(folder);
+  return 0;
+}
+
+static const struct {
+  const char *line;
+  int status;
+  const char *named, *cure;
+} rows[] = {
+    /* the program */
+    {"S", 2, "no command is given", "name one of those above"},
+    {"S trian good.yaml", 2, "no command 'trian'", "the nearest is train"},
+    {"S --quite", 2, "unknown option --quite", "the nearest is --quiet"},
+    {"S info --device gpu", 2, "--device is 'gpu'", "one of auto, cpu, cuda; the nearest is cpu"},
+    {"S info --device cuda", 2, "--device cuda: this build has no CUDA", "use --device cpu"},
+    {"S info --threads 5000", 2, "--threads is '5000'", "from 0 to 4096"},
+    {"S train good.yaml -o r --seed -1", 2, "--seed is '-1'", "a whole number from 0"},
+    {"SERENADE_ISA=sse9 S info", 2, "SERENADE_ISA=sse9 is none of avx512, avx2, base", "unset the variable"},
+    {"S --version >/dev/full", 1, "cannot write the results to stdout: No space left", "not whole"},
+    {"S info config >&-", 1, "cannot write the results to stdout", "not whole"},
+    {"{ S info config; echo $? >code; } | true; sleep 0.1; exit 0", 0, "", ""},
+    /* index */
+    {"S index --tess corp", 2, "-o is missing", "write -o manifest.csv"},
+    {"S index -o m.csv", 2, "no corpus is named", "give --ravdess, --cremad, --tess, --savee or --csv"},
+    {"S index --tess -o m.csv", 2, "--tess needs a value", "write --tess VALUE"},
+    {"S index --tess nowhere -o m.csv", 1, "nowhere is no folder", "give the folder of"},
+    {"S index --tess notes -o m.csv", 1, "notes holds no recording of", "names like"},
+    {"S index --csv lab.csv -o m.csv --emotions 7", 2, "--emotions is '7'", "6 or 8"},
+    {"S index --csv lab.csv -o m.csv --jobs x", 2, "--jobs is 'x'", "a whole number"},
+    {"S index --csv lab.csv -o m.csv more", 2, "'more' is one argument too many", "take it out"},
+    {"S index --csv none.csv -o m.csv", 1, "cannot open none.csv", "No such file"},
+    {"S index --csv empty.csv -o m.csv", 1, "empty.csv is empty", "a header line was expected"},
+    {"S index --csv quote.csv -o m.csv", 1, "quote.csv: line", "a quote is not closed; mend the file"},
+    {"S index --csv cells.csv -o m.csv", 1, "cells.csv: line 2 has more cells", "mend the line"},
+    {"S index --csv columns.csv -o m.csv", 1, "columns.csv: line 1", "the columns path and emotion were expected"},
+    {"S index --csv header.csv -o m.csv", 1, "header.csv lists no recordings", "a header alone"},
+    {"S index --csv nopath.csv -o m.csv", 1, "nopath.csv: line 2: the path is missing", "give one or remove the line"},
+    {"S index --csv twice.csv -o m.csv", 1, "twice.csv lists", "keep one line"},
+    {"S index --csv broken/lab.csv -o m.csv", 3, "broken/c.wav: unreadable", "get the file anew"},
+    {"S index --csv broken/lab.csv -o m.csv", 3, "broken/d.wav: lfs_pointer", "git lfs pull"},
+    {"S index --csv lab.csv -o not.csv", 1, "not.csv", "column"},
+    {"S index --csv lab.csv -o none/m.csv", 1, "cannot write none/m.csv", "No such file"},
+    /* audit */
+    {"S audit", 2, "the manifest is missing", "see serenade audit --help"},
+    {"S audit none.csv", 1, "cannot open none.csv", "No such file"},
+    {"S audit not.csv", 1, "not.csv", "column"},
+    {"S audit status.csv", 1, "status.csv", "fine"},
+    {"S audit emotion.csv", 1, "emotion.csv", "joyous"},
+    {"S audit number.csv", 1, "number.csv", "fast"},
+    {"S audit good.csv --mode exlude", 2, "--mode is 'exlude'", "one of exclude, report; the nearest is exclude"},
+    {"cp good.csv g.csv; S audit g.csv --json none/a.json", 1, "cannot write none/a.json", "No such file"},
+    {"S index --csv broken/lab.csv -o b.csv; S audit b.csv", 3, "broken/c.wav: unreadable", "get the file anew"},
+    /* extract */
+    {"S extract", 2, "the manifest is missing", "see serenade extract --help"},
+    {"S extract good.csv", 2, "the cache is not named", "write --cache DIR"},
+    {"S extract good.csv --features mfcc13 --cache c", 2, "--features is 'mfcc13'", "the nearest is mfcc39"},
+    {"S extract good.csv --features wav2vec2 --cache c", 2, "no Wav2Vec2", "name mfcc39 or timnet"},
+    {"S extract good.csv --cache c --jobs 0x2", 2, "--jobs is '0x2'", "a whole number"},
+    {"S extract good.csv --cache c --set features.mfcc39.n_fft=1000", 2, "features.mfcc39.n_fft is 1000",
+     "power of two"},
+    {"S extract good.csv --cache c --config bad.yaml", 2, "bad.yaml:2:3: unknown key 'train.epoch'", "train.epochs"},
+    {"S extract good.csv --cache old", 1, "FORMAT says 'serenade-cache 9'", "give another cache folder"},
+    {"S index --csv short/lab.csv -o s.csv; S extract s.csv --cache c", 3, "short/c.wav", "short"},
+    {"S index --csv broken/lab.csv -o b.csv; S extract b.csv --cache c", 3, "2 recordings are refused", "left out"},
+    /* train, run */
+    {"S train", 2, "the configuration is missing", "see serenade train --help"},
+    {"S train good.yaml", 2, "-o is missing", "write -o RUN"},
+    {"S train none.yaml -o r", 1, "cannot open none.yaml", "No such file"},
+    {"S train bad.yaml -o r", 2, "bad.yaml:2:3: unknown key 'train.epoch'", "the nearest is train.epochs"},
+    {"S train cut.yaml -o r", 2, "cut.yaml:", "not valid YAML"},
+    {"S train nothing.yaml -o r", 2, "no corpus is named", "--set corpora.ravdess=DIR"},
+    {"S train good.yaml -o run", 2, "run holds a run already", "add --resume"},
+    {"S train good.yaml -o run --resume --set train.lr=0.1", 2, "run was trained from other settings",
+     "name another folder"},
+    {"S train good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
+    {"S train good.yaml -o good.csv", 2, "good.csv is a file", "name another"},
+    {"S train good.yaml -o newer", 1, "newer/run.json is of version 99", "use a newer Serenade"},
+    {"S train good.yaml -o torn", 1, "torn/run.json is damaged", "delete it"},
+    {"S train good.yaml -o r --set train.epochs=0", 2, "--set train.epochs=0: train.epochs is '0'", "from 1"},
+    {"S train good.yaml -o r --set split.kind=file", 2, "split.file names none", "set split.file"},
+    {"S train good.yaml -o r --manifest none.csv", 1, "cannot open none.csv", "No such file"},
+    {"S run good.yaml", 2, "-o is missing", "write -o RUN"},
+    {"S run nothing.yaml -o r", 2, "no corpus is named", "--set corpora.ravdess=DIR"},
+    {"S run good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
+    {"S run two.yaml -o r2", 1, "at least three different recordings", "2 usable"},
+    {"S run good.yaml -o r3 --set split.kind=speaker --set split.folds=9", 2, "split.folds is 9", "set split.folds to"},
+    {"S run good.yaml -o r3 --set split.folds=50", 2, "split.folds is 50", "set split.folds to"},
+    {"S run good.yaml -o r3 --set split.kind=speaker --set split.test_speakers=[s9]", 2, "the speaker s9",
+     "there are s0"},
+    {"S run good.yaml -o r3 --set split.kind=speaker --set split.test_speakers=[s0,s1,s2,s3,s4]", 2,
+     "takes every speaker", "leave at least one"},
+    {"S run good.yaml -o r3 --set split.kind=file --set split.file=none.csv", 1, "none.csv", "No such file"},
+    {"S run good.yaml -o r3 --set split.kind=file --set split.file=part.csv", 1, "part.csv: line 2: the part 'left'",
+     "is none of train, validation, test"},
+    {"S run good.yaml -o r3 --set split.kind=file --set split.file=fold.csv", 1, "fold.csv: line 2: the fold 'one'",
+     "whole number"},
+    {"S run good.yaml -o r3 --set split.kind=file --set split.file=parts.csv", 1, "parts.csv: line 3: the path",
+     "has another part in an earlier line"},
+    {"S run good.yaml -o r3 --set split.kind=file --set split.file=lacks.csv", 1, "lacks.csv: fold 0 has no usable",
+     "recording of the part"},
+    {"S run good.yaml -o r3 --set split.kind=file --set split.file=empty.csv", 1, "empty.csv is empty", "header"},
+    {"S run good.yaml -o r3 --set split.kind=file --set split.file=lab.csv", 1, "lab.csv: line 1",
+     "the columns path and part were expected"},
+    {"S run good.yaml -o r3 --set cache.dir=old", 1, "FORMAT says 'serenade-cache 9'", "give another cache folder"},
+    {"S run good.yaml -o damaged", 1, "checkpoint", "remove it to train anew"},
+    /* evaluate */
+    {"S evaluate", 2, "the run folder is missing", "see serenade evaluate --help"},
+    {"S evaluate notes", 2, "notes holds no run", "give the folder"},
+    {"S evaluate unfinished", 1, "model.safetensors is missing: this training is not finished", "train with --resume"},
+    {"S evaluate cutmodel", 1, "cutmodel/model.safetensors is not a sound", "copy or make it again"},
+    {"S evaluate run --manifest none.csv", 1, "cannot open none.csv", "No such file"},
+    {"S evaluate run --manifest not.csv", 1, "not.csv: line 1", "make it with"},
+    {"S evaluate run --manifset good.csv", 2, "unknown option --manifset", "the nearest is --manifest"},
+    /* predict */
+    {"S predict", 2, "the model and at least one file, folder or - is missing", "see serenade predict --help"},
+    {"S predict run/model.safetensors", 2, "at least one file", "see serenade predict --help"},
+    {"S predict none.safetensors clips/c00.wav", 1, "none.safetensors", "No such file"},
+    {"S predict notes clips/c00.wav", 1, "notes holds no model.safetensors", "give a model file"},
+    {"S predict model.safetensors clips/c00.wav", 1, "model.safetensors is not a sound", "copy or make it again"},
+    {"S predict run clips/c00.wav --format xml", 2, "--format is 'xml'", "one of text, json, csv"},
+    {"S predict run clips/c00.wav --window 9", 2, "the window of 9 s is longer than the model's own",
+     "give at most that"},
+    {"S predict run clips/c00.wav --window 1 --hop 2", 2, "the hop of 2 s is longer than the window",
+     "give at most that"},
+    {"S predict run clips/c00.wav --hop x", 2, "--hop: 'x' is no number of seconds", "as in --hop 2.5"},
+    {"S predict run - - <clips/c00.wav", 2, "'-' is given twice", "one recording"},
+    {"S predict run - </dev/null", 3, "-: the file is empty", "copy it again"},
+    {"S predict run none.wav clips/c00.wav", 3, "none.wav", "No such file"},
+    {"S predict run broken/c.wav", 3, "broken/c.wav", ""},
+    {"S predict run broken/d.wav", 3, "broken/d.wav", "git lfs pull"},
+    {"S predict run short/c.wav", 3, "short/c.wav", "short"},
+    {"S predict run notes", 3, "notes: no recording below this folder", "taken by suffix"},
+    {"S predict run clips/c00.wav >/dev/full", 1, "cannot write the results to stdout", "No space left"},
+    /* bench */
+    {"S bench fft", 2, "fft", "peak"},
+    {"S bench decode --data nowhere", 2, "--data nowhere", "no such folder"},
+    {"S bench decode --data notes", 1, "notes: no recording there can be", "name a folder of audio files"},
+    /* info, cache */
+    {"S info confg", 2, "'confg'", "the nearest is config"},
+    {"S info model", 2, "the model's file or folder is missing", "see serenade info --help"},
+    {"S info model model.safetensors", 1, "model.safetensors is not a sound safetensors file", "copy or make it again"},
+    {"S info model none.safetensors", 1, "cannot open none.safetensors", "No such file"},
+    {"S info model notes", 1, "notes holds no model.safetensors", "name the folder of a run"},
+    {"S info cache", 2, "the cache's folder is missing", "see serenade info --help"},
+    {"S info cache notes", 1, "notes is no feature cache", "give the folder"},
+    {"S cache", 2, "verify, merge or gc is missing", "see serenade cache --help"},
+    {"S cache check c", 2, "'check'", "one of verify, merge, gc"},
+    {"S cache verify", 2, "the folder of the cache is missing", "see serenade cache --help"},
+    {"S cache verify notes", 1, "notes is no feature cache", "give the folder"},
+    {"S cache verify old", 1, "FORMAT says 'serenade-cache 9'", "use the version that made it"},
+    {"S cache merge c", 2, "INTO and FROM", "see serenade cache --help"},
+    {"S cache merge run/cache run/cache", 2, "are the same folder", "give two caches"},
+    {"S cache gc c d", 2, "'d' is one argument too many", "take it out"},
+};
+
+static void test_every_message(void **state) {
+  (void)state;
+  int failures = 0;
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    char *said;
+    int status = run_line(rows[i].line, &said);
+    bool named = strstr(said, rows[i].named) && strstr(said, rows[i].cure);
+    bool ours = !*rows[i].named || strstr(said, "serenade: ");
+    if (status != rows[i].status || !named || !ours) {
+      printf("%s\n  ended with %d, want %d\n  said: %s  want: %s ... %s\n", rows[i].line, status, rows[i].status, said,
+             rows[i].named, rows[i].cure);
+      failures++;
+    }
+    free(said);
+  }
+  if (failures) fail_msg("%d of %zu messages are not as they should be", failures, sizeof rows / sizeof *rows);
+}
+
+/* --help of every command: usage, an example, every option that its table has. */
+static void test_help(void **state) {
+  (void)state;
+  static const char *const commands[] = {"index",   "audit", "extract", "train", "evaluate",
+                                         "predict", "run",   "bench",   "info",  "cache"};
+  for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+    ser_error err = {0};
+    char *said, *printed, *line = ser_format("S %s --help", commands[i]), *path = ser_path_join(folder, "out");
+    size_t size;
+    assert_int_equal(run_line(line, &said), 0);
+    ASSERT_OK(ser_file_read(&printed, &size, path, &err), err);
+    if (!strstr(printed, "usage: serenade") || !strstr(printed, "Example:") || !strstr(printed, "--threads"))
+      fail_msg("%s lacks usage, an example or the common options:\n%s", line, printed);
+    assert_string_equal(said, "");
+    free(said);
+    free(printed);
+    free(path);
+    free(line);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_message), cmocka_unit_test(test_help)};
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
