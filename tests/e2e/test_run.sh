@@ -58,6 +58,17 @@ grep -q '"version": 1' audit.json || fail "audit.json has no version"
 cp manifest.csv audited.csv
 expect 0 audit manifest.csv
 same manifest.csv audited.csv
+for delay in 0.02 0.05 0.1; do # cut off and repeated, the audit finds the same
+  expect 0 index --ravdess corpus --tess corpus/TESS -o interrupted.csv
+  "$serenade" audit interrupted.csv >out 2>err &
+  pid=$!
+  sleep $delay
+  kill -TERM $pid 2>/dev/null || true
+  wait $pid || true
+  expect 0 audit interrupted.csv
+  same interrupted.csv audited.csv
+  rm interrupted.csv
+done
 expect 0 extract manifest.csv --features mfcc39,timnet --cache cache
 printed "mfcc39: 144 of 144 computed"
 printed "timnet: 144 of 144 computed"
