@@ -1,4 +1,5 @@
 /* Parsing of options: long and short, joined or apart, repeated; common ones wherever they stand. */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,9 +52,9 @@ static ser_status take(const ser_option *option, const char *rest, const char *n
   }
   const char *value = *rest == '=' ? rest + 1 : rest;
   if (!*rest) {
-    if (!next || !strncmp(next, "--", 2))
+    if (!next || (next[0] == '-' && next[1] && !isdigit((unsigned char)next[1])))
       return ser_fail(err, SER_USAGE, "%s needs a value; write %s VALUE%s", option->name, option->name,
-                      next ? ", or join one that begins with dashes by '='" : "");
+                      next ? ", or join one that begins with a dash by '='" : "");
     value = next;
     *used = 2;
   }

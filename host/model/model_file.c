@@ -233,7 +233,9 @@ static ser_status parse_info(ser_model_info *info, const ser_tensors *tensors, c
   ser_error inner = {0};
   if (ser_feature_parse(&info->feature, &info->mfcc, values[KEY_FEATURES], &inner) != SER_OK)
     return not_ours(path, inner.text, err);
-  if (ser_feature_columns(&info->mfcc) != info->model.channels)
+  info->mfcc.frames = info->model.frames; /* the window is the model's, not the features' */
+  if (info->mfcc.coefficients < 1 || info->mfcc.coefficients > info->model.channels ||
+      ser_feature_columns(&info->mfcc) != info->model.channels)
     return not_ours(path, "its model does not read its features", err);
   SER_TRY(take_vector(&info->mean, tensors, "standardisation.mean", info->model.channels, path, err));
   return take_vector(&info->inv_std, tensors, "standardisation.inv_std", info->model.channels, path, err);

@@ -152,13 +152,13 @@ static void say(ser_text *said, const char *title, const ser_report *report) {
   ser_figures_free(&figures);
 }
 
-/* Writes the report of predictions [first, last), which come from folds [first_fold, last_fold); part -1: several. */
-static ser_status write_report(job *j, const char *folder, const char *title, size_t first, size_t last, int first_fold,
-                               int last_fold, int part, ser_error *err) {
+/* Writes the report of predictions [first, last); part -1: of several parts. */
+static ser_status write_report(job *j, const char *folder, const char *title, size_t first, size_t last, int part,
+                               ser_error *err) {
   const ser_evaluation *e = &j->run;
   const char *labels[SER_EMOTIONS];
   ser_text notes = {0}, line = {0};
-  ser_evaluation_notes(&notes, e, first_fold, last_fold);
+  ser_evaluation_notes(&notes, e);
   ser_evaluation_model_line(&line, e, part);
   ser_report report = {.manifest = ser_evaluation_manifest(e),
                        .predictions = j->predictions + first,
@@ -182,8 +182,8 @@ static ser_status report_part(job *j, size_t part, const char *what, ser_error *
                 : e->split.folds == 1
                     ? ser_format("%s, seed %lld", what, (long long)e->parts.seeds[part])
                     : ser_format("%s, seed %lld, fold %d", what, (long long)e->parts.seeds[part], fold);
-  ser_status status = write_report(j, e->out_parts.folders[part], title, part ? j->ends[part - 1] : 0, j->ends[part],
-                                   fold, fold + 1, (int)part, err);
+  ser_status status =
+      write_report(j, e->out_parts.folders[part], title, part ? j->ends[part - 1] : 0, j->ends[part], (int)part, err);
   free(title);
   return status;
 }
@@ -196,8 +196,8 @@ static ser_status report_seed(job *j, size_t seed, const char *what, ser_error *
   char *folder = seeds == 1 ? ser_strdup(e->out) : ser_format("%s/seed-%lld", e->out, number);
   char *title = seeds == 1 ? ser_format("%s, %zu folds", what, folds)
                            : ser_format("%s, seed %lld, %zu folds", what, number, folds);
-  ser_status status = write_report(j, folder, title, first ? j->ends[first - 1] : 0, j->ends[first + folds - 1], 0,
-                                   (int)folds, -1, err);
+  ser_status status =
+      write_report(j, folder, title, first ? j->ends[first - 1] : 0, j->ends[first + folds - 1], -1, err);
   free(folder);
   free(title);
   return status;
@@ -210,7 +210,7 @@ static ser_status report_all(job *j, const char *what, ser_error *err) {
   for (size_t seed = 0; seed < seeds && folds > 1; seed++) SER_TRY(report_seed(j, seed, what, err));
   if (seeds == 1) return SER_OK;
   char *title = ser_format("%s, %zu seeds", what, seeds);
-  ser_status status = write_report(j, e->out, title, 0, j->count, 0, (int)folds, -1, err);
+  ser_status status = write_report(j, e->out, title, 0, j->count, -1, err);
   free(title);
   return status;
 }

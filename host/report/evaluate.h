@@ -33,9 +33,8 @@ int32_t ser_evaluation_label(const ser_evaluation *evaluation, const ser_row *ro
 /* Whether a row stands in the evaluated part of a fold (fold -1: of any), whatever its features. */
 bool ser_evaluation_wants(const ser_evaluation *evaluation, size_t row, int fold);
 
-/* Sentences for a report over folds [first, last): do speakers overlap, were clips trained on, what was left out
- * (evaluate_notes.c). */
-void ser_evaluation_notes(ser_text *notes, const ser_evaluation *evaluation, int first, int last);
+/* Sentences for a report: do speakers overlap, were clips trained on, what was left out (evaluate_notes.c). */
+void ser_evaluation_notes(ser_text *notes, const ser_evaluation *evaluation);
 /* One line on a part's model; part -1: on all of them. */
 void ser_evaluation_model_line(ser_text *line, const ser_evaluation *evaluation, int part);
 

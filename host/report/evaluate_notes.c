@@ -1,5 +1,5 @@
-/* What a report says in words: whether the figures are of new speakers and new clips, and what was left out. It is read
- * off the split and the manifests themselves, not off the configuration that made them. */
+/* What a report says in words: whether the figures are of new speakers and new clips, and what was left out. Of a run's
+ * own test part the split says it (ser_split_read); of another manifest it is found here, by bytes and by names. */
 #include "report/evaluate.h"
 
 #include <stdlib.h>
@@ -40,62 +40,6 @@ static size_t shared(const name_set *a, const name_set *b) {
     j += order >= 0;
   }
   return both;
-}
-
-/* ---- speakers of a run's own split ---------------------------------------------------------------------------------
- */
-
-/* Speakers of one part of a fold. */
-static name_set speakers_of(const ser_evaluation *e, int fold, ser_part part) {
-  name_set set = {0};
-  for (size_t i = 0; i < e->split.rows; i++)
-    if (e->split.part[(size_t)fold * e->split.rows + i] == part) put_name(&set, e->trained.rows[i].speaker);
-  settle(&set);
-  return set;
-}
-
-typedef struct {
-  size_t tested, trained_on, validated_on;   /* test speakers; of them in training; in validation */
-  size_t validation, validation_in_training; /* validation speakers; of them in training */
-} overlap;
-
-static void count_overlap(overlap *sum, const ser_evaluation *e, int fold) {
-  name_set train = speakers_of(e, fold, SER_TRAIN), test = speakers_of(e, fold, SER_TEST);
-  name_set validation = speakers_of(e, fold, SER_VALIDATION);
-  sum->tested += test.count;
-  sum->trained_on += shared(&test, &train);
-  sum->validated_on += shared(&test, &validation);
-  sum->validation += validation.count;
-  sum->validation_in_training += shared(&validation, &train);
-  free(train.names);
-  free(test.names);
-  free(validation.names);
-}
-
-static void note_split(ser_text *notes, const ser_evaluation *e, int first, int last) {
-  overlap o = {0};
-  for (int fold = first; fold < last; fold++) count_overlap(&o, e, fold);
-  const char *over = last - first > 1 ? ", counted over the folds," : "";
-  if (o.trained_on)
-    ser_text_printf(notes,
-                    "Speakers overlap: %zu of the %zu test speakers%s are also training speakers, so these figures say "
-                    "little about speakers that the model has never heard.\n",
-                    o.trained_on, o.tested, over);
-  else if (o.validated_on)
-    ser_text_printf(notes,
-                    "Speakers overlap with validation: %zu of the %zu test speakers%s are also those that the epoch "
-                    "was chosen on.\n",
-                    o.validated_on, o.tested, over);
-  else if (o.tested)
-    ser_text_printf(notes, "No test speaker is among the training or validation speakers (%zu test speakers%s).\n",
-                    o.tested, last - first > 1 ? " over the folds" : "");
-  else
-    ser_text_puts(notes, "The test clips have no speakers in the manifest: nothing can be said of new speakers.\n");
-  if (!o.trained_on && o.validation_in_training)
-    ser_text_puts(notes, "Validation clips come from training speakers: the epoch was chosen on voices that were "
-                         "trained on.\n");
-  if (!o.validation && o.tested)
-    ser_text_puts(notes, "There are no validation speakers; see the model's line for how the epoch was chosen.\n");
 }
 
 /* ---- another manifest ----------------------------------------------------------------------------------------------
@@ -150,11 +94,11 @@ static void note_other(ser_text *notes, const ser_evaluation *e) {
   free(heard.names);
 }
 
-void ser_evaluation_notes(ser_text *notes, const ser_evaluation *e, int first, int last) {
+void ser_evaluation_notes(ser_text *notes, const ser_evaluation *e) {
   if (e->other)
     note_other(notes, e);
-  else
-    note_split(notes, e, first, last);
+  else if (e->split.notes.data)
+    ser_text_puts(notes, e->split.notes.data);
   if (e->unusable)
     ser_text_printf(notes, "%zu recordings could not be used (unreadable, too short ...) and are in no figure.\n",
                     e->unusable);

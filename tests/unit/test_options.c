@@ -91,7 +91,8 @@ static void test_errors(void **state) {
       {"x --jobs3", "unknown option --jobs3;", "--jobs"},
       {"x --jobs", "--jobs needs a value", "write --jobs VALUE"},
       {"x -o --rehash", "-o needs a value", "join one that begins"},
-      {"x -o --", "-o needs a value", "join one that begins with dashes by '='"},
+      {"x -o --", "-o needs a value", "join one that begins with a dash by '='"},
+      {"x --jobs -o 3", "--jobs needs a value", "join one that begins"},
       {"x --rehash=yes", "--rehash takes no value", "write --rehash alone"},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -1,0 +1,29 @@
+/* The folders of a run's trainings: RUN itself where there is one, else RUN/seed-S/fold-K. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "train/train.h"
+
+void ser_run_parts_make(ser_run_parts *parts, const ser_config *config, const char *folder, int folds) {
+  size_t seeds = (size_t)config->train.seeds.count;
+  parts->count = seeds * (size_t)folds;
+  parts->folders = ser_alloc_zero(parts->count, sizeof *parts->folders);
+  parts->seeds = ser_alloc_zero(parts->count, sizeof *parts->seeds);
+  parts->folds = ser_alloc_zero(parts->count, sizeof *parts->folds);
+  for (size_t i = 0; i < parts->count; i++) {
+    parts->seeds[i] = config->train.seeds.values[i / (size_t)folds];
+    parts->folds[i] = (int)(i % (size_t)folds);
+    parts->folders[i] = parts->count == 1
+                            ? ser_strdup(folder)
+                            : ser_format("%s/seed-%lld/fold-%d", folder, (long long)parts->seeds[i], parts->folds[i]);
+  }
+}
+
+void ser_run_parts_free(ser_run_parts *parts) {
+  for (size_t i = 0; i < parts->count; i++) free(parts->folders[i]);
+  free(parts->folders);
+  free(parts->seeds);
+  free(parts->folds);
+  memset(parts, 0, sizeof *parts);
+}
