@@ -35,11 +35,11 @@ if [[ -f run/model.safetensors ]]; then
 else
   resume=()
   [[ -d run ]] && resume=(--resume)
-  step serenade train "$root/configs/reference.yaml" --manifest manifest.csv --set cache.dir=cache --set train.epochs=30 \
-    -o run "${resume[@]}"
+  step serenade train "$root/configs/reference.yaml" --manifest manifest.csv --set cache.dir=cache --set train.batch=16 \
+    --set train.epochs=20 -o run "${resume[@]}"
 fi
 step serenade evaluate run
-step serenade predict run/model.safetensors corpus/SAVEE/AudioData/DC corpus/TESS/YAF_happy/YAF_back_happy.wav
+step serenade predict run/model.safetensors corpus/TESS/YAF_happy corpus/SAVEE/AudioData/DC/sa01.wav
 
 cat <<END
 

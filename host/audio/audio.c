@@ -277,6 +277,10 @@ done:
   return status;
 }
 
+void ser_audio_libraries(char text[SER_AUDIO_LIBRARIES]) {
+  snprintf(text, SER_AUDIO_LIBRARIES, "%s %s", sf_version_string(), resampler_version());
+}
+
 void ser_clip_free(ser_clip *clip) {
   free(clip->samples);
   memset(clip, 0, sizeof *clip);

@@ -68,6 +68,10 @@ typedef struct {
 ser_status ser_audio_decode(ser_clip *clip, ser_reason *reason, char *detail, const ser_audio_source *source,
                             int32_t rate, ser_block_fn each, void *context, ser_error *err);
 
+/* The libraries that decode and resample, as versions: "libsndfile-1.2.0 libsoxr-0.1.3". */
+enum { SER_AUDIO_LIBRARIES = 128 };
+void ser_audio_libraries(char text[SER_AUDIO_LIBRARIES]);
+
 /* soxr HQ in one call, for tests and arrays in memory: [ceil(count * to / from)] samples. */
 ser_status ser_resample(float **out, int64_t *out_count, const float *in, int64_t count, int32_t from, int32_t to,
                         ser_error *err);

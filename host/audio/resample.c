@@ -23,6 +23,10 @@ int64_t resampled_count(int64_t count, int32_t from, int32_t to) {
   return from == to ? count : (int64_t)ceil((double)count * ((double)to / from));
 }
 
+const char *resampler_version(void) {
+  return soxr_version();
+}
+
 ser_status resampler_open(resampler *stream, int32_t from, int32_t to, ser_error *err) {
   *stream = (resampler){.from = from, .to = to};
   if (from == to) return SER_OK;

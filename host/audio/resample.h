@@ -22,6 +22,7 @@ typedef struct {
 /* librosa.resample's length: ceil of the product in double. */
 int64_t resampled_count(int64_t count, int32_t from, int32_t to);
 
+const char *resampler_version(void); /* of the library */
 ser_status resampler_open(resampler *stream, int32_t from, int32_t to, ser_error *err);
 void resampler_close(resampler *stream);
 /* Takes the next samples and appends what comes out. */

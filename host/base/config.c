@@ -140,8 +140,13 @@ ser_status ser_config_check(const ser_config *config, ser_error *err) {
     return ser_fail(err, SER_USAGE,
                     "model.residual belongs to model.branch=reference (timnet has gates); set model.residual=false");
   const ser_mfcc_config *mfcc = ser_config_mfcc(config, config->features.kind);
-  double window = config->predict.window;
-  if (window == 0) window = (double)(mfcc->frames * mfcc->hop) / (double)mfcc->rate;
+  double window = config->predict.window, own = (double)(mfcc->frames * mfcc->hop) / (double)mfcc->rate;
+  if (window > own)
+    return ser_fail(err, SER_USAGE,
+                    "predict.window (%g s) is above what the model sees at once (%g s); lower it, or raise "
+                    "features.%s.frames",
+                    window, own, ser_feature_names[config->features.kind]);
+  if (window == 0) window = own;
   if (config->predict.hop > window)
     return ser_fail(err, SER_USAGE,
                     "predict.hop (%g s) is above the window (%g s): sound between windows would go unheard; lower it",

@@ -75,8 +75,12 @@ ser_status ser_file_rename(const char *from, const char *to, ser_error *err) {
 ser_status ser_file_write(const char *path, const void *data, size_t size, ser_error *err) {
   static atomic_uint serial;
   ser_status status = SER_OK;
-  char *beside = ser_format("%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&serial, 1));
-  int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  char *beside;
+  int fd;
+  do { /* a killed process of the same number may have left a file of this name */
+    beside = ser_format("%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&serial, 1));
+    fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (fd < 0 && errno == EEXIST && (free(beside), true));
   if (fd < 0) {
     status = ser_fail_errno(err, SER_FAILED, "cannot write %s", path);
   } else {

@@ -1,5 +1,6 @@
 /* Shards: a table of entries to and from the image of an HDF5 file, always in memory. The only file that includes
  * HDF5; its core driver never touches the disk here, so that a full disk or a kill never meets the library. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,8 +89,12 @@ static bool put_labels(hid_t dataset, const char *const labels[2]) {
 
 /* Every member of the attributes as an attribute of its own, and their text whole for what rewrites shards. */
 static bool put_attributes(hid_t file, const cache_table *table) {
+  unsigned major = 0, minor = 0, release = 0;
+  char version[64];
+  H5get_libversion(&major, &minor, &release);
+  snprintf(version, sizeof version, "%u.%u.%u", major, minor, release);
   if (!put_text(file, "format", "serenade-shard 1") || !put_text(file, "configuration", table->configuration) ||
-      !put_text(file, "attributes", table->attributes))
+      !put_text(file, "attributes", table->attributes) || !put_text(file, "hdf5", version))
     return false;
   json_t *members = json_loads(table->attributes, 0, NULL);
   const char *name;

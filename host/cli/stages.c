@@ -56,7 +56,7 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
   if (!changed && !summary.hashed)
     ser_info("index: nothing to do, %zu recordings as they were", manifest->count);
   else
-    ser_info("index: %zu recordings of %zu files, %zu hashed now", manifest->count, summary.files, summary.hashed);
+    ser_info("index: %zu recordings, %zu hashed now", manifest->count, summary.hashed);
   if (summary.notes.size && changed) ser_info("%.*s", (int)summary.notes.size - 1, summary.notes.data);
 done:
   free(summary.notes.data);

@@ -63,7 +63,7 @@ static ser_status visit(void *context, const char *path, ser_error *err) {
 
 static void tell_others(ser_text *text, const walk *state) {
   for (int i = 0; i < KINDS && state->others[i].count; i++)
-    ser_text_printf(text, "%s%zu %s", i ? ", " : "", state->others[i].count, state->others[i].name);
+    ser_text_printf(text, "%s%s %zu", i ? ", " : "", state->others[i].name, state->others[i].count);
 }
 
 static ser_status load_corpus(ser_manifest *manifest, ser_index_summary *summary, const corpus_loader *loader,

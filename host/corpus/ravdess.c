@@ -15,8 +15,8 @@ static bool read_labels(labels *out, const char **other, const char *path) {
   if (stem_parts(stem, parts, 7, path, '-') != 7) return false;
   for (int i = 0; i < 7; i++)
     if ((fields[i] = whole_number(parts[i], 2, 1, highest[i])) < 0) return false;
-  if (fields[0] != 3) *other = "files of the video modalities";
   if (fields[1] == 2) *other = "song files";
+  if (fields[0] != 3) *other = "files of the video modalities";
   if (*other) return false;
   out->emotion = (int)emotions[fields[2] - 1];
   out->intensity = fields[3] == 1 ? "normal" : "strong";

@@ -52,6 +52,7 @@ void split_take_clips(bool *chosen, const split_plan *plan, const bool *eligible
   size_t *counts = ser_alloc_zero(plan->stratum_count, sizeof *counts), all = 0, units;
   size_t *quotas = ser_alloc_zero(plan->stratum_count, sizeof *quotas);
   lot *lots = sort_units(plan, eligible, purpose, &units);
+  bool any = false;
   for (size_t i = 0; i < units; i++) {
     counts[lots[i].group] += plan->units[lots[i].thing].count;
     all += plan->units[lots[i].thing].count;
@@ -66,7 +67,13 @@ void split_take_clips(bool *chosen, const split_plan *plan, const bool *eligible
     if (unit->count > quotas[unit->stratum]) continue;
     quotas[unit->stratum] -= unit->count;
     chosen[lots[i].thing] = true;
+    any = true;
   }
+  /* Where every unit is larger than its stratum's quota, the smallest one still makes the part. */
+  size_t smallest = 0;
+  for (size_t i = 1; i < units; i++)
+    if (plan->units[lots[i].thing].count < plan->units[lots[smallest].thing].count) smallest = i;
+  if (!any && units > 1) chosen[lots[smallest].thing] = true;
   free(counts);
   free(quotas);
   free(lots);

@@ -34,6 +34,12 @@ enum {
 static const double BATCH_WAIT = 0.005; /* seconds that a batch waits for one more clip */
 static const double IDLE_WAIT = 0.2;    /* seconds until the interrupt flag and the pending shard are looked at */
 
+/* A line for the user; lines are told in the manifest's order. */
+typedef struct {
+  const ser_row *row;
+  char *why;
+} extract_note;
+
 /* One key that the cache lacks, on its way. */
 typedef struct {
   const ser_row *row;
@@ -49,6 +55,8 @@ typedef struct {
   ser_cache *cache;
   ser_mfcc *mfcc;
   ser_extract_summary *summary;
+  extract_note *notes; /* of what cannot be used */
+  size_t note_count, note_capacity;
   ser_progress *progress;
   const ser_row **wanted; /* [count] a row for each key that is missing */
   size_t count;
@@ -220,12 +228,19 @@ static void *work(void *context) {
 
 /* ---- the caller: batches and the cache ------------------------------------------------------------------------- */
 
-static ser_status note_refusal(extract_job *job, extract_item *item, ser_error *err) {
-  ser_text_printf(&job->summary->refusals, "%s: %s\n", item->row->path, item->refusal);
-  if (item->status == SER_ENTRY_TOO_SHORT)
+/* Counts a clip that cannot be used and keeps the words for it (`why` is the job's from now on). */
+static void note(extract_job *job, const ser_row *row, ser_entry_status status, char *why) {
+  if (status == SER_ENTRY_TOO_SHORT)
     job->summary->too_short++;
   else
     job->summary->refused++;
+  SER_GROW(job->notes, job->note_count, job->note_capacity);
+  job->notes[job->note_count++] = (extract_note){row, why};
+}
+
+static ser_status note_refusal(extract_job *job, extract_item *item, ser_error *err) {
+  note(job, item->row, item->status, item->refusal);
+  item->refusal = NULL;
   return item->remember ? ser_cache_add(job->cache, &item->row->hash, item->status, NULL, 0, err) : SER_OK;
 }
 
@@ -325,29 +340,23 @@ static int compare_places(const void *left, const void *right) {
 }
 
 /* Counts what the cache says of a key, and whether it has to be computed. */
-static bool is_missing(ser_extract_summary *summary, const ser_cache *cache, const ser_row *row) {
-  switch (ser_cache_find(cache, &row->hash, NULL)) {
-  case SER_ENTRY_OK:
-    summary->present++;
+static bool is_missing(extract_job *job, const ser_row *row) {
+  static const ser_hash none = {{0}};
+  if (ser_hash_compare(&row->hash, &none) == 0) {
+    note(job, row, SER_ENTRY_REFUSED, ser_strdup("the manifest has no hash for it; run `serenade index` again"));
     return false;
-  case SER_ENTRY_TOO_SHORT:
-    summary->too_short++;
-    ser_text_printf(&summary->refusals, "%s: too short for these features\n", row->path);
-    return false;
-  case SER_ENTRY_REFUSED:
-    summary->refused++;
-    ser_text_printf(&summary->refusals,
-                    "%s: could not be decoded when it was first met; run `serenade audit` for the reason\n", row->path);
-    return false;
-  default:
-    return true;
   }
+  ser_entry_status status = ser_cache_find(job->cache, &row->hash, NULL);
+  if (status == SER_ENTRY_OK) job->summary->present++;
+  if (status == SER_ENTRY_TOO_SHORT) note(job, row, status, ser_strdup("too short for these features"));
+  if (status == SER_ENTRY_REFUSED)
+    note(job, row, status,
+         ser_strdup("could not be decoded when it was first met; run `serenade audit` for the reason"));
+  return status == SER_ENTRY_MISSING;
 }
 
-/* The first usable row of each key, in the manifest's order; those that are missing stay in `wanted`. */
-static const ser_row **list_missing(size_t *count, ser_extract_summary *summary, const ser_cache *cache,
-                                    const ser_manifest *manifest) {
-  static const ser_hash none = {{0}};
+/* The first usable row of each key, in the manifest's order; those that are missing stay in job->wanted. */
+static void list_missing(extract_job *job, const ser_manifest *manifest) {
   const ser_row **rows = ser_alloc(manifest->count * sizeof *rows);
   size_t used = 0, kept = 0;
   for (size_t i = 0; i < manifest->count; i++)
@@ -356,18 +365,24 @@ static const ser_row **list_missing(size_t *count, ser_extract_summary *summary,
   for (size_t i = 0; i < used; i++)
     if (!kept || ser_hash_compare(&rows[i]->hash, &rows[kept - 1]->hash) != 0) rows[kept++] = rows[i];
   if (kept) qsort(rows, kept, sizeof *rows, compare_places);
-  summary->wanted = kept;
-  *count = 0;
-  for (size_t i = 0; i < kept; i++) {
-    if (ser_hash_compare(&rows[i]->hash, &none) == 0) {
-      summary->refused++;
-      ser_text_printf(&summary->refusals, "%s: the manifest has no hash for it; run `serenade index` again\n",
-                      rows[i]->path);
-    } else if (is_missing(summary, cache, rows[i])) {
-      rows[(*count)++] = rows[i];
-    }
+  job->summary->wanted = kept;
+  job->wanted = rows;
+  for (size_t i = 0; i < kept; i++)
+    if (is_missing(job, rows[i])) rows[job->count++] = rows[i];
+}
+
+static int compare_notes(const void *left, const void *right) {
+  const ser_row *a = ((const extract_note *)left)->row, *b = ((const extract_note *)right)->row;
+  return (a > b) - (a < b);
+}
+
+static void tell_notes(extract_job *job) {
+  if (job->note_count) qsort(job->notes, job->note_count, sizeof *job->notes, compare_notes);
+  for (size_t i = 0; i < job->note_count; i++) {
+    ser_text_printf(&job->summary->refusals, "%s: %s\n", job->notes[i].row->path, job->notes[i].why);
+    free(job->notes[i].why);
   }
-  return rows;
+  free(job->notes);
 }
 
 /* ---- the job --------------------------------------------------------------------------------------------------- */
@@ -376,11 +391,13 @@ static ser_status open_cache(ser_cache **cache, const char *folder, ser_feature_
                              const ser_mfcc_config *config, const ser_device *device, bool create, ser_error *err) {
   ser_device_properties properties = {.backend = "", .isa = ""};
   if (device) device->rt->properties(device, &properties);
+  char libraries[SER_AUDIO_LIBRARIES];
+  ser_audio_libraries(libraries);
   char *json = ser_feature_json(kind, config);
-  char *attributes = ser_format("{\"backend\":\"%s\",\"hop_seconds\":%.9g,\"instructions\":\"%s\","
+  char *attributes = ser_format("{\"audio\":\"%s\",\"backend\":\"%s\",\"hop_seconds\":%.9g,\"instructions\":\"%s\","
                                 "\"serenade\":\"" SER_VERSION "\",\"units\":\"cepstrum of dB%s\"}",
-                                properties.backend, (double)config->hop / (double)config->rate, properties.isa,
-                                config->deltas ? ", its delta and delta-delta per frame" : "");
+                                libraries, properties.backend, (double)config->hop / (double)config->rate,
+                                properties.isa, config->deltas ? ", its delta and delta-delta per frame" : "");
   ser_status status = ser_cache_open(cache, folder, ser_feature_names[kind], json, attributes,
                                      ser_feature_columns(config), create, err);
   free(attributes);
@@ -417,9 +434,10 @@ ser_status ser_extract(ser_extract_summary *summary, const ser_manifest *manifes
   double started = now();
   extract_job job = {.options = options, .summary = summary};
   SER_TRY(open_cache(&job.cache, options->cache_folder, options->kind, options->config, options->device, true, err));
-  job.wanted = list_missing(&job.count, summary, job.cache, manifest);
+  list_missing(&job, manifest);
   ser_status status = job.count ? compute_missing(&job, err) : SER_OK;
   ser_status closed = ser_cache_close(job.cache, status == SER_OK ? err : NULL); /* seals what is computed */
+  tell_notes(&job);
   free(job.wanted);
   summary->seconds = now() - started;
   return status == SER_OK ? closed : status;

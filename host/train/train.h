@@ -46,7 +46,7 @@ typedef struct {
   const char *folder;
   const char *manifest_hash, *split_hash; /* hex */
   ser_progress *progress;                 /* counts the clips trained on; or NULL */
-  bool anew; /* a checkpoint of other settings is replaced with a warning; else it is SER_USAGE */
+  bool anew; /* a checkpoint of other settings or clips is replaced, with a warning; else it is SER_USAGE */
 } ser_training;
 /* The model that a configuration asks for. */
 ser_model_config ser_training_model(const ser_config *config, int64_t channels, int64_t classes);
@@ -60,8 +60,8 @@ typedef struct {
   const char *folder;   /* RUN */
   const char *manifest; /* path of the manifest */
   bool resume;
+  bool anew;      /* with resume: as in ser_training */
   bool extracted; /* the caller has extracted and told what was refused */
-  bool anew; /* with resume: where RUN was trained with other settings or data, train anew (run) instead of SER_USAGE */
 } ser_train_options;
 
 /* Makes RUN/config.yaml, RUN/split.csv, the caches, and trains (one worker a core for several seeds or folds, each with

@@ -5,11 +5,13 @@
  * The last batch of an epoch is smaller where the clips do not come out even; it is a step like the others, its batch
  * norm taken over fewer clips (a single clip still gives as many values a channel as the window has frames).
  */
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -73,21 +75,29 @@ ser_model_config ser_training_model(const ser_config *config, int64_t channels, 
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
-/* A hash over all that a training's numbers come from. The number of epochs is not among it: a training may be resumed
- * with more of them. */
+/* A hash over all that a training's numbers come from: features, model, training, and which clips stand where with
+ * which label. The number of epochs is not among it: a training may be resumed with more of them. */
 static void identify(char hex[SER_HASH_HEX], const ser_training *job) {
   const ser_config *c = job->config;
+  const ser_part *parts = job->split->part + (size_t)job->fold * job->split->rows;
   ser_text text = {0};
   char *features = ser_feature_json(c->features.kind, ser_config_mfcc(c, c->features.kind));
-  ser_text_printf(&text, "serenade training 1\n%s\nmanifest %s\nsplit %s\nfold %d seed %lld emotions %lld\n", features,
-                  job->manifest_hash, job->split_hash, job->fold, (long long)job->seed, (long long)c->emotions);
-  ser_text_printf(&text, "frames %lld model %d %lld %lld %lld %.17g %d %d\n",
-                  (long long)ser_config_mfcc(c, c->features.kind)->frames, c->model.branch, (long long)c->model.blocks,
+  ser_text_printf(&text, "serenade training 1\n%s\nseed %lld classes %lld frames %lld\n", features,
+                  (long long)job->seed, (long long)job->dataset->classes,
+                  (long long)ser_config_mfcc(c, c->features.kind)->frames);
+  ser_text_printf(&text, "model %d %lld %lld %lld %.17g %d %d\n", c->model.branch, (long long)c->model.blocks,
                   (long long)c->model.filters, (long long)c->model.kernel, c->model.dropout, c->model.residual,
                   c->model.pool);
   ser_text_printf(&text, "train %lld %.17g %.17g %.17g %.17g %.17g %d %.17g %lld %d\n", (long long)c->train.batch,
                   c->train.lr, c->train.beta1, c->train.beta2, c->train.eps, c->train.label_smoothing,
                   c->train.class_weights, c->train.focal_gamma, (long long)c->train.patience, c->train.select);
+  for (size_t i = 0; i < job->dataset->clips; i++) {
+    ser_part part = parts[job->dataset->row[i]];
+    if (part != SER_TRAIN && part != SER_VALIDATION) continue;
+    const ser_hash *key = &job->manifest->rows[job->dataset->row[i]].hash;
+    ser_text_add(&text, (const char *)key->bytes, sizeof key->bytes);
+    ser_text_printf(&text, "%d %d\n", part, job->dataset->truth[i]);
+  }
   ser_hash hash = ser_hash_bytes(text.data, text.size);
   ser_hash_hex(hex, &hash);
   free(features);
@@ -250,12 +260,23 @@ static ser_status begin_anew(trainer *t, ser_error *err) {
   return ser_model_initialise(t->model, t->stream, (uint64_t)job->seed, err);
 }
 
+/* Files that a killed process was writing beside their place. One training at a time uses a folder. */
+static void remove_leftovers(const char *folder) {
+  static const char *const names[] = {"checkpoint.tmp-", "history.csv.tmp-", "model.safetensors.tmp-"};
+  DIR *open_folder = opendir(folder);
+  for (struct dirent *entry; open_folder && (entry = readdir(open_folder));)
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+      if (!strncmp(entry->d_name, names[i], strlen(names[i]))) unlinkat(dirfd(open_folder), entry->d_name, 0);
+  if (open_folder) closedir(open_folder);
+}
+
 /* From the checkpoint where there is one that fits, else from the seed. */
 static ser_status begin(trainer *t, ser_error *err) {
   const ser_training *job = t->job;
   const ser_runtime *rt = t->device->rt;
   bool fits = false;
   identify(t->state.identity, job);
+  remove_leftovers(job->folder);
   if (!ser_file_exists(t->checkpoint_path)) return begin_anew(t, err);
   char identity[SER_HASH_HEX];
   memcpy(identity, t->state.identity, sizeof identity);
@@ -263,10 +284,10 @@ static ser_status begin(trainer *t, ser_error *err) {
   if (!fits || t->state.epoch > job->config->train.epochs) {
     if (!job->anew)
       return ser_fail(err, SER_USAGE,
-                      "%s was trained with other settings, data or split; give another folder with -o, or remove "
-                      "its checkpoint to train anew",
+                      "%s was trained with other settings or clips; give another folder with -o, or remove its "
+                      "checkpoint to train anew",
                       job->folder);
-    ser_warn("%s was trained with other settings, data or split: it is trained anew", job->folder);
+    ser_warn("%s was trained with other settings or clips: it is trained anew", job->folder);
     ser_checkpoint_free(&t->state);
     ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
     memcpy(t->state.identity, identity, sizeof identity);

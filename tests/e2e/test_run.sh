@@ -35,8 +35,12 @@ cat >small.yaml <<'END'
 corpora:
   ravdess: corpus/RAVDESS
   tess: corpus/TESS
+features:
+  mfcc39:
+    frames: 40
 model:
   blocks: 3
+  filters: 12
 train:
   epochs: 4
   batch: 16

@@ -353,9 +353,8 @@ static void compare_clips(const ser_mfcc_shape *shape, const ragged *r, const in
   }
 }
 
+/* What one instruction set made of each clip first. */
 typedef struct {
-  const char *isa; /* whose bytes are kept */
-  char name[32];
   float *kept[INVARIANCE_CLIPS][2];
 } invariance;
 

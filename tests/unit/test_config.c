@@ -168,6 +168,8 @@ static const struct {
     {"train.seeds=[]", "train.seeds is empty", "at least one seed"},
     {"model.residual=true", NULL, NULL},
     {"model.residual=true;model.branch=timnet", "model.residual belongs to model.branch=reference", "false"},
+    {"predict.window=3.77", "predict.window (3.77 s) is above what the model sees", "lower it, or raise"},
+    {"predict.window=3.76", NULL, NULL},
     {"predict.window=2;predict.hop=3", "predict.hop (3 s)", "lower it"},
     {"predict.hop=3.8", "predict.hop (3.8 s)", "lower it"},
     {"predict.hop=3.7", NULL, NULL},
