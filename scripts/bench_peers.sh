@@ -16,19 +16,11 @@ if (($#)) && [[ $1 != -* ]]; then
 fi
 install_missing build peers
 build_preset release serenade
-peers=$root/build/peers
-mkdir -p "$peers"
 if [[ -z $data ]]; then
   data=$root/build/demo/corpus
   [[ -d $data/RAVDESS ]] || "$root/scripts/make_demo_corpus.sh" "$data"
 fi
-requirements=$root/scripts/peers/requirements.txt
-if ! cmp -s "$requirements" "$peers/installed.txt"; then
-  say "installing the peers in build/peers/venv"
-  python3 -m venv "$peers/venv"
-  "$peers/venv/bin/pip" install --quiet --no-input -r "$requirements"
-  cp "$requirements" "$peers/installed.txt"
-fi
+install_peers
 
 # Nothing of the caller's environment holds the peers' libraries back.
 hindrances=()

@@ -75,3 +75,15 @@ build_preset() {
     die "the $preset build failed; all of its output is in build/$preset.log"
   fi
 }
+
+# Makes the environment of pinned peers in build/peers/venv (several GB, from PyPI) unless it is there already.
+peers=$root/build/peers
+install_peers() {
+  local requirements=$root/scripts/peers/requirements.txt
+  cmp -s "$requirements" "$peers/installed.txt" && return 0
+  say "installing the peers in build/peers/venv"
+  mkdir -p "$peers"
+  python3 -m venv "$peers/venv"
+  "$peers/venv/bin/pip" install --quiet --no-input -r "$requirements"
+  cp "$requirements" "$peers/installed.txt"
+}
