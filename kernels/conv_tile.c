@@ -1,12 +1,6 @@
 /* The product under every temporal convolution; see conv_tile.h. */
 #include "kernels/conv_tile.h"
 
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
 void SER_ISA(tile_pack)(float *packed, const float *from, int64_t out, int64_t in, int64_t taps, bool turned) {
   int64_t per_out = turned ? taps : in * taps, per_in = turned ? out * taps : taps;
   for (int64_t first = 0; first < SER_ROUND_UP(out, SER_CHANNEL_PAD); first += TILE_ROWS)
@@ -22,9 +16,9 @@ static inline __attribute__((always_inline)) void block(float *y, int64_t y_pitc
                                                         const int vectors) {
   vf sum[TILE_ROWS][TILE_VECTORS];
   int64_t pitch = tile_pitch(s->tp);
-  UNROLL
+  V_UNROLL
   for (int r = 0; r < TILE_ROWS; r++) {
-    UNROLL
+    V_UNROLL
     for (int v = 0; v < vectors; v++) sum[r][v] = v_set(bias ? bias[r] : 0);
   }
   for (int64_t k = 0; k < s->taps; k++) {
@@ -33,18 +27,18 @@ static inline __attribute__((always_inline)) void block(float *y, int64_t y_pitc
     const float *x = a + from, *wk = w + k * s->in * TILE_ROWS;
     for (int64_t i = 0; i < s->in; i++, x += pitch, wk += TILE_ROWS) {
       vf column[TILE_VECTORS];
-      UNROLL
+      V_UNROLL
       for (int v = 0; v < vectors; v++) column[v] = v_load(x + v * VW);
-      UNROLL
+      V_UNROLL
       for (int r = 0; r < TILE_ROWS; r++) {
-        UNROLL
+        V_UNROLL
         for (int v = 0; v < vectors; v++) sum[r][v] += wk[r] * column[v];
       }
     }
   }
-  UNROLL
+  V_UNROLL
   for (int r = 0; r < TILE_ROWS; r++) {
-    UNROLL
+    V_UNROLL
     for (int v = 0; v < vectors; v++) {
       float *to = y + r * y_pitch + t + v * VW;
       vf out = sum[r][v];
@@ -87,25 +81,25 @@ void SER_ISA(tile_gradient)(float *sums, const float *dy, const float *a, const 
       for (int64_t i = 0; i < s->in; i += TILE_VECTORS, sums += TILE_ROWS * TILE_VECTORS * VW) {
         const float *g = dy + o * pitch, *x = a + i * pitch + shift;
         vf sum[TILE_ROWS][TILE_VECTORS];
-        UNROLL
+        V_UNROLL
         for (int r = 0; r < TILE_ROWS; r++) {
-          UNROLL
+          V_UNROLL
           for (int v = 0; v < TILE_VECTORS; v++) sum[r][v] = add ? v_load(sums + (r * TILE_VECTORS + v) * VW) : (vf){0};
         }
         for (int64_t t = first; t < s->time; t += VW) {
           vf column[TILE_VECTORS];
-          UNROLL
+          V_UNROLL
           for (int v = 0; v < TILE_VECTORS; v++) column[v] = v_load(x + v * pitch + t);
-          UNROLL
+          V_UNROLL
           for (int r = 0; r < TILE_ROWS; r++) {
             vf gradient = v_load(g + r * pitch + t);
-            UNROLL
+            V_UNROLL
             for (int v = 0; v < TILE_VECTORS; v++) sum[r][v] += gradient * column[v];
           }
         }
-        UNROLL
+        V_UNROLL
         for (int r = 0; r < TILE_ROWS; r++) {
-          UNROLL
+          V_UNROLL
           for (int v = 0; v < TILE_VECTORS; v++) v_store(sums + (r * TILE_VECTORS + v) * VW, sum[r][v]);
         }
       }

@@ -199,10 +199,8 @@ ser_status cache_open_folder(ser_cache **out, const char *folder, const char *co
   cache->columns = columns;
   cache->deep = options->deep;
   cache->report = options->report;
-  char *path = ser_path_join(folder, "index");
   ser_error ignored;
-  if (options->ignore_index || cache_index_load(&cache->index, path, &ignored) != SER_OK) cache->changed = true;
-  free(path);
+  if (options->ignore_index || cache_index_load(&cache->index, folder, &ignored) != SER_OK) cache->changed = true;
   ser_status status = cache_refresh(cache, err);
   if (status == SER_OK)
     *out = cache;
@@ -234,11 +232,9 @@ ser_status ser_cache_close(ser_cache *cache, ser_error *err) {
   if (!cache) return SER_OK;
   ser_status status = ser_cache_seal(cache, err);
   if (cache->changed) {
-    char *path = ser_path_join(cache->folder, "index");
     ser_error ignored;
     /* Whoever cannot write it (a full disk, a folder of another user) reads the keys of the shards again next time. */
-    (void)cache_index_save(&cache->index, path, &ignored);
-    free(path);
+    (void)cache_index_save(&cache->index, cache->folder, &ignored);
   }
   free_cache(cache);
   return status;

@@ -131,30 +131,37 @@ static int64_t mtime_of(const struct stat *info) {
   return (int64_t)info->st_mtim.tv_sec * 1000000000 + info->st_mtim.tv_nsec;
 }
 
-ser_status cache_write_shard(cache_shard *shard, const char *folder, const char *image, size_t size, ser_error *err) {
-  ser_hash name = ser_hash_bytes(image, size);
-  char *place = cache_shard_path(folder, &name), *tmp = tmp_path(folder);
-  struct stat info;
+ser_status cache_write_file(struct stat *info, const char *folder, const char *place, const char *data, size_t size,
+                            ser_error *err) {
+  char *tmp = tmp_path(folder);
   ser_status status = SER_FAILED;
   int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  bool good = fd >= 0 && write_all(fd, image, size) && fsync(fd) == 0 && fstat(fd, &info) == 0;
+  bool good = fd >= 0 && write_all(fd, data, size) && fsync(fd) == 0 && fstat(fd, info) == 0;
   int problem = errno;
   if (fd >= 0 && close(fd) != 0 && good) {
     problem = errno;
     good = false;
   }
   if (good) {
-    *shard = (cache_shard){.name = name, .size = info.st_size, .mtime_ns = mtime_of(&info)};
     status = ser_file_rename(tmp, place, err);
   } else {
     errno = problem;
     ser_fail_errno(err, SER_FAILED,
-                   "cannot write a shard of %zu bytes into %s; what was sealed before is kept, make room and run the "
-                   "same command again",
+                   "cannot write %zu bytes into %s; what was sealed before is kept, make room and run the same command "
+                   "again",
                    size, folder);
   }
   if (status != SER_OK && fd >= 0) unlink(tmp);
   free(tmp);
+  return status;
+}
+
+ser_status cache_write_shard(cache_shard *shard, const char *folder, const char *image, size_t size, ser_error *err) {
+  ser_hash name = ser_hash_bytes(image, size);
+  char *place = cache_shard_path(folder, &name);
+  struct stat info;
+  ser_status status = cache_write_file(&info, folder, place, image, size, err);
+  if (status == SER_OK) *shard = (cache_shard){.name = name, .size = info.st_size, .mtime_ns = mtime_of(&info)};
   free(place);
   return status;
 }

@@ -64,16 +64,18 @@ static bool entries_fit(const cache_entry *entries, size_t count, size_t shards)
   return true;
 }
 
-ser_status cache_index_load(cache_index *index, const char *path, ser_error *err) {
-  char *data;
+ser_status cache_index_load(cache_index *index, const char *folder, ser_error *err) {
+  char *data, *path = ser_path_join(folder, "index");
   size_t size;
   index_head head;
   const index_shard *shards;
   const cache_entry *entries;
-  SER_TRY(ser_file_read(&data, &size, path, err));
+  ser_status status = ser_file_read(&data, &size, path, err);
+  free(path);
+  SER_TRY(status);
   if (!open_parts(&head, &shards, &entries, data, size) || !entries_fit(entries, head.entries, head.shards)) {
     free(data);
-    return ser_fail(err, SER_FAILED, "%s is damaged or of another version", path);
+    return ser_fail(err, SER_FAILED, "the index of %s is damaged or of another version", folder);
   }
   index->shard_count = index->shard_capacity = head.shards;
   index->shards = ser_alloc_zero(head.shards, sizeof *index->shards);
@@ -86,7 +88,9 @@ ser_status cache_index_load(cache_index *index, const char *path, ser_error *err
   return SER_OK;
 }
 
-ser_status cache_index_save(const cache_index *index, const char *path, ser_error *err) {
+ser_status cache_index_save(const cache_index *index, const char *folder, ser_error *err) {
+  char *path = ser_path_join(folder, "index");
+  struct stat info;
   ser_text file = {0};
   index_head head = {.order = ORDER, .entries = index->entry_count};
   memcpy(head.magic, MAGIC, sizeof MAGIC);
@@ -107,7 +111,8 @@ ser_status cache_index_save(const cache_index *index, const char *path, ser_erro
   }
   ser_hash checksum = ser_hash_bytes(file.data, file.size);
   ser_text_add(&file, (const char *)&checksum, sizeof checksum);
-  ser_status status = ser_file_write(path, file.data, file.size, err);
+  ser_status status = cache_write_file(&info, folder, path, file.data, file.size, err);
+  free(path);
   free(number);
   free(file.data);
   return status;

@@ -5,6 +5,8 @@
 #ifndef SER_CACHE_INTERNAL_H
 #define SER_CACHE_INTERNAL_H
 
+#include <sys/stat.h>
+
 #include "cache/cache.h"
 
 #define CACHE_FORMAT "serenade-cache 1"
@@ -73,8 +75,8 @@ typedef struct {
 
 void cache_index_free(cache_index *index);
 /* SER_FAILED (the index stays empty) where the file is absent, damaged or of another version or byte order. */
-ser_status cache_index_load(cache_index *index, const char *path, ser_error *err);
-ser_status cache_index_save(const cache_index *index, const char *path, ser_error *err);
+ser_status cache_index_load(cache_index *index, const char *folder, ser_error *err);
+ser_status cache_index_save(const cache_index *index, const char *folder, ser_error *err);
 /* Appends the entries of one table under a new shard; cache_index_sort must follow before anything is looked up. */
 void cache_index_add(cache_index *index, const cache_shard *shard, const cache_table *table);
 void cache_index_sort(cache_index *index);
@@ -102,7 +104,12 @@ ser_status cache_feature_folders(char ***names, size_t *count, const char *root,
 bool cache_shard_name_parse(ser_hash *hash, const char *name); /* <32 hex digits>.h5 */
 char *cache_shard_path(const char *folder, const ser_hash *name);
 
-/* Writes bytes as the shard of their hash: tmp, fsync, rename, fsync of the folder. On any error nothing is left. */
+/* Writes a file of the feature folder: tmp/, fsync, rename to its place, fsync of that folder. On any error nothing is
+ * left. info: of the file. */
+ser_status cache_write_file(struct stat *info, const char *folder, const char *place, const char *data, size_t size,
+                            ser_error *err);
+
+/* The same for the shard that has these bytes. */
 ser_status cache_write_shard(cache_shard *shard, const char *folder, const char *image, size_t size, ser_error *err);
 
 /* How loading a shard ended. */

@@ -386,10 +386,9 @@ ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, ser_aud
   make_groups(&all);
   for (size_t i = 0; i < all.group_count; i++) recall_group(&all, all.groups + i, again, members);
   status = judge_groups(&all, pool, err);
-  if (status == SER_OK) {
-    ask_for_partners(&all);
-    status = judge_groups(&all, pool, err);
-  }
+  if (status != SER_OK && status != SER_INTERRUPTED) goto done;
+  ask_for_partners(&all); /* interrupted: those asked for are judged anew next time, beside what was decoded now */
+  if (status == SER_OK) status = judge_groups(&all, pool, err);
   if (status != SER_OK && status != SER_INTERRUPTED) goto done;
   join_same_samples(&all);
   conclude(&all, summary, mode);

@@ -120,7 +120,8 @@ typedef struct {
  */
 
 /* A temporal branch with batch norms folded into its convolutions, for inference: in each of two directions a 1x1
- * convolution, then blocks of two causal convolutions, each + bias, ReLU; each block then joined with its input. */
+ * convolution + bias (no ReLU), then blocks of two causal convolutions, each + bias, ReLU; each block then joined with
+ * its input. */
 typedef struct {
   int64_t batch, channels_in, channels, time;
   int64_t blocks, kernel; /* dilation 2^i in block i */
@@ -148,7 +149,8 @@ typedef struct ser_ops {
                              const int64_t *start, const int64_t *length, const float *mean, const float *inv_std,
                              const ser_tensor_shape *shape);
 
-  /* moments (or NULL): [B][2][Cp] mean over T of each clip's y, and the sum of squared differences from it. */
+  /* bias [out] or NULL. moments (or NULL): [B][2][Cp] mean over T of each clip's y, and the sum of squared differences
+   * from it. */
   ser_status (*conv_prepare)(ser_device *device, ser_plan **plan, const ser_conv_shape *shape, ser_error *err);
   void (*causal_conv_forward)(ser_stream *stream, const ser_plan *plan, void *workspace, float *y, float *moments,
                               const ser_activation *x, const float *w, const float *bias, int64_t batch);

@@ -28,7 +28,8 @@ enum {
   ROOM_BYTES = 48 << 20, /* decoded samples between the workers and the cache; one longer clip goes alone */
   SMALL_FILE = 16 << 20, /* files up to this are read whole, once, for the hash and for decoding */
   BATCH_CLIPS = 32,
-  BATCH_FRAMES = 4096,
+  BATCH_FRAMES = 4096, /* a batch that has as many takes no further clip */
+  BATCH_ROOM = 6144,   /* frames that one run of the device takes: such a batch with its last clip */
   QUEUE_CLIPS = 128,
 };
 static const double BATCH_WAIT = 0.005; /* seconds that a batch waits for one more clip */
@@ -258,7 +259,7 @@ static ser_status compute_batch(extract_job *job, extract_item **batch, size_t c
     status = ser_cache_add(job->cache, &batch[i]->row->hash, SER_ENTRY_OK, features + offset[i] * columns,
                            offset[i + 1] - offset[i], err);
     job->summary->computed++;
-    job->summary->audio_seconds += (double)counts[i] / job->options->config->rate;
+    job->summary->audio_seconds += (double)batch[i]->clip.info.frames / batch[i]->clip.info.rate;
   }
   free(features);
   return status;
@@ -418,7 +419,7 @@ static double now(void) {
 
 static ser_status compute_missing(extract_job *job, ser_error *err) {
   const ser_extract_options *options = job->options;
-  SER_TRY(ser_mfcc_create(&job->mfcc, options->device, options->config, BATCH_CLIPS, BATCH_FRAMES, err));
+  SER_TRY(ser_mfcc_create(&job->mfcc, options->device, options->config, BATCH_CLIPS, BATCH_ROOM, err));
   char *what = ser_format("extract %s", ser_feature_names[options->kind]);
   job->progress = ser_progress_begin(what, "clips", (int64_t)job->count);
   ser_status status = run_job(job, err);

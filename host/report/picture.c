@@ -177,7 +177,7 @@ static void draw_title(const sheet *s, const char *title) {
   set_colour(s->cr, black);
   put(s->cr, margin, margin + 16, 0, room, 18, true, title);
   put_free(s->cr, margin, margin + 38, 0, room, medium, false,
-           ser_format("WAR (accuracy) %.2f %%    UAR (mean recall) %.2f %%    %" PRId64 " clips", 100 * s->metrics->war,
+           ser_format("WAR (accuracy) %.2f %%    UAR (mean recall) %.2f %%    n = %" PRId64, 100 * s->metrics->war,
                       100 * s->metrics->uar, s->metrics->total));
 }
 

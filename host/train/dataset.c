@@ -15,8 +15,9 @@ static ser_status list_rows(ser_dataset *dataset, const ser_manifest *manifest, 
     if (!ser_row_usable(row) || row->emotion < 0 || row->emotion >= dataset->classes) continue;
     ser_entry_status found = ser_cache_find(cache, &row->hash, NULL);
     if (found == SER_ENTRY_MISSING)
-      return ser_fail(err, SER_FAILED, "%s has no features in %s; run extract again", row->path,
-                      ser_cache_folder(cache));
+      return ser_fail(err, SER_FAILED,
+                      "%s has no features in %s; run index again where the file has changed since, else extract",
+                      row->path, ser_cache_folder(cache));
     if (found != SER_ENTRY_OK) continue;
     dataset->by_row[i] = dataset->clips;
     dataset->truth[dataset->clips] = row->emotion;

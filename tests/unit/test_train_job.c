@@ -1,0 +1,201 @@
+/* The training job on a small made corpus: seeds and folds side by side, the files of a run folder, going on with it,
+ * and the same bytes however the work is shared out. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "support/harness.h"
+#include "train/train.h"
+
+enum { CLIPS = 24, RATE = 16000 };
+
+typedef struct {
+  char *folder, *manifest;
+  ser_config config;
+} rig;
+
+/* Four speakers, three emotions, two clips each; a CSV names them, the index makes the manifest of it. One clip may be
+ * too short for a frame's differences. */
+static rig rig_make(bool one_is_short) {
+  static const char *const emotions[3] = {"happy", "sad", "angry"};
+  ser_error err = {0};
+  ser_text csv = {0};
+  rig r = {.folder = test_folder_make("job")};
+  ser_text_puts(&csv, "path,emotion,speaker\n");
+  for (int i = 0; i < CLIPS; i++) {
+    int64_t count = one_is_short && i == 3 ? RATE / 40 : RATE / 2 + 700 * i;
+    float *samples = test_speech((uint64_t)i, count, RATE);
+    char *wav = ser_format("%s/%02d.wav", r.folder, i);
+    test_write_wav(wav, samples, count, RATE);
+    ser_text_printf(&csv, "%02d.wav,%s,speaker%d\n", i, emotions[i % 3], i / 6);
+    free(wav);
+    free(samples);
+  }
+  char *list = ser_path_join(r.folder, "clips.csv");
+  ASSERT_OK(ser_file_write(list, csv.data, csv.size, &err), err);
+  ser_manifest manifest;
+  ser_index_summary summary = {0};
+  ser_index_options options = {.csv = list, .emotions = 6, .jobs = 1};
+  ser_manifest_init(&manifest);
+  ASSERT_OK(ser_index(&manifest, &summary, &options, NULL, &err), err);
+  r.manifest = ser_path_join(r.folder, "manifest.csv");
+  ASSERT_OK(ser_manifest_write(&manifest, r.manifest, &err), err);
+  ser_manifest_free(&manifest);
+  free(summary.notes.data);
+  free(csv.data);
+  free(list);
+  ser_config_init(&r.config);
+  static const char *const settings[] = {"split.kind=speaker", "split.folds=2",       "train.seeds=[1,2]",
+                                         "train.epochs=2",     "model.blocks=2",      "model.filters=8",
+                                         "train.batch=8",      "split.validation=0.3"};
+  for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+    ASSERT_OK(ser_config_set(&r.config, settings[i], &err), err);
+  return r;
+}
+
+static void rig_free(rig *r) {
+  ser_config_free(&r->config);
+  free(r->manifest);
+  test_folder_remove(r->folder);
+}
+
+static ser_status run_job(const rig *r, const char *run, bool resume, ser_error *err) {
+  bool partial = true;
+  ser_train_options options = {.config = &r->config, .folder = run, .manifest = r->manifest, .resume = resume};
+  ser_status status = ser_train_job(&options, &partial, err);
+  if (status == SER_OK) assert_false(partial);
+  return status;
+}
+
+static char *bytes_of(const char *folder, const char *name, size_t *size) {
+  ser_error err = {0};
+  char *bytes, *path = ser_path_join(folder, name);
+  ASSERT_OK(ser_file_read(&bytes, size, path, &err), err);
+  free(path);
+  return bytes;
+}
+
+static void assert_same(const char *a, const char *b, const char *name) {
+  size_t size[2];
+  char *bytes[2] = {bytes_of(a, name, &size[0]), bytes_of(b, name, &size[1])};
+  if (size[0] != size[1] || memcmp(bytes[0], bytes[1], size[0])) fail_msg("%s differs between %s and %s", name, a, b);
+  free(bytes[0]);
+  free(bytes[1]);
+}
+
+static const char *const parts[] = {"seed-1/fold-0", "seed-1/fold-1", "seed-2/fold-0", "seed-2/fold-1"};
+
+/* Four trainings on one core, on two (two by two) and on three (three, then one with all): the same bytes. */
+static void test_shared_out(void **state) {
+  rig r = rig_make(false);
+  char *runs[3];
+  (void)state;
+  for (int i = 0; i < 3; i++) {
+    ser_error err = {0};
+    runs[i] = ser_format("%s/run-%d", r.folder, i + 1);
+    r.config.threads = i + 1;
+    ASSERT_OK(run_job(&r, runs[i], false, &err), err);
+  }
+  for (int i = 1; i < 3; i++) {
+    assert_same(runs[0], runs[i], "split.csv");
+    for (size_t part = 0; part < 4; part++) {
+      static const char *const names[] = {"model.safetensors", "history.csv", "checkpoint"};
+      for (size_t n = 0; n < 3; n++) {
+        char *name = ser_format("%s/%s", parts[part], names[n]);
+        assert_same(runs[0], runs[i], name);
+        free(name);
+      }
+    }
+  }
+  size_t size;
+  char *config = bytes_of(runs[1], "config.yaml", &size);
+  assert_non_null(strstr(config, "seeds"));
+  assert_non_null(strstr(config, "# instruction set: "));
+  assert_non_null(strstr(config, "# threads: 2"));
+  free(config);
+  for (int i = 0; i < 3; i++) free(runs[i]);
+  rig_free(&r);
+}
+
+/* Onto a run that is there: refused without resume; with it, what is missing is made and the rest left as it is. */
+static void test_goes_on(void **state) {
+  rig r = rig_make(false);
+  ser_error err = {0};
+  ser_config config;
+  (void)state;
+  r.config.threads = 1;
+  char *run = ser_path_join(r.folder, "run"), *other = ser_path_join(r.folder, "other");
+  ASSERT_OK(run_job(&r, run, false, &err), err);
+  assert_int_equal(run_job(&r, run, false, &err), SER_USAGE);
+  assert_non_null(strstr(err.text, run));
+  assert_non_null(strstr(err.text, "--resume"));
+  ASSERT_OK(run_job(&r, other, false, &err), err);
+  char *model = ser_format("%s/%s/model.safetensors", run, parts[2]);
+  char *checkpoint = ser_format("%s/%s/checkpoint", run, parts[1]);
+  assert_int_equal(remove(model), 0);
+  assert_int_equal(remove(checkpoint), 0); /* this one is trained anew */
+  ASSERT_OK(run_job(&r, run, true, &err), err);
+  for (size_t part = 0; part < 4; part++) {
+    char *name = ser_format("%s/model.safetensors", parts[part]);
+    assert_same(run, other, name);
+    free(name);
+  }
+  /* The resolved configuration is one that can be read, with the same values. */
+  char *path = ser_path_join(run, "config.yaml");
+  ser_text before = {0}, after = {0};
+  ser_config_init(&config);
+  ASSERT_OK(ser_config_read(&config, path, &err), err);
+  ser_config_write(&before, &r.config);
+  ser_config_write(&after, &config);
+  assert_string_equal(before.data, after.data);
+  ser_config_free(&config);
+  free(before.data);
+  free(after.data);
+  free(path);
+  free(model);
+  free(checkpoint);
+  free(run);
+  free(other);
+  rig_free(&r);
+}
+
+/* What a clip's features lack is said of the clip, and training goes on without it. */
+static void test_too_short(void **state) {
+  rig r = rig_make(true);
+  ser_error err = {0};
+  bool partial = false;
+  (void)state;
+  char *run = ser_path_join(r.folder, "run");
+  ASSERT_OK(ser_config_set(&r.config, "train.seeds=[1]", &err), err);
+  ser_train_options options = {.config = &r.config, .folder = run, .manifest = r.manifest};
+  ASSERT_OK(ser_train_job(&options, &partial, &err), err);
+  assert_true(partial);
+  free(run);
+  rig_free(&r);
+}
+
+/* A recording that is no longer the one that was indexed ends the job with its name, rather than being left out. */
+static void test_changed(void **state) {
+  rig r = rig_make(false);
+  ser_error err = {0};
+  float other[RATE / 2] = {0.5f, -0.25f};
+  (void)state;
+  char *wav = ser_path_join(r.folder, "03.wav"), *run = ser_path_join(r.folder, "run");
+  test_write_wav(wav, other, RATE / 2, RATE);
+  assert_int_equal(run_job(&r, run, false, &err), SER_FAILED);
+  assert_non_null(strstr(err.text, wav));
+  assert_non_null(strstr(err.text, "index"));
+  free(wav);
+  free(run);
+  rig_free(&r);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_shared_out), cmocka_unit_test(test_goes_on),
+                                     cmocka_unit_test(test_too_short), cmocka_unit_test(test_changed)};
+  ser_log_set_quiet(true);
+  return cmocka_run_group_tests_name("unit.train_job", tests, NULL, NULL);
+}
