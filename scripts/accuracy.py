@@ -4,7 +4,7 @@ scripts/accuracy.sh calls this with the environment of peers. Every run is kept 
 does only what is missing. Prints the table; writes accuracy.json.
 
 usage: accuracy.py --serenade PROGRAM --ravdess DIR --tess DIR --out FOLDER [--seeds 1,2,3] [--epochs 60]
-                   [--only NAME,...] [--no-peer]
+                   [--only TEXT]... [--no-peer]
 """
 
 import argparse
@@ -128,12 +128,12 @@ def main():
         parser.add_argument(name, required=True)
     parser.add_argument("--seeds", default="1,2,3", type=lambda text: [int(word) for word in text.split(",")])
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--only", default="", help="parts of the models' or protocols' names")
+    parser.add_argument("--only", action="append", default=[], help="a part of 'model: protocol'; may be repeated")
     parser.add_argument("--no-peer", action="store_true")
     args = parser.parse_args()
     args.out = os.path.abspath(args.out)
     os.makedirs(args.out, exist_ok=True)
-    table, wanted = Table(args), [word for word in args.only.split(",") if word]
+    table, wanted = Table(args), args.only
     cells = {}
     for row, (name, _, _) in enumerate(MODELS):
         for column, protocol in enumerate(PROTOCOLS):
