@@ -408,8 +408,11 @@ static void test_description_names_every_key(void **state) {
   for (size_t i = 0; i < ser_parameter_count; i++) {
     const ser_parameter_row *row = &ser_parameter_rows[i];
     char *line = ser_format("\n%s ", row->key), *at = strstr(text.data, line);
-    if (!at) fail_msg("%s is not described", row->key);
-    char *end = strchr(at + 1, '\n');
+    char *end = at ? strchr(at + 1, '\n') : NULL;
+    if (!end) {
+      fail_msg("%s is not described", row->key);
+      return;
+    }
     *end = 0;
     if (!strstr(at, row->help) || (row->range && !strstr(at, row->range)) || !strstr(at, row->preset))
       fail_msg("the line of %s lacks something:%s", row->key, at);
