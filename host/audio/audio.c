@@ -6,11 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <sndfile.h>
 
 #include "audio/container.h"
 #include "audio/resample.h"
+#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/memory.h"
 
@@ -279,6 +281,16 @@ done:
 
 void ser_audio_libraries(char text[SER_AUDIO_LIBRARIES]) {
   snprintf(text, SER_AUDIO_LIBRARIES, "%s %s", sf_version_string(), resampler_version());
+}
+
+bool ser_audio_named(const char *path) {
+  static const char *const suffixes[] = {"wav", "wave", "flac", "aif", "aiff", "aifc", "ogg", "oga",  "opus", "mp3",
+                                         "au",  "snd",  "caf",  "w64", "rf64", "bwf",  "sph", "nist", "voc"};
+  const char *name = ser_path_name(path), *dot = strrchr(name, '.');
+  if (!dot || name[0] == '.') return false;
+  for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
+    if (!strcasecmp(dot + 1, suffixes[i])) return true;
+  return false;
 }
 
 void ser_clip_free(ser_clip *clip) {

@@ -38,6 +38,10 @@ typedef struct {
  * the machine fails (no memory for handles, say). */
 ser_status ser_audio_probe(ser_audio_info *info, ser_reason *reason, char *detail, const char *path, ser_error *err);
 
+/* Whether the name is one of a recording, for what lies below folders: the suffix of a format that libsndfile may open,
+ * in any case; hidden files are other systems' notes on files. What a file truly is, its content tells later. */
+bool ser_audio_named(const char *path);
+
 /* A decoded clip. */
 typedef struct {
   float *samples; /* [count] mono, freed by ser_clip_free */

@@ -122,11 +122,12 @@ static ser_status check_split(const ser_config *config, ser_error *err) {
     return ser_fail(err, SER_USAGE,
                     "split.folds is given, but with split.kind=file the file names the folds; set "
                     "split.folds=0");
-  if (config->split.test + config->split.validation > 0.95 && config->split.kind == SER_SPLIT_RANDOM &&
-      !config->split.folds)
+  double left = (1 - config->split.test) * (1 - config->split.validation);
+  if (left < 0.05 && config->split.kind == SER_SPLIT_RANDOM && !config->split.folds)
     return ser_fail(err, SER_USAGE,
-                    "split.test and split.validation together take %g of the clips; leave at least 0.05 to train on",
-                    config->split.test + config->split.validation);
+                    "split.test and split.validation (a share of what is not test) leave %g of the clips to train on; "
+                    "lower one of them until 0.05 are left",
+                    left);
   return SER_OK;
 }
 

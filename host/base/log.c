@@ -126,9 +126,9 @@ void ser_progress_add(ser_progress *progress, int64_t done) {
     if (tenth > progress->said) {
       progress->said = tenth;
       progress->drawn = time;
-      fprintf(stderr, "%s: %lld of %lld %s (%.1f/s) %s\n", progress->what, (long long)progress->done,
+      fprintf(stderr, "%s: %lld of %lld %s (%.1f/s)%s%s\n", progress->what, (long long)progress->done,
               (long long)progress->total, progress->unit, (double)progress->done / (time - progress->started),
-              progress->note);
+              *progress->note ? " " : "", progress->note);
     }
   }
   pthread_mutex_unlock(&lock);

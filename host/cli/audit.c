@@ -39,9 +39,8 @@ static ser_status audit_file(const char *path, const char *json, ser_audit_mode 
   ser_status status = SER_OK;
   ser_manifest_init(&manifest);
   SER_TRY_DONE(ser_manifest_read(&manifest, path, err));
-  status = ser_audit(&manifest, &summary, mode, again, jobs, err);
-  if (status == SER_INTERRUPTED) ser_manifest_write(&manifest, path, NULL); /* what was judged is kept */
-  if (status != SER_OK) goto done;
+  const ser_audit_options options = {.mode = mode, .again = again, .jobs = jobs, .keep = path, .keep_every = 5};
+  SER_TRY_DONE(ser_audit(&manifest, &summary, &options, err));
   SER_TRY_DONE(ser_manifest_write(&manifest, path, err));
   if (json) SER_TRY_DONE(write_json(json, &summary, err));
   cli_audit_text(&text, &manifest, &summary);

@@ -70,10 +70,11 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
   ser_text bytes = {0}, table = {0};
   bool changed = false;
   ser_status status = SER_OK;
+  const ser_audit_options options = {
+      .mode = config->audit, .jobs = cli_jobs(config->jobs), .keep = path, .keep_every = 5};
   SER_TRY_DONE(index_stage(manifest, config, path, &bytes, err));
-  status = ser_audit(manifest, &summary, config->audit, false, cli_jobs(config->jobs), err);
-  if (status == SER_INTERRUPTED) ser_manifest_write(manifest, path, NULL); /* what was judged is kept */
-  if (status != SER_OK) goto done;
+  SER_TRY_DONE(ser_audit(manifest, &summary, &options, err));
+  if (summary.decoded) bytes.size = 0; /* it may have been written on the way: those are no longer the file's bytes */
   SER_TRY_DONE(write_changed(manifest, path, &bytes, &changed, err));
   if (!changed && !summary.decoded)
     ser_info("audit: nothing to do, %zu recordings judged before", manifest->count);

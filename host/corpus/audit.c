@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <jansson.h>
 
@@ -37,6 +38,7 @@ typedef struct {
   size_t *group_of; /* [rows] */
   ser_progress *progress;
   bool *stale; /* [rows] changed since the index: hashed anew */
+  const ser_audit_options *options;
 } audit;
 
 static const ser_hash no_hash;
@@ -163,21 +165,6 @@ static void judge_group(void *context, size_t task, int thread) {
   of->own = of->found.reason;
   of->decoded = of->status == SER_OK;
   ser_progress_add(all->progress, 1);
-}
-
-static ser_status judge_groups(audit *all, ser_pool *pool, ser_error *err) {
-  int64_t count = 0;
-  for (size_t i = 0; i < all->group_count; i++) count += all->groups[i].decode && !all->groups[i].decoded;
-  if (!count) return SER_OK;
-  all->progress = ser_progress_begin("audit", "files", count);
-  ser_pool_run_dynamic(pool, all->group_count, judge_group, all);
-  ser_progress_end(all->progress);
-  SER_TRY(ser_interrupt_check(err));
-  for (size_t i = 0; i < all->group_count; i++) {
-    const group *of = all->groups + i;
-    if (of->status != SER_OK) return ser_fail(err, of->status, "%s", of->err.text);
-  }
-  return SER_OK;
 }
 
 typedef struct {
@@ -326,7 +313,7 @@ static void count_row(ser_audit_summary *summary, const ser_row *row) {
 }
 
 /* Sets every row's status and reason and gathers the findings in the order of the rows. */
-static void conclude(audit *all, ser_audit_summary *summary, ser_audit_mode mode) {
+static void conclude(audit *all, ser_audit_summary *summary) {
   size_t rows = all->manifest->count;
   size_t *members = ser_alloc_zero(rows, sizeof *members), *start = ser_alloc_zero(rows, sizeof *start);
   size_t *size = ser_alloc_zero(rows, sizeof *size);
@@ -350,7 +337,7 @@ static void conclude(audit *all, ser_audit_summary *summary, ser_audit_mode mode
       bool alone = reason_refuses(of->own) || of->own == SER_REASON_SILENT;
       ser_reason reason = alone ? of->own : relation_reason(&found, members[m]);
       take_info(row, of, all->stale[members[m]]);
-      set_row(row, reason == SER_REASON_NONE ? of->own : reason, mode);
+      set_row(row, reason == SER_REASON_NONE ? of->own : reason, all->options->mode);
     }
   }
   json_t *findings = json_array();
@@ -369,30 +356,78 @@ static void conclude(audit *all, ser_audit_summary *summary, ser_audit_mode mode
   free(size);
 }
 
-ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, ser_audit_mode mode, bool again, int jobs,
+/* What has been judged so far, as an interruption would leave it, is written to `keep`: a kill loses seconds. */
+static ser_status keep_so_far(audit *all, ser_error *err) {
+  ser_audit_summary so_far = {0};
+  ask_for_partners(all); /* those asked for count as new: their verdicts must wait for the relation */
+  join_same_samples(all);
+  conclude(all, &so_far);
+  ser_audit_summary_free(&so_far);
+  return ser_manifest_write(all->manifest, all->options->keep, err);
+}
+
+typedef struct {
+  audit *all;
+  size_t first;
+} judge_span;
+
+static void judge_in_span(void *context, size_t task, int thread) {
+  const judge_span *span = context;
+  judge_group(span->all, span->first + task, thread);
+}
+
+static ser_status judge_groups(audit *all, ser_pool *pool, ser_error *err) {
+  enum { SPAN = 256 }; /* groups between looks at the clock */
+  int64_t count = 0;
+  for (size_t i = 0; i < all->group_count; i++) count += all->groups[i].decode && !all->groups[i].decoded;
+  if (!count) return SER_OK;
+  ser_status status = SER_OK;
+  all->progress = ser_progress_begin("audit", "files", count);
+  time_t kept = time(NULL);
+  for (size_t first = 0; first < all->group_count && status == SER_OK; first += SPAN) {
+    judge_span span = {all, first};
+    size_t left = all->group_count - first;
+    ser_pool_run_dynamic(pool, left < SPAN ? left : SPAN, judge_in_span, &span);
+    status = ser_interrupt_check(err);
+    for (size_t i = first; i < first + SPAN && i < all->group_count && status == SER_OK; i++)
+      if (all->groups[i].status != SER_OK) status = ser_fail(err, all->groups[i].status, "%s", all->groups[i].err.text);
+    if (status == SER_OK && all->options->keep && difftime(time(NULL), kept) >= all->options->keep_every) {
+      status = keep_so_far(all, err);
+      kept = time(NULL);
+    }
+  }
+  ser_progress_end(all->progress);
+  return status;
+}
+
+ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, const ser_audit_options *options,
                      ser_error *err) {
   size_t rows = manifest->count;
   memset(summary, 0, sizeof *summary);
   audit all = {.manifest = manifest,
+               .options = options,
                .order = ser_alloc_zero(rows, sizeof *all.order),
                .groups = ser_alloc_zero(rows, sizeof *all.groups),
                .group_of = ser_alloc_zero(rows, sizeof *all.group_of),
                .stale = ser_alloc_zero(rows, sizeof *all.stale)};
   size_t *members = ser_alloc_zero(rows, sizeof *members);
-  ser_pool *pool = ser_pool_create(jobs > 0 ? jobs : ser_cores());
+  ser_pool *pool = ser_pool_create(options->jobs > 0 ? options->jobs : ser_cores());
   ser_status status = SER_OK;
   ser_pool_run_dynamic(pool, rows, refresh_row, &all);
   SER_TRY_DONE(ser_interrupt_check(err));
   make_groups(&all);
-  for (size_t i = 0; i < all.group_count; i++) recall_group(&all, all.groups + i, again, members);
+  for (size_t i = 0; i < all.group_count; i++) recall_group(&all, all.groups + i, options->again, members);
   status = judge_groups(&all, pool, err);
   if (status != SER_OK && status != SER_INTERRUPTED) goto done;
   ask_for_partners(&all); /* interrupted: those asked for are judged anew next time, beside what was decoded now */
   if (status == SER_OK) status = judge_groups(&all, pool, err);
   if (status != SER_OK && status != SER_INTERRUPTED) goto done;
   join_same_samples(&all);
-  conclude(&all, summary, mode);
-  if (status != SER_OK) ser_audit_summary_free(summary);
+  conclude(&all, summary);
+  if (status != SER_OK) {
+    ser_audit_summary_free(summary);
+    if (options->keep) ser_manifest_write(manifest, options->keep, NULL);
+  }
 done:
   ser_pool_free(pool);
   free(all.order);

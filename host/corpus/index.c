@@ -43,7 +43,7 @@ static ser_status visit(void *context, const char *path, ser_error *err) {
   SER_TRY(ser_interrupt_check(err));
   state->summary->files++;
   if (!state->loader->read_labels(&found, &other, path)) {
-    pass_over(state, other ? other : is_recording_name(path) ? "other recordings" : "other files");
+    pass_over(state, other ? other : ser_audio_named(path) ? "other recordings" : "other files");
     return SER_OK;
   }
   ser_row *row = manifest_add(state->manifest, path);

@@ -39,8 +39,6 @@ void manifest_drop(ser_manifest *manifest,
 enum { STEM = 96 };
 int stem_parts(char stem[STEM], char *parts[], int most, const char *path, char separator);
 
-bool is_recording_name(const char *path); /* by its suffix */
-
 /* The name of the folder that the file lies in, in lower case; "" where it is too long. */
 void folder_name(char name[STEM], const char *path);
 

@@ -97,10 +97,18 @@ typedef struct {
   char *findings_json; /* JSON array: {reason, path, detail, others [paths]} one a finding; free() */
 } ser_audit_summary;
 
-/* Decodes every row that was not judged yet (all with `again`), in `jobs` workers, sets status and reason. Filtered
- * rows are left alone. A file that changed since the index is hashed and judged anew. On SER_INTERRUPTED the manifest
- * holds what was judged so far and may be written; the summary is empty. */
-ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, ser_audit_mode mode, bool again, int jobs,
+typedef struct {
+  ser_audit_mode mode;
+  bool again;        /* judge anew what was judged before */
+  int jobs;          /* decode workers; 0: all cores */
+  const char *keep;  /* or NULL: the manifest's path, where what was judged so far is written on the way */
+  double keep_every; /* seconds between those writings; 0: as often as it looks */
+} ser_audit_options;
+
+/* Decodes every row that was not judged yet, in parallel, sets status and reason. Filtered rows are left alone. A file
+ * that changed since the index is hashed and judged anew. On SER_INTERRUPTED the manifest holds what was judged so far
+ * (written, where options->keep says where); the summary is empty. At the end the caller writes the manifest. */
+ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, const ser_audit_options *options,
                      ser_error *err);
 void ser_audit_summary_free(ser_audit_summary *summary);
 

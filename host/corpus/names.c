@@ -11,23 +11,12 @@ static void lower(char *text) {
     if (*text >= 'A' && *text <= 'Z') *text = (char)(*text + 32);
 }
 
-/* Suffixes of what libsndfile may open; what a file truly is, its content tells later. */
-static bool recording_suffix(const char *suffix) {
-  static const char *const suffixes[] = {"wav", "wave", "flac", "aif", "aiff", "aifc", "ogg", "oga",  "opus", "mp3",
-                                         "au",  "snd",  "caf",  "w64", "rf64", "bwf",  "sph", "nist", "voc"};
-  for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
-    if (!strcmp(suffix, suffixes[i])) return true;
-  return false;
-}
-
 int stem_parts(char stem[STEM], char *parts[], int most, const char *path, char separator) {
   const char *name = ser_path_name(path);
-  if (strlen(name) >= STEM || name[0] == '.') return -1; /* hidden files are other systems' notes on files */
+  if (strlen(name) >= STEM || !ser_audio_named(name)) return -1;
   strcpy(stem, name);
   lower(stem);
-  char *dot = strrchr(stem, '.');
-  if (!dot || !recording_suffix(dot + 1)) return -1;
-  *dot = 0;
+  *strrchr(stem, '.') = 0;
   int count = 1;
   parts[0] = stem;
   for (char *at = stem; separator && (at = strchr(at, separator)); count++) {
@@ -83,9 +72,4 @@ void manifest_drop(ser_manifest *manifest, const bool *marked) {
     else
       manifest->rows[kept++] = manifest->rows[i];
   manifest->count = kept;
-}
-
-bool is_recording_name(const char *path) {
-  char stem[STEM], *part;
-  return stem_parts(stem, &part, 1, path, 0) == 1;
 }

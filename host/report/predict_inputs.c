@@ -4,30 +4,19 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/interrupt.h"
-
-/* Files below a folder are taken by suffix; a file that is named itself is opened whatever it is called. */
-static bool looks_like_audio(const char *path) {
-  static const char *const suffixes[] = {"wav", "wave", "flac", "aif", "aiff", "aifc", "ogg", "oga",  "opus", "mp3",
-                                         "au",  "snd",  "caf",  "w64", "rf64", "bwf",  "sph", "nist", "voc"};
-  const char *name = ser_path_name(path), *dot = strrchr(name, '.');
-  if (!dot || name[0] == '.') return false;
-  for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
-    if (!strcasecmp(dot + 1, suffixes[i])) return true;
-  return false;
-}
 
 static void add(ser_predict_inputs *inputs, const char *path, const char *data, size_t size) {
   SER_GROW(inputs->sources, inputs->count, inputs->capacity);
   inputs->sources[inputs->count++] = (ser_audio_source){ser_strdup(path), data, (int64_t)size};
 }
 
+/* A file that is named itself is opened whatever it is called. */
 static ser_status visit(void *context, const char *path, ser_error *err) {
-  if (looks_like_audio(path)) add(context, path, NULL, 0);
+  if (ser_audio_named(path)) add(context, path, NULL, 0);
   return ser_interrupt_check(err);
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -56,7 +57,7 @@ static void index_table(ser_manifest *manifest, const char *lines, int64_t emoti
 static ser_audit_summary run_audit(ser_manifest *manifest, ser_audit_mode mode, bool again) {
   ser_error err = {0};
   ser_audit_summary summary;
-  ASSERT_OK(ser_audit(manifest, &summary, mode, again, 2, &err), err);
+  ASSERT_OK(ser_audit(manifest, &summary, &(ser_audit_options){.mode = mode, .again = again, .jobs = 2}, &err), err);
   assert_int_equal(summary.rows, manifest->count);
   assert_int_equal(summary.ok + summary.filtered + summary.excluded + summary.refused, manifest->count);
   return summary;
@@ -330,7 +331,7 @@ static void a_signal_ends_the_audit(void **state) {
     ser_audit_summary summary;
     ser_interrupt_install();
     raise(SIGINT);
-    ser_status status = ser_audit(&manifest, &summary, SER_AUDIT_EXCLUDE, false, 1, &err);
+    ser_status status = ser_audit(&manifest, &summary, &(ser_audit_options){.jobs = 1}, &err);
     _exit(status == SER_INTERRUPTED && !summary.findings_json && manifest.rows[0].status == SER_NEW ? 0 : 1);
   }
   int result;
@@ -339,8 +340,58 @@ static void a_signal_ends_the_audit(void **state) {
   ser_manifest_free(&manifest);
 }
 
+/* kill -9 while it audits: what was written on the way is a whole manifest, is trusted, and the next audit ends where
+ * one that was never cut ends. */
+static void a_kill_loses_only_what_was_not_kept(void **state) {
+  (void)state;
+  enum { CLIPS = 700 };
+  ser_text lines = {0};
+  for (int i = 0; i < CLIPS; i++) {
+    char *name = ser_format("c%03d.wav", i);
+    test_put_clip(folder, name, 1000 + (uint64_t)i);
+    ser_text_printf(&lines, "%s,sad,\n", name);
+    free(name);
+  }
+  ser_manifest manifest, after;
+  ser_error err = {0};
+  index_table(&manifest, lines.data, 6, NULL);
+  char *kept = ser_path_join(folder, "kept.csv");
+  pid_t child = fork();
+  if (child == 0) {
+    ser_audit_summary summary;
+    ser_audit(&manifest, &summary, &(ser_audit_options){.jobs = 1, .keep = kept}, &err);
+    pause();
+  }
+  struct timespec nap = {0, 1000000};
+  while (!ser_file_exists(kept)) nanosleep(&nap, NULL);
+  kill(child, SIGKILL);
+  assert_int_equal(waitpid(child, NULL, 0), child);
+  ser_manifest_init(&after);
+  ASSERT_OK(ser_manifest_read(&after, kept, &err), err);
+  assert_int_equal(after.count, CLIPS);
+  size_t judged = 0;
+  for (size_t i = 0; i < CLIPS; i++) judged += after.rows[i].status == SER_ROW_OK;
+  assert_true(judged >= 256);
+  ser_audit_summary whole = run_audit(&manifest, SER_AUDIT_EXCLUDE, false);
+  ser_audit_summary rest = run_audit(&after, SER_AUDIT_EXCLUDE, false);
+  assert_int_equal(rest.ok, whole.ok);
+  ser_text a = {0}, b = {0};
+  ser_manifest_text(&a, &manifest);
+  ser_manifest_text(&b, &after);
+  assert_string_equal(a.data, b.data);
+  free(a.data);
+  free(b.data);
+  free(lines.data);
+  free(kept);
+  ser_audit_summary_free(&whole);
+  ser_audit_summary_free(&rest);
+  ser_manifest_free(&after);
+  ser_manifest_free(&manifest);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(a_kill_loses_only_what_was_not_kept, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(every_reason_of_a_file_alone, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(relations, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_copied_folder_changes_nothing, make_folder, remove_folder),

@@ -164,7 +164,7 @@ static const struct {
     {"split.kind=speaker;split.test_speakers=tess_yaf", NULL, NULL},
     {"split.kind=speaker;split.test_speakers=tess_yaf;split.folds=4", "exclude each other", "take one of them out"},
     {"split.folds=1", "split.folds is 1", "0 means one split"},
-    {"split.test=0.6;split.validation=0.4", "together take 1 of the clips", "leave at least 0.05"},
+    {"split.test=0.9;split.validation=0.6", "leave 0.04 of the clips", "lower one of them"},
     {"train.seeds=[]", "train.seeds is empty", "at least one seed"},
     {"model.residual=true", NULL, NULL},
     {"model.residual=true;model.branch=timnet", "model.residual belongs to model.branch=reference", "false"},
