@@ -249,6 +249,16 @@ static void test_overall(void **state) {
   free(path);
 }
 
+/* Field by field: the padding behind the label is nobody's. */
+static void assert_same_spans(const ser_span *a, const ser_span *b, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    assert_memory_equal(&a[i].start, &b[i].start, sizeof a[i].start);
+    assert_memory_equal(&a[i].end, &b[i].end, sizeof a[i].end);
+    assert_int_equal(a[i].label, b[i].label);
+    assert_memory_equal(a[i].probabilities, b[i].probabilities, sizeof a[i].probabilities);
+  }
+}
+
 /* The same bytes whatever stands beside a clip and however many threads and workers there are. */
 static void test_neighbours(void **state) {
   const made *m = *state;
@@ -269,8 +279,8 @@ static void test_neighbours(void **state) {
     for (size_t i = 0; i < MANY; i += 3) {
       predict(&alone, &options, (const char *const *)&paths[i], 1);
       assert_int_equal(alone.windows[0], together.windows[i]);
-      assert_memory_equal(&alone.whole[0], &together.whole[i], sizeof alone.whole[0]);
-      assert_memory_equal(alone.spans[0], together.spans[i], alone.windows[0] * sizeof *alone.spans[0]);
+      assert_same_spans(&alone.whole[0], &together.whole[i], 1);
+      assert_same_spans(alone.spans[0], together.spans[i], alone.windows[0]);
       forget(&alone);
     }
     forget(&together);
@@ -324,7 +334,7 @@ static void test_refusals(void **state) {
   assert_int_equal(h.reasons[2], SER_REASON_UNREADABLE);
   assert_int_equal(h.reasons[4], SER_REASON_EMPTY);
   assert_true(*h.details[0] && *h.details[2] && *h.details[4]);
-  assert_memory_equal(&h.whole[1], &h.whole[3], sizeof h.whole[1]);
+  assert_same_spans(&h.whole[1], &h.whole[3], 1);
   forget(&h);
   free(good);
   free(bad);
@@ -416,7 +426,7 @@ static void test_stdin(void **state) {
   predict(&from_file, &options, (const char *const *)&path, 1);
   assert_string_equal(from_bytes.paths[0], "-");
   assert_int_equal(from_bytes.reasons[0], SER_REASON_NONE);
-  assert_memory_equal(&from_bytes.whole[0], &from_file.whole[0], sizeof from_file.whole[0]);
+  assert_same_spans(&from_bytes.whole[0], &from_file.whole[0], 1);
   forget(&from_bytes);
   forget(&from_file);
   ser_predict_inputs_free(&inputs);
