@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Makes a golden anew with the packages that are installed and compares it with the committed one.
+
+    python3 tests/golden/check_goldens.py mfcc|metrics|resample|temporal
+
+The generator runs in a temporary folder; the committed files stay as they are. Versions may differ from those recorded:
+numbers may then move by rounding, so each has a tolerance, far below that of the test which uses the golden.
+"""
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def run(script, folder, *arguments):
+    shutil.copy(HERE / script, folder)
+    subprocess.run([sys.executable, str(folder / script), *arguments], check=True, cwd=folder)
+
+
+def differ(what, largest, tolerance):
+    print(f"{what}: largest difference {largest:.3g} (tolerance {tolerance:g})")
+    if not largest <= tolerance:
+        sys.exit(f"{what}: the golden is not what its package says now")
+
+
+def numbers(node):
+    """Every number and text of a JSON value, in order; the versions aside."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key != "versions":
+                yield from numbers(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from numbers(value)
+    else:
+        yield node
+
+
+def check_metrics(folder):
+    run("make_metrics.py", folder, str(folder / "metrics.json"))
+    made = list(numbers(json.loads((folder / "metrics.json").read_text())))
+    kept = list(numbers(json.loads((HERE / "metrics.json").read_text())))
+    if [x for x in made if isinstance(x, str)] != [x for x in kept if isinstance(x, str)]:
+        made_text = {x for x in made if isinstance(x, str)} - {x for x in kept if isinstance(x, str)}
+        sys.exit(f"metrics: texts differ: {sorted(made_text)[:3]}")
+    pairs = [(a, b) for a, b in zip(made, kept) if isinstance(a, (int, float)) and isinstance(b, (int, float))]
+    differ("metrics", max(abs(a - b) for a, b in pairs) if len(made) == len(kept) else float("inf"), 1e-12)
+
+
+def check_resample(folder):
+    (folder / "data").mkdir()
+    run("make_resample.py", folder)
+    made = np.fromfile(folder / "data" / "resample.bin", "<f4")
+    kept = np.fromfile(HERE / "data" / "resample.bin", "<f4")
+    differ("resample", float(np.abs(made - kept).max()) if made.shape == kept.shape else float("inf"), 1e-6)
+
+
+def check_temporal(folder):
+    from safetensors.numpy import load_file
+
+    run("make_temporal.py", folder, str(folder))
+    names = sorted(path.name for path in HERE.glob("temporal_*.safetensors"))
+    for name in names:
+        made, kept = load_file(folder / name), load_file(HERE / name)
+        if made.keys() != kept.keys():
+            sys.exit(f"{name}: tensors differ")
+        # The full-size case is 20 steps in float32, where rounding grows: its test allows 1e-2 of the loss.
+        tolerance = 1e-2 if "full" in name else 1e-9
+        differ(name, max(float(np.abs(made[key] - kept[key]).max() / max(1.0, np.abs(kept[key]).max()))
+                         for key in kept), tolerance)
+
+
+def check_mfcc(_):
+    subprocess.run([sys.executable, str(HERE / "make_mfcc.py"), "--check"], check=True)
+
+
+if __name__ == "__main__":
+    checks = {"mfcc": check_mfcc, "metrics": check_metrics, "resample": check_resample, "temporal": check_temporal}
+    if len(sys.argv) != 2 or sys.argv[1] not in checks:
+        sys.exit(f"usage: check_goldens.py {'|'.join(checks)}")
+    with tempfile.TemporaryDirectory() as temporary:
+        checks[sys.argv[1]](pathlib.Path(temporary))
