@@ -59,4 +59,4 @@ const ser_command ser_command_run = {
     "Example:\n"
     "  serenade run configs/reference.yaml --set corpora.ravdess=data/RAVDESS --set corpora.tess=data/TESS -o "
     "runs/first\n",
-    run};
+    run, "what was finished is kept; run the same command to go on"};

@@ -63,4 +63,4 @@ const ser_command ser_command_train = {
     "Example:\n"
     "  serenade train configs/reference.yaml --set corpora.ravdess=data/RAVDESS --set train.seeds=1,2,3 -o "
     "runs/first\n",
-    run};
+    run, "what was finished is kept; run the same command with --resume to go on"};
