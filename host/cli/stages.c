@@ -35,6 +35,16 @@ ser_status cli_need_corpus(const ser_config *config, ser_error *err) {
                   "no corpus is named; give one, as in --set corpora.ravdess=DIR (or cremad, tess, savee, csv)");
 }
 
+ser_status cli_can_begin(const ser_config *config, ser_error *err) {
+  ser_device *device = NULL;
+  if (config->split.kind == SER_SPLIT_FILE && *config->split.file && !ser_file_exists(config->split.file))
+    return ser_fail(err, SER_FAILED, "split.file: there is no file %s; set split.file to the CSV of the split",
+                    config->split.file);
+  SER_TRY(ser_device_open(&device, config->device, (int)config->threads, err));
+  ser_device_close(device);
+  return SER_OK;
+}
+
 static ser_status index_stage(ser_manifest *manifest, const ser_config *config, const char *path, ser_text *bytes,
                               ser_error *err) {
   ser_index_options options = {.ravdess = config->corpora.ravdess,

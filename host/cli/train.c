@@ -39,6 +39,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   }
   SER_TRY_DONE(ser_settings(&config, argv[1], sets, set_count, common, err));
   if (!manifest) SER_TRY_DONE(cli_need_corpus(&config, err));
+  SER_TRY_DONE(cli_can_begin(&config, err));
   SER_TRY_DONE(train(&config, output, manifest, resume, &partial, err));
   if (partial) status = SER_PARTIAL;
 done:
