@@ -177,13 +177,17 @@ say "speaking $(tr -cd '\0' <"$worklist" | wc -c) clips with espeak-ng"
 xargs -0 -a "$worklist" -P "$jobs" -I{} bash -euc 'make_clip "$1"' make_clip {}
 
 # What is amiss on purpose; each of these stands in the published corpora too.
+same() { cmp -s "$1" "$2" || cp "$1" "$2"; } # a file that is right keeps its time, so that nothing reads it again
 folder=$dest/RAVDESS/Actor_01
-cp "$folder/03-01-03-01-02-01-01.wav" "$folder/03-01-03-01-01-01-01.wav"
+same "$folder/03-01-03-01-02-01-01.wav" "$folder/03-01-03-01-01-01-01.wav"
 stereo=$dest/RAVDESS/Actor_02/03-01-02-01-01-01-02.wav
 if [[ $(soxi -c "$stereo") == 1 ]]; then
   sox -R "$stereo" -c 2 "$stereo.part.wav"
   mv "$stereo.part.wav" "$stereo"
 fi
-cp "$dest/CREMA-D/AudioWAV/1003_TIE_NEU_XX.wav" "$dest/CREMA-D/AudioWAV/1003_TIE_HAP_XX.wav"
-sox -R -n -r 16000 -b 16 -c 1 "$dest/CREMA-D/AudioWAV/1002_TIE_SAD_XX.wav" trim 0 1.8
+same "$dest/CREMA-D/AudioWAV/1003_TIE_NEU_XX.wav" "$dest/CREMA-D/AudioWAV/1003_TIE_HAP_XX.wav"
+silent=$dest/CREMA-D/AudioWAV/1002_TIE_SAD_XX.wav
+sox -R -n -r 16000 -b 16 -c 1 "$silent.part.wav" trim 0 1.8
+same "$silent.part.wav" "$silent"
+rm "$silent.part.wav"
 find "$dest" -name '*.wav' | wc -l | sed "s|\$| recordings under $dest|"

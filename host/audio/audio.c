@@ -128,8 +128,9 @@ static ser_reason recording_open(recording *rec, char *detail, const ser_audio_s
   pthread_mutex_lock(&opening);
   rec->file = sf_open_virtual(&io, SFM_READ, &sf, &rec->bytes);
   if (!rec->file) {
-    snprintf(detail, DETAIL, "not a recording that libsndfile can open: %s", sf_strerror(NULL));
-    detail[strcspn(detail, "\n")] = 0;
+    const char *why = sf_strerror(NULL);
+    snprintf(detail, DETAIL, "not a recording that libsndfile can open (%.*s); get the file anew, or take it out",
+             (int)strcspn(why, ".\n"), why);
   }
   pthread_mutex_unlock(&opening);
   if (!rec->file) return SER_REASON_UNREADABLE;
@@ -215,7 +216,7 @@ static ser_status decode_blocks(decoding *job, ser_reason *reason, char *detail,
     if (got <= 0) break;
     if (job->each) job->each(job->context, interleaved, got, channels);
     if (!average(mono, interleaved, got, channels)) {
-      snprintf(detail, DETAIL, "holds samples that are not finite numbers, the first after %.3f s or later",
+      snprintf(detail, DETAIL, "holds samples that are not finite numbers, the first after %.3f s",
                (double)job->frames / rec->info.rate);
       *reason = SER_REASON_NON_FINITE;
       break;

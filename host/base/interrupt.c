@@ -30,6 +30,5 @@ int ser_interrupted(void) {
 ser_status ser_interrupt_check(ser_error *err) {
   int number = ser_interrupted();
   if (!number) return SER_OK;
-  return ser_fail(err, SER_INTERRUPTED, "interrupted by %s; what was finished is kept, run the same command to go on",
-                  number == SIGINT ? "SIGINT" : "SIGTERM");
+  return ser_fail(err, SER_INTERRUPTED, "interrupted by %s", number == SIGINT ? "SIGINT" : "SIGTERM");
 }

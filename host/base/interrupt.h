@@ -11,7 +11,7 @@ void ser_interrupt_install(void);
 /* The signal that came (SIGINT, SIGTERM), or 0. Safe from any thread. */
 int ser_interrupted(void);
 
-/* SER_INTERRUPTED with a text that says that what is finished has been kept, or SER_OK. */
+/* SER_INTERRUPTED with a text that names the signal, or SER_OK. What has been kept each command says (ser_command). */
 ser_status ser_interrupt_check(ser_error *err);
 
 #endif

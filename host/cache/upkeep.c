@@ -185,9 +185,8 @@ static ser_status info_folder(const char *root, const char *name, ser_text *repo
   size_t shards = shards_here(cache, &bytes);
   count_entries(counts, &frames, &cache->index);
   ser_text_printf(report, "%s\n  configuration  %s\n", cache->folder, cache->configuration);
-  ser_text_printf(report, "  clips          %zu, %lld frames", counts[SER_ENTRY_OK], (long long)frames);
-  if (cache->columns) ser_text_printf(report, " of %lld", (long long)cache->columns);
-  ser_text_printf(report, "\n  without        %zu too short, %zu refused\n", counts[SER_ENTRY_TOO_SHORT],
+  ser_text_printf(report, "  clips          %zu, %lld frames\n", counts[SER_ENTRY_OK], (long long)frames);
+  ser_text_printf(report, "  without        %zu too short, %zu refused\n", counts[SER_ENTRY_TOO_SHORT],
                   counts[SER_ENTRY_REFUSED]);
   ser_text_printf(report, "  shards         %zu, %.1f MB; unsealed %zu, in quarantine %zu\n", shards,
                   (double)bytes / MEGA, count_files(cache->folder, "tmp"), count_files(cache->folder, "quarantine"));

@@ -65,7 +65,9 @@ static void print_results(const bench *b) {
     else
       printf(" %8s\n", "-");
   }
-  printf("\nh/h: hours of audio in an hour. A bound is made of:\n");
+  bool bounded = false;
+  for (size_t i = 0; i < b->count; i++) bounded |= b->results[i].bound_is != NULL;
+  printf("\nh/h: hours of audio in an hour.%s\n", bounded ? " A bound is made of:" : "");
   for (size_t i = 0; i < b->count; i++)
     if (b->results[i].bound_is) printf("  %-16s %s\n", b->results[i].name, b->results[i].bound_is);
 }
@@ -159,9 +161,11 @@ static ser_status bench_on_device(bench *b, int stage, const char *json, ser_err
     b->folder = NULL;
     return status;
   }
-  SER_TRY(run_stages(b, stage, err));
+  ser_status status = run_stages(b, stage, err);
+  if (status != SER_OK && (status != SER_INTERRUPTED || !b->count)) return status;
   print_machine(b, &is);
   print_results(b);
+  if (status != SER_OK) return status; /* what was measured before the signal; a file would look whole */
   print_brake(b);
   return json ? write_json(b, &is, json, err) : SER_OK;
 }
@@ -207,4 +211,5 @@ const ser_command ser_command_bench = {
         "  --json FILE  the results as JSON too: {version, machine, clips, results [{name, unit, median, ...}]}\n\n"
         "Example: serenade bench all --data corpora/RAVDESS --json bench.json\n",
     .run = run,
+    .interrupted = "what was measured before is printed, and no file written; run the same command again",
 };

@@ -37,4 +37,4 @@ const ser_command ser_command_cache = {
     "\n"
     "Example:\n"
     "  serenade cache verify RUN/cache\n",
-    run};
+    run, "nothing is lost; run the same command to go on"};

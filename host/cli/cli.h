@@ -17,6 +17,7 @@ typedef struct {
   const char *name, *summary;
   const char *usage; /* --help: usage, options, an example */
   ser_status (*run)(const ser_common *common, int argc, char **argv, ser_error *err); /* argv[0] is the name */
+  const char *interrupted; /* what a signal left, and what to type then; NULL where nothing is begun */
 } ser_command;
 
 extern const ser_command ser_command_index, ser_command_audit, ser_command_extract, ser_command_train,

@@ -93,15 +93,26 @@ void cli_audit_text(ser_text *text, const ser_manifest *manifest, const ser_audi
   }
 }
 
-size_t cli_name_refused(const ser_manifest *manifest) {
+size_t cli_name_refused(const ser_manifest *manifest, const char *why) {
   size_t count = 0;
   for (size_t i = 0; i < manifest->count; i++) {
     const ser_row *row = &manifest->rows[i];
     if (row->status != SER_REFUSED) continue;
-    ser_complain("%s: %s: %s", row->path, ser_reason_name(row->reason), meanings[row->reason]);
+    int size = why ? (int)strcspn(why, "\n") : 0;
+    ser_complain("%s: %s: %.*s", row->path, ser_reason_name(row->reason),
+                 size ? size : (int)strlen(meanings[row->reason]), size ? why : meanings[row->reason]);
+    if (why) why += size + (why[size] == '\n');
     count++;
   }
   return count;
+}
+
+void cli_complain_lines(char *lines) {
+  for (char *at = lines, *end; at && *at; at = end) {
+    end = at + strcspn(at, "\n");
+    if (*end) *end++ = 0;
+    ser_complain("%s", at);
+  }
 }
 
 int cli_jobs(int64_t jobs) {

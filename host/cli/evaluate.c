@@ -33,4 +33,4 @@ const ser_command ser_command_evaluate = {
     "\n"
     "Example:\n"
     "  serenade evaluate runs/first\n",
-    run};
+    run, "reports are written at the end; run the same command again"};

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/counts.h"
 #include "cli/stages.h"
 
 /* Comma-separated names of features; wanted [2] by ser_feature_kind. */
@@ -30,10 +31,7 @@ static ser_status extract_all(const ser_config *config, const char *manifest_pat
   ser_status status = SER_OK;
   ser_manifest_init(&manifest);
   SER_TRY_DONE(ser_manifest_read(&manifest, manifest_path, err));
-  size_t refused = 0;
-  for (size_t i = 0; i < manifest.count; i++) refused += manifest.rows[i].status == SER_REFUSED;
-  if (refused) ser_warn("%s: %zu recordings are refused there and left out", manifest_path, refused);
-  *partial = refused > 0;
+  *partial = cli_name_refused(&manifest, NULL) > 0;
   for (int kind = 0; kind < 2; kind++) {
     ser_text said = {0};
     if (!wanted[kind]) continue;
@@ -97,4 +95,4 @@ const ser_command ser_command_extract = {
     "\n"
     "Example:\n"
     "  serenade extract manifest.csv --features mfcc39 --cache cache\n",
-    run};
+    run, "what was computed is kept; run the same command to go on"};

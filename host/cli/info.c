@@ -23,17 +23,27 @@ static ser_status describe_device(ser_text *text, const ser_common *common, ser_
   return SER_OK;
 }
 
-/* A model file, or every model of a run's folder. */
+typedef struct {
+  ser_text *text;
+  const char *folder;
+} models;
+
+/* A model file, or every model of a run's folder, less those of settings that were changed (RUN/earlier). */
 static ser_status visit_model(void *context, const char *path, ser_error *err) {
-  ser_text *text = context;
+  const models *job = context;
+  ser_text *text = job->text;
   if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
+  const char *below = path + strlen(job->folder);
+  while (*below == '/') below++;
+  if (!strncmp(below, "earlier/", 8)) return SER_OK;
   ser_text_printf(text, "%s%s\n", text->size ? "\n" : "", path);
   return ser_model_describe(text, path, err);
 }
 
 static ser_status describe_model(ser_text *text, const char *path, ser_error *err) {
   if (!ser_is_folder(path)) return ser_model_describe(text, path, err);
-  SER_TRY(ser_walk(path, visit_model, text, err));
+  models job = {text, path};
+  SER_TRY(ser_walk(path, visit_model, &job, err));
   if (text->size) return SER_OK;
   return ser_fail(err, SER_FAILED, "%s holds no model.safetensors; name the folder of a run that was trained", path);
 }
@@ -69,4 +79,4 @@ const ser_command ser_command_info = {
     "\n"
     "Example:\n"
     "  serenade info config | grep train\n",
-    run};
+    run, NULL};

@@ -74,7 +74,12 @@ static ser_status dispatch(int argc, char **argv, ser_error *err) {
     fputs(common_help, stdout);
     return SER_OK;
   }
-  return command->run(&common, argc - 1, argv + 1, err);
+  ser_status status = command->run(&common, argc - 1, argv + 1, err);
+  if (status == SER_INTERRUPTED && command->interrupted) {
+    ser_error stop = *err;
+    ser_fail(err, status, "%s; %s", stop.text, command->interrupted);
+  }
+  return status;
 }
 
 /* Files that we open must not land on the numbers of the standard streams. A stdout that is closed stays unwritable, so

@@ -130,4 +130,4 @@ const ser_command ser_command_predict = {
     "\n"
     "Example:\n"
     "  serenade predict runs/first/model.safetensors clip.wav recordings/ --format csv\n",
-    run};
+    run, "the answers so far are printed; run the same command for all of them"};

@@ -37,6 +37,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   }
   SER_TRY_DONE(ser_settings(&config, argv[1], sets, set_count, common, err));
   SER_TRY_DONE(cli_need_corpus(&config, err));
+  SER_TRY_DONE(cli_can_begin(&config, err));
   SER_TRY_DONE(run_all(&config, output, &partial, err));
   if (partial) status = SER_PARTIAL;
 done:
@@ -59,4 +60,4 @@ const ser_command ser_command_run = {
     "Example:\n"
     "  serenade run configs/reference.yaml --set corpora.ravdess=data/RAVDESS --set corpora.tess=data/TESS -o "
     "runs/first\n",
-    run};
+    run, "what was finished is kept; run the same command to go on"};

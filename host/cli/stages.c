@@ -35,6 +35,16 @@ ser_status cli_need_corpus(const ser_config *config, ser_error *err) {
                   "no corpus is named; give one, as in --set corpora.ravdess=DIR (or cremad, tess, savee, csv)");
 }
 
+ser_status cli_can_begin(const ser_config *config, ser_error *err) {
+  ser_device *device = NULL;
+  if (config->split.kind == SER_SPLIT_FILE && *config->split.file && !ser_file_exists(config->split.file))
+    return ser_fail(err, SER_FAILED, "split.file: there is no file %s; set split.file to the CSV of the split",
+                    config->split.file);
+  SER_TRY(ser_device_open(&device, config->device, (int)config->threads, err));
+  ser_device_close(device);
+  return SER_OK;
+}
+
 static ser_status index_stage(ser_manifest *manifest, const ser_config *config, const char *path, ser_text *bytes,
                               ser_error *err) {
   ser_index_options options = {.ravdess = config->corpora.ravdess,
@@ -60,6 +70,7 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
   if (summary.notes.size && changed) ser_info("%.*s", (int)summary.notes.size - 1, summary.notes.data);
 done:
   free(summary.notes.data);
+  free(summary.refusals.data); /* the audit names them */
   ser_manifest_free(&before);
   return status;
 }
@@ -85,7 +96,7 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
     cli_counts_text(&table, manifest);
     ser_info("%.*s", (int)table.size - 1, table.data);
   }
-  if (cli_name_refused(manifest)) *partial = true;
+  if (cli_name_refused(manifest, NULL)) *partial = true;
 done:
   free(table.data);
   free(bytes.data);
@@ -107,11 +118,7 @@ ser_status cli_extract(const ser_config *config, ser_feature_kind kind, const ch
                                        .jobs = cli_jobs(config->jobs),
                                        .device = device};
   status = ser_extract(&is, manifest, &options, err);
-  for (char *at = is.refusals.data, *end; at && *at; at = end) {
-    end = at + strcspn(at, "\n");
-    if (*end) *end++ = 0;
-    ser_complain("%s", at);
-  }
+  cli_complain_lines(is.refusals.data);
   if (status == SER_PARTIAL) status = SER_OK;
   if (status != SER_OK) goto done;
   if (!is.computed)
@@ -139,7 +146,7 @@ static ser_status take_manifest(ser_manifest *manifest, const char *given, const
   SER_TRY(ser_manifest_read(manifest, given, err));
   ser_status status = write_changed(manifest, path, &old, &changed, err);
   free(old.data);
-  if (cli_name_refused(manifest)) *partial = true;
+  if (cli_name_refused(manifest, NULL)) *partial = true;
   return status;
 }
 
@@ -165,6 +172,7 @@ static ser_status train_stage(cli_run *run, const ser_config *config, const char
   SER_TRY(cli_models(models, &count, &complete, run->folder, err));
   memcpy(run->trained, run->training, SER_HASH_HEX);
   run->models = count;
+  ser_info("train: %lld model%s trained", (long long)count, count == 1 ? "" : "s");
   return cli_run_save(run, err);
 }
 

@@ -42,6 +42,8 @@ ser_status cli_run_turn_to(cli_run *run, const char inputs[SER_HASH_HEX], int64_
 
 /* SER_USAGE where the configuration names no corpus. */
 ser_status cli_need_corpus(const ser_config *config, ser_error *err);
+/* What would fail after the recordings were decoded is looked at first: the device, the file of a given split. */
+ser_status cli_can_begin(const ser_config *config, ser_error *err);
 
 /* Index and audit into the manifest at path, trusting what it knows. partial is set when recordings are refused. */
 ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const char *path, bool *partial,

@@ -39,6 +39,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   }
   SER_TRY_DONE(ser_settings(&config, argv[1], sets, set_count, common, err));
   if (!manifest) SER_TRY_DONE(cli_need_corpus(&config, err));
+  SER_TRY_DONE(cli_can_begin(&config, err));
   SER_TRY_DONE(train(&config, output, manifest, resume, &partial, err));
   if (partial) status = SER_PARTIAL;
 done:
@@ -63,4 +64,4 @@ const ser_command ser_command_train = {
     "Example:\n"
     "  serenade train configs/reference.yaml --set corpora.ravdess=data/RAVDESS --set train.seeds=1,2,3 -o "
     "runs/first\n",
-    run};
+    run, "what was finished is kept; run the same command with --resume to go on"};

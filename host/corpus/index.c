@@ -63,7 +63,7 @@ static ser_status visit(void *context, const char *path, ser_error *err) {
 
 static void tell_others(ser_text *text, const walk *state) {
   for (int i = 0; i < KINDS && state->others[i].count; i++)
-    ser_text_printf(text, "%s%s %zu", i ? ", " : "", state->others[i].name, state->others[i].count);
+    ser_text_printf(text, "%s%zu %s", i ? ", " : "", state->others[i].count, state->others[i].name);
 }
 
 static ser_status load_corpus(ser_manifest *manifest, ser_index_summary *summary, const corpus_loader *loader,
@@ -276,9 +276,7 @@ static void summarise(ser_index_summary *summary, const files_job *job) {
     const ser_row *row = manifest->rows + i;
     summary->filtered += row->status == SER_FILTERED;
     summary->refused += row->status == SER_REFUSED;
-    if (row->status == SER_REFUSED)
-      ser_text_printf(&summary->notes, "refused: %s: %s%s%s\n", row->path, ser_reason_name(row->reason),
-                      job->details[i] ? ": " : "", job->details[i] ? job->details[i] : "");
+    if (row->status == SER_REFUSED) ser_text_printf(&summary->refusals, "%s\n", job->details[i] ? job->details[i] : "");
   }
 }
 
@@ -336,6 +334,7 @@ done:
   if (status != SER_OK) {
     ser_manifest_free(manifest);
     free(summary->notes.data);
+    free(summary->refusals.data);
     memset(summary, 0, sizeof *summary);
   }
   return status;

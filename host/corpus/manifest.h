@@ -79,6 +79,7 @@ typedef struct {
   size_t files, rows, filtered, refused, ignored; /* ignored: no audio or not a name of the corpus */
   size_t hashed;                                  /* how many files' bytes were read */
   ser_text notes;                                 /* lines for the user; free(notes.data) */
+  ser_text refusals;                              /* a line a refused row: why, empty where it was known before */
 } ser_index_summary;
 
 /* before (or NULL): an older manifest whose hashes, statuses and reasons are trusted where path, size and mtime are the

@@ -25,6 +25,9 @@ rows() {
 "$SERENADE_SOURCE/scripts/make_demo_corpus.sh" corpus --small >/dev/null
 "$serenade" index --ravdess corpus/RAVDESS --cremad corpus/CREMA-D --tess corpus/TESS --savee corpus/SAVEE \
   -o manifest.csv --quiet >index.txt
+touch stamp
+"$SERENADE_SOURCE/scripts/make_demo_corpus.sh" corpus --small >/dev/null
+[[ -z $(find corpus -type f -newer stamp) ]] || fail "made again, the corpus is written again"
 files=$(find corpus -name '*.wav' | wc -l)
 [[ $(($(wc -l <manifest.csv) - 1)) == "$files" ]] || fail "the manifest does not list the $files files"
 for corpus in ravdess cremad tess savee; do

@@ -36,12 +36,13 @@ static void put_wav(const char *name, uint64_t seed, double seconds) {
   free(path);
 }
 
-/* Runs a shell line in the folder, S being the program. The exit status; stderr is freed by the caller. */
+/* Runs a shell line in the folder, S being the program ($P its path). The exit status; stderr is freed by the caller.
+ */
 static int run_line(const char *line, char **said) {
   ser_error err = {0};
   size_t size;
-  char *command =
-      ser_format("cd '%s' && { S() { '%s' \"$@\"; }; %s ; } >out 2>err </dev/null", folder, test_binary(), line);
+  char *command = ser_format("cd '%s' && { P='%s'; S() { \"$P\" \"$@\"; }; %s ; } >out 2>err </dev/null", folder,
+                             test_binary(), line);
   int status = system(command);
   char *path = ser_path_join(folder, "err");
   ASSERT_OK(ser_file_read(said, &size, path, &err), err);
@@ -57,6 +58,9 @@ static void must(const char *line) {
   if (status != 0) fail_msg("%s ended with %d: %s", line, status, said);
   free(said);
 }
+
+/* A command that gets a signal while it works: it would not end by itself. */
+#define STOP "mkfifo hang 2>/dev/null; exec 7<>hang; timeout --preserve-status -k 60 -s"
 
 #define HEADER                                                                                                         \
   "path,corpus,speaker,sex,emotion,intensity,statement,rate,channels,frames,seconds,size,mtime_ns,hash,status,"        \
@@ -160,8 +164,13 @@ static const struct {
     {"S index --csv twice.csv -o m.csv", 1, "twice.csv lists", "keep one line"},
     {"S index --csv broken/lab.csv -o m.csv", 3, "broken/c.wav: unreadable", "get the file anew"},
     {"S index --csv broken/lab.csv -o m.csv", 3, "broken/d.wav: lfs_pointer", "git lfs pull"},
+    {"S index --csv broken/lab.csv -o b1.csv; S index --csv broken/lab.csv -o b1.csv", 3, "broken/d.wav: lfs_pointer",
+     "git lfs pull"},
+    {"S index --csv broken/lab.csv -o b2.csv 2>said; cat said >&2; test $(grep -c broken/c.wav said) = 1 && exit 3", 3,
+     "broken/c.wav: unreadable", ""},
     {"S index --csv lab.csv -o not.csv", 1, "not.csv", "column"},
     {"S index --csv lab.csv -o none/m.csv", 1, "cannot write none/m.csv", "No such file"},
+    {"S index --ravdess clips -o m.csv", 1, "clips holds no recording of ravdess", "it holds 30 other recordings"},
     /* audit */
     {"S audit", 2, "the manifest is missing", "see serenade audit --help"},
     {"S audit none.csv", 1, "cannot open none.csv", "No such file"},
@@ -183,7 +192,10 @@ static const struct {
     {"S extract good.csv --cache c --config bad.yaml", 2, "bad.yaml:2:3: unknown key 'train.epoch'", "train.epochs"},
     {"S extract good.csv --cache old", 1, "FORMAT says 'serenade-cache 9'", "give another cache folder"},
     {"S index --csv short/lab.csv -o s.csv; S extract s.csv --cache c", 3, "short/c.wav", "short"},
-    {"S index --csv broken/lab.csv -o b.csv; S extract b.csv --cache c", 3, "2 recordings are refused", "left out"},
+    {"S index --csv broken/lab.csv -o b.csv; S extract b.csv --cache c", 3, "broken/c.wav: unreadable",
+     "get the file anew"},
+    {"S index --csv broken/lab.csv -o b.csv; S extract b.csv --cache c", 3, "broken/d.wav: lfs_pointer",
+     "git lfs pull"},
     /* train, run */
     {"S train", 2, "the configuration is missing", "see serenade train --help"},
     {"S train good.yaml", 2, "-o is missing", "write -o RUN"},
@@ -202,6 +214,8 @@ static const struct {
     {"S train good.yaml -o r --set split.kind=file", 2, "split.file names none", "set split.file"},
     {"S train good.yaml -o r --manifest none.csv", 1, "cannot open none.csv", "No such file"},
     {"S run good.yaml", 2, "-o is missing", "write -o RUN"},
+    {"S train good.yaml -o r5 --device cuda; n=$?; test ! -e r5 && exit $n", 2, "this build has no CUDA",
+     "--device cpu"},
     {"S run nothing.yaml -o r", 2, "no corpus is named", "--set corpora.ravdess=DIR"},
     {"S run good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
     {"S run two.yaml -o r2", 1, "at least three different recordings", "2 usable"},
@@ -211,7 +225,7 @@ static const struct {
      "there are s0"},
     {"S run good.yaml -o r3 --set split.kind=speaker --set split.test_speakers=[s0,s1,s2,s3,s4]", 2,
      "takes every speaker", "leave at least one"},
-    {"S run good.yaml -o r3 --set split.kind=file --set split.file=none.csv", 1, "none.csv", "No such file"},
+    {"S run good.yaml -o r3 --set split.kind=file --set split.file=none.csv", 1, "none.csv", "set split.file to"},
     {"S run good.yaml -o r3 --set split.kind=file --set split.file=part.csv", 1, "part.csv: line 2: the part 'left'",
      "is none of train, validation, test"},
     {"S run good.yaml -o r3 --set split.kind=file --set split.file=fold.csv", 1, "fold.csv: line 2: the fold 'one'",
@@ -248,11 +262,18 @@ static const struct {
     {"S predict run - - <clips/c00.wav", 2, "'-' is given twice", "one recording"},
     {"S predict run - </dev/null", 3, "-: the file is empty", "copy it again"},
     {"S predict run none.wav clips/c00.wav", 3, "none.wav", "No such file"},
-    {"S predict run broken/c.wav", 3, "broken/c.wav", ""},
+    {"S predict run broken/c.wav", 3, "broken/c.wav: not a recording", "get the file anew"},
     {"S predict run broken/d.wav", 3, "broken/d.wav", "git lfs pull"},
     {"S predict run short/c.wav", 3, "short/c.wav", "short"},
     {"S predict run notes", 3, "notes: no recording below this folder", "taken by suffix"},
     {"S predict run clips/c00.wav >/dev/full", 1, "cannot write the results to stdout", "No space left"},
+    /* signals */
+    {STOP " INT 2 \"$P\" train good.yaml -o long --set train.epochs=1000000", 130, "interrupted by SIGINT",
+     "run the same command with --resume"},
+    {STOP " TERM 2 \"$P\" run good.yaml -o long2 --set train.epochs=1000000", 143, "interrupted by SIGTERM",
+     "run the same command to go on"},
+    {STOP " TERM 2 \"$P\" predict run - <hang", 143, "interrupted by SIGTERM", "run the same command for all"},
+    {STOP " INT 2 \"$P\" bench peak --runs 1000", 130, "interrupted by SIGINT", "run the same command again"},
     /* bench */
     {"S bench fft", 2, "fft", "peak"},
     {"S bench decode --data nowhere", 2, "--data nowhere", "no such folder"},
