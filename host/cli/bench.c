@@ -131,6 +131,10 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
   return remove(path);
 }
 
+void bench_remove_folder(const char *path) {
+  nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 /* A stage brings those along that its bound is made of. */
 static ser_status run_stages(bench *b, int stage, ser_error *err) {
   bool all = stage == ALL, extract = all || stage == EXTRACT;
@@ -192,7 +196,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
     ser_device_close(b.device);
   }
   bench_clips_free(&b.clips);
-  if (b.folder) nftw(b.folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+  if (b.folder) bench_remove_folder(b.folder);
   free(b.folder);
   ser_pool_free(b.pool);
   ser_config_free(&b.config);

@@ -55,6 +55,7 @@ ser_status bench_measure(bench *b, bench_result **line, const char *name, const 
 void bench_bound(bench_result *line, double bound, const char *bound_is); /* sets share from the median */
 const bench_result *bench_find(const bench *b, const char *name);         /* or NULL */
 double bench_now(void);                                                   /* seconds, monotonic */
+void bench_remove_folder(const char *path); /* with all that is in it; errors are not told */
 
 /* Finds up to a few hundred recordings below --data, evenly spread, or makes speech-like ones, and decodes them. */
 ser_status bench_clips_load(bench *b, ser_error *err);

@@ -1,6 +1,5 @@
 /* Whole jobs: `predict` from the start of the program to its exit, and `extract` from files to a sealed cache. */
 #include <fcntl.h>
-#include <ftw.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,13 +81,6 @@ ser_status bench_predict(bench *b, ser_error *err) {
 /* ---- extract ------------------------------------------------------------------------------------------------------
  */
 
-static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where) {
-  (void)info;
-  (void)kind;
-  (void)where;
-  return remove(path);
-}
-
 static ser_status make_manifest(ser_manifest *manifest, const bench_clips *clips, ser_error *err) {
   ser_manifest_init(manifest);
   for (size_t i = 0; i < clips->count; i++) {
@@ -122,7 +114,7 @@ typedef struct {
 /* Into an empty cache each time. */
 static ser_status run_extract(void *context, ser_error *err) {
   extract_context *run = context;
-  nftw(run->cache, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+  bench_remove_folder(run->cache);
   ser_extract_options options = {.kind = SER_MFCC39,
                                  .config = &run->b->config.features.mfcc39,
                                  .cache_folder = run->cache,

@@ -253,6 +253,9 @@ static ser_status take_parameter(float *flat, const ser_parameter *p, const ser_
   snprintf(what, sizeof what, "its tensor %s is not finite", p->name);
   for (int64_t i = 0; i < p->count; i++)
     if (!isfinite(flat[p->offset + i])) return not_ours(path, what, err);
+  snprintf(what, sizeof what, "its variances %s are negative", p->name);
+  for (int64_t i = 0; i < p->count && strstr(p->name, "running_var"); i++)
+    if (flat[p->offset + i] < 0) return not_ours(path, what, err);
   return SER_OK;
 }
 

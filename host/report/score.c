@@ -2,6 +2,7 @@
  * inference. */
 #include "report/score.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@ enum { BATCH = 32 };
 
 struct ser_scorer {
   ser_device *device;
+  char *path; /* of the model */
   ser_stream *stream;
   ser_model *model;
   ser_model_info info;
@@ -51,6 +53,7 @@ static ser_status make(ser_scorer *s, const char *model_path, ser_error *err) {
 ser_status ser_scorer_create(ser_scorer **scorer, ser_device *device, const char *model_path, ser_error *err) {
   ser_scorer *made = ser_alloc_zero(1, sizeof *made);
   made->device = device;
+  made->path = ser_strdup(model_path);
   ser_status status = make(made, model_path, err);
   if (status != SER_OK) {
     ser_scorer_free(made);
@@ -70,6 +73,7 @@ void ser_scorer_free(ser_scorer *scorer) {
   ser_model_info_free(&scorer->info);
   rt->stream_destroy(scorer->stream);
   free(scorer->rows_host);
+  free(scorer->path);
   free(scorer);
 }
 
@@ -94,7 +98,14 @@ static ser_status run_batch(ser_scorer *s, float *probabilities, const ser_score
   ser_tensor_shape shape = {count, c->channels, c->frames};
   s->device->ops->gather_standardise(s->stream, s->tile, NULL, s->rows, s->start, s->length, s->mean, s->inv_std,
                                      &shape);
-  return ser_inference_run(s->inference, s->stream, probabilities, s->tile, s->length, count, err);
+  SER_TRY(ser_inference_run(s->inference, s->stream, probabilities, s->tile, s->length, count, err));
+  for (int64_t i = 0; i < count * c->classes; i++)
+    if (!isfinite(probabilities[i]))
+      return ser_fail(err, SER_FAILED,
+                      "%s gives probabilities that are not finite: its weights are too large or damaged; name another "
+                      "model, or train it again",
+                      s->path);
+  return SER_OK;
 }
 
 ser_status ser_scorer_run(ser_scorer *scorer, float *probabilities, const ser_score_input *windows, size_t count,

@@ -406,6 +406,7 @@ static ser_status validate(trainer *t, ser_epoch *epoch, ser_error *err) {
     for (int64_t i = 0; i < count; i++) {
       const float *p = t->probabilities + i * classes;
       int32_t truth = t->job->dataset->truth[t->validation[first + i]];
+      if (!isfinite(p[truth])) return not_finite(t, steps_an_epoch(t) - 1, "validation loss", err);
       loss -= log(fmax((double)p[truth], 1e-30));
       t->truth[first + i] = truth;
       t->answer[first + i] = largest(p, classes);

@@ -46,13 +46,15 @@ class TemporalModel(nn.Module):
         self.directions = nn.ModuleDict({name + "_": Direction(channels, filters, blocks, kernel, dropout)
                                          for name in ("forward", "backward")})
         if branch == "timnet":
-            self.scales = nn.Parameter(torch.ones(blocks))
+            self.scales = nn.Parameter(torch.empty(blocks))
         self.head = nn.Linear(filters, classes)
         for module in self.modules():
             if isinstance(module, (nn.Conv1d, nn.Linear)):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if branch == "timnet":
+            nn.init.uniform_(self.scales, -0.05, 0.05)  # TIM-Net's own code: Keras's "uniform"
 
     def run(self, direction, x):
         x = direction["input"](x)

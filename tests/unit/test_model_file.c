@@ -235,7 +235,7 @@ static void test_tensors_amiss(void **state) {
   make(&r);
   ASSERT_OK(ser_tensors_read(&t, r.path, &err), err);
   ser_tensor *copy = ser_alloc((t.count + 1) * sizeof *copy);
-  const float bad[64] = {1, NAN};
+  const float bad[64] = {1, NAN}, negative[64] = {1, -1};
   for (size_t i = 0; i < t.count; i++) { /* each one left out, renamed, of another shape */
     memcpy(copy, t.tensors, t.count * sizeof *copy);
     memmove(copy + i, copy + i + 1, (t.count - i - 1) * sizeof *copy);
@@ -250,6 +250,10 @@ static void test_tensors_amiss(void **state) {
     copy[i].data = bad;
     write_tensors(&r, &t, copy, t.count);
     assert_refused(&r, "not finite");
+    if (!strstr(copy[i].name, "running_var")) continue;
+    copy[i].data = negative; /* its square root would be none */
+    write_tensors(&r, &t, copy, t.count);
+    assert_refused(&r, copy[i].name);
   }
   memcpy(copy, t.tensors, t.count * sizeof *copy);
   copy[t.count] = t.tensors[0];

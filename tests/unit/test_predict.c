@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "base/file.h"
+#include "model/safetensors.h"
 #include "report/predict.h"
 #include "report/score.h"
 #include "report/windows.h"
@@ -368,6 +369,38 @@ static void test_rules_refused(void **state) {
   assert_non_null(strstr(err.text, "/nowhere/model.safetensors"));
 }
 
+/* Finite weights that are far too large: an error that names the model, rather than NaN for an answer. */
+static void test_answers_not_finite(void **state) {
+  const made *m = *state;
+  ser_error err = {0};
+  ser_tensors t;
+  ser_text file = {0};
+  char *path = ser_path_join(m->folder, "large.safetensors"), *wav = clip(m, "fine.wav", 9, RATE);
+  float *large = ser_alloc(12 * 12 * 2 * sizeof *large);
+  for (int i = 0; i < 12 * 12 * 2; i++) large[i] = i % 2 ? 1e38f : -1e38f;
+  ASSERT_OK(ser_tensors_read(&t, m->model, &err), err);
+  for (size_t i = 0; i < t.count; i++)
+    if (strstr(t.tensors[i].name, "conv")) t.tensors[i].data = large;
+  ser_tensors_text(&file, t.tensors, t.count, (const char *const *)t.keys, (const char *const *)t.values,
+                   t.metadata_count);
+  ASSERT_OK(ser_file_write(path, file.data, file.size, &err), err);
+  ser_predictor *predictor;
+  ser_audio_source source = {.path = wav};
+  ser_predict_options options = usual(m);
+  heard h = {0};
+  options.model = path;
+  ASSERT_OK(ser_predictor_open(&predictor, &options, &err), err);
+  assert_int_equal(ser_predict(predictor, &source, 1, hear, &h, &err), SER_FAILED);
+  assert_int_equal(h.count, 0);
+  assert_non_null(strstr(err.text, path));
+  ser_predictor_close(predictor);
+  ser_tensors_free(&t);
+  free(file.data);
+  free(large);
+  free(wav);
+  free(path);
+}
+
 /* ---- inputs -------------------------------------------------------------------------------------------------------
  */
 
@@ -518,6 +551,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_fitted, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_rules_refused, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_answers_not_finite, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_inputs, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_stdin, set_up, tear_down),
       cmocka_unit_test(test_csv),

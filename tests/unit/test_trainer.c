@@ -459,6 +459,23 @@ static void test_not_finite(void **state) {
   rig_free(&r);
 }
 
+/* A validation clip that has gone bad is no answer like another: it ends the run too. */
+static void test_validation_not_finite(void **state) {
+  rig r = rig_make();
+  ser_error err = {0};
+  (void)state;
+  r.config.train.epochs = 2;
+  char *folder = train(&r, "run", 1), *path = ser_path_join(folder, "checkpoint");
+  r.config.train.epochs = 4;
+  r.dataset.features[r.dataset.offset[TRAINING] * CHANNELS] = NAN;
+  assert_int_equal(train_in(&r, folder, 1, &err), SER_FAILED);
+  assert_non_null(strstr(err.text, "the validation loss is not finite at step 15 (epoch 3)"));
+  assert_non_null(strstr(err.text, path));
+  free(path);
+  free(folder);
+  rig_free(&r);
+}
+
 static void test_no_training_clips(void **state) {
   rig r = rig_make();
   ser_error err = {0};
@@ -519,6 +536,7 @@ int main(void) {
       cmocka_unit_test(test_other_settings),
       cmocka_unit_test(test_damaged_checkpoint),
       cmocka_unit_test(test_not_finite),
+      cmocka_unit_test(test_validation_not_finite),
       cmocka_unit_test(test_no_training_clips),
       cmocka_unit_test(test_no_validation_clips),
       cmocka_unit_test(test_patience),
