@@ -150,8 +150,8 @@ static ser_status take_manifest(ser_manifest *manifest, const char *given, const
   return status;
 }
 
-static ser_status train_stage(cli_run *run, const ser_config *config, const char *manifest_path, bool *partial,
-                              ser_error *err) {
+static ser_status train_stage(cli_run *run, const ser_config *config, const char *manifest_path, bool anew,
+                              bool *partial, ser_error *err) {
   char models[SER_HASH_HEX];
   int64_t count = 0;
   bool complete = false;
@@ -164,7 +164,7 @@ static ser_status train_stage(cli_run *run, const ser_config *config, const char
                                      .folder = run->folder,
                                      .manifest = manifest_path,
                                      .resume = true,
-                                     .anew = true,
+                                     .anew = anew,
                                      .extracted = true};
   bool refused = false;
   SER_TRY(ser_train_job(&options, &refused, err));
@@ -201,7 +201,7 @@ ser_status cli_train(cli_run *run, const ser_config *config, const char *given_m
   SER_TRY_DONE(cli_extract(config, config->features.kind, cache, &manifest, &said, partial, err));
   ser_info("extract: %s", said.data);
   SER_TRY_DONE(cli_run_turn_to(run, inputs, config->train.epochs, err));
-  SER_TRY_DONE(train_stage(run, config, manifest_path, partial, err));
+  SER_TRY_DONE(train_stage(run, config, manifest_path, anew, partial, err));
 done:
   free(said.data);
   free(manifest_path);
