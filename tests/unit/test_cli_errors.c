@@ -160,6 +160,14 @@ static const struct {
     {"S index --csv twice.csv -o m.csv", 1, "twice.csv lists", "keep one line"},
     {"S index --csv broken/lab.csv -o m.csv", 3, "broken/c.wav: unreadable", "get the file anew"},
     {"S index --csv broken/lab.csv -o m.csv", 3, "broken/d.wav: lfs_pointer", "git lfs pull"},
+    {"printf 'path,emotion\\ncaf\\351.wav,sad\\n' >latin.csv; S index --csv latin.csv -o m.csv", 1,
+     "latin.csv: line 2 is not UTF-8", "save the table as CSV in UTF-8"},
+    {"mkfifo pipe.wav; printf 'path,emotion\\npipe.wav,sad\\n' >pipe.csv; S index --csv pipe.csv -o m.csv", 3,
+     "pipe.wav: unreadable", "get the file anew"},
+    {"d=$(printf 'd\\351'); mkdir $d; cp clips/c00.wav $d/OAF_back_sad.wav; S index --tess $d -o m.csv", 1,
+     "OAF_back_sad.wav is not UTF-8", "rename the file or folder"},
+    {"d=$(printf 'e\\351'); mkdir $d; cp lab.csv $d; cd $d; S train ../good.yaml -o r", 2, "lab.csv is not UTF-8",
+     "rename the folder"},
     {"S index --csv lab.csv -o not.csv", 1, "not.csv", "column"},
     {"S index --csv lab.csv -o none/m.csv", 1, "cannot write none/m.csv", "No such file"},
     /* audit */
@@ -195,6 +203,8 @@ static const struct {
     {"S train good.yaml -o run --resume --set train.lr=0.1", 2, "run was trained from other settings",
      "name another folder"},
     {"S train good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
+    /* what a run leaves that was killed while it wrote its first file is in nobody's way */
+    {"mkdir r0 && touch r0/manifest.csv.tmp-7-0; S train good.yaml -o r0", 0, "", ""},
     {"S train good.yaml -o good.csv", 2, "good.csv is a file", "name another"},
     {"S train good.yaml -o newer", 1, "newer/run.json is of version 99", "use a newer Serenade"},
     {"S train good.yaml -o torn", 1, "torn/run.json is damaged", "delete it"},
