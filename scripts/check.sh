@@ -21,4 +21,4 @@ say "format"
 find host kernels tests -name '*.[ch]' -print0 | xargs -0 clang-format "${fix[@]}"
 build_preset release
 say "quick tests"
-ctest --test-dir build/release --output-on-failure -j "$jobs" -L 'unit|ops' -LE slow
+ctest --test-dir build/release --output-on-failure -j "$jobs" -L 'unit|ops'

@@ -3,7 +3,7 @@
  *   WAV (RIFF, RIFX, RF64, BW64), AIFF, AIFC   the sound chunk (data, SSND) must lie within the file, and so must every
  *       chunk behind it that the form's size still covers. A form's size that is merely wrong, and bytes behind the
  *       form, are no cut: many writers do that.
- *   W64, CAF, AU                               the same for their sound chunk.
+ *   W64, CAF, AU, NIST SPHERE                  the same for their sound chunk.
  *   Ogg                                        the last page must be whole and carry the end-of-stream flag.
  *   FLAC, MP3 and all others                   nothing here: decoding compares the frames that come with those
  * promised.
@@ -14,6 +14,7 @@
 #include "audio/container.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { DETAIL = 256 };
@@ -148,6 +149,26 @@ static ser_reason check_au(char *detail, byte_source *source, const uint8_t *hea
   return !open_ended(length) && end > (uint64_t)source->size ? cut(detail, end, source->size) : SER_REASON_NONE;
 }
 
+/* NIST's SPHERE: a header of text, whose second line is its size and whose lines "NAME -i NUMBER" tell the rest. Files
+ * that are coded (mu-law has one byte a sample) carry the same three numbers. */
+static ser_reason check_sphere(char *detail, byte_source *source) {
+  static const char *const names[] = {"\nsample_count -i ", "\nchannel_count -i ", "\nsample_n_bytes -i "};
+  char text[1025];
+  int64_t got = byte_source_read(source, text, 0, sizeof text - 1);
+  text[got] = 0;
+  uint64_t promised = 1;
+  if (strstr(text, "embedded-")) return SER_REASON_NONE; /* packed: the numbers are those of the sound unpacked */
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    const char *at = strstr(text, names[i]);
+    uint64_t value = at ? strtoull(at + strlen(names[i]), NULL, 10) : 1; /* a header may leave out that it is mono */
+    if (!at && i == 0) return got < (int64_t)sizeof text - 1 ? cut_header(detail) : SER_REASON_NONE;
+    if (value > UINT32_MAX || promised > UINT32_MAX) return SER_REASON_NONE; /* damaged: libsndfile says how */
+    promised *= value;
+  }
+  uint64_t end = promised + strtoull(text + strlen("NIST_1A\n"), NULL, 10);
+  return end > (uint64_t)source->size ? cut(detail, end, source->size) : SER_REASON_NONE;
+}
+
 /* The last page's head lies within the last 64 KiB + 283 bytes, for no page is longer. */
 static ser_reason check_ogg(char *detail, byte_source *source) {
   static const int64_t LONGEST_PAGE = 27 + 255 + 255 * 255;
@@ -189,6 +210,7 @@ ser_reason container_check(char *detail, byte_source *source) {
   if (is(head, "riff")) return check_w64(detail, source);
   if (is(head, "caff")) return check_caf(detail, source);
   if ((is(head, ".snd") || is(head, "dns.")) && got >= 24) return check_au(detail, source, head);
+  if (got >= 8 && !memcmp(head, "NIST_1A\n", 8)) return check_sphere(detail, source);
   if (is(head, "OggS")) return check_ogg(detail, source);
   return SER_REASON_NONE;
 }

@@ -14,7 +14,7 @@ bool byte_source_open(byte_source *source, const ser_audio_source *from) {
   *source = (byte_source){.data = from->data, .fd = -1, .size = from->size};
   if (from->data) return true;
   struct stat info;
-  source->fd = open(from->path, O_RDONLY | O_CLOEXEC);
+  source->fd = open(from->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer is not waited for */
   if (source->fd < 0) return false;
   if (fstat(source->fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     int why = S_ISDIR(info.st_mode) ? EISDIR : EINVAL;

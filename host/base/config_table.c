@@ -258,24 +258,10 @@ static ser_status parse_bool(bool *out, const ser_parameter_row *row, const char
   return SER_OK;
 }
 
-/* Well-formed UTF-8 without surrogates: what a YAML file can hold. */
-static bool is_utf8(const char *text) {
-  for (const unsigned char *at = (const unsigned char *)text; *at;) {
-    int more = *at < 0x80 ? 0 : *at < 0xc2 ? -1 : *at < 0xe0 ? 1 : *at < 0xf0 ? 2 : *at < 0xf5 ? 3 : -1;
-    if (more < 0) return false;
-    if ((*at == 0xe0 && at[1] < 0xa0) || (*at == 0xed && at[1] > 0x9f) || (*at == 0xf0 && at[1] < 0x90) ||
-        (*at == 0xf4 && at[1] > 0x8f))
-      return false;
-    for (at++; more--; at++)
-      if ((*at & 0xc0) != 0x80) return false;
-  }
-  return true;
-}
-
 static ser_status parse_text(char **out, const ser_parameter_row *row, const char *where, const char *item,
                              ser_error *err) {
   if (row->choices && choice_of(row->choices, item) < 0) return refuse_choice(row, where, item, err);
-  if (!is_utf8(item))
+  if (!ser_is_utf8(item))
     return ser_fail(err, SER_USAGE, "%s: %s is not UTF-8; rename what it names, or link to it under another name",
                     where, row->key);
   free(*out);

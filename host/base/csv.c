@@ -79,6 +79,15 @@ static ser_status read_row(ser_csv *table, csv_input *in, size_t *capacity, cons
   return SER_OK;
 }
 
+/* Tables in another encoding (a spreadsheet's own, UTF-16) would be read wrongly, and written as no UTF-8. */
+static ser_status check_encoding(const char *data, size_t size, const char *path, ser_error *err) {
+  const char *nul = memchr(data, 0, size);
+  size_t good = ser_utf8_span(data, nul ? (size_t)(nul - data) : size), line = 1;
+  if (good == size) return SER_OK;
+  for (size_t i = 0; i < good; i++) line += data[i] == '\n';
+  return ser_fail(err, SER_FAILED, "%s: line %zu is not UTF-8; save the table as CSV in UTF-8", path, line);
+}
+
 ser_status ser_csv_read(ser_csv *table, const char *path, ser_error *err) {
   memset(table, 0, sizeof *table);
   char *data;
@@ -86,11 +95,10 @@ ser_status ser_csv_read(ser_csv *table, const char *path, ser_error *err) {
   SER_TRY(ser_file_read(&data, &size, path, err));
   csv_input in = {data, data + size, 1};
   if (size >= 3 && !memcmp(data, "\xef\xbb\xbf", 3)) in.at += 3;
-  ser_status status = SER_OK;
-  if (in.at >= in.end)
+  ser_status status = check_encoding(data, size, path, err);
+  if (status == SER_OK && in.at >= in.end)
     status = ser_fail(err, SER_FAILED, "%s is empty: a header line was expected", path);
-  else
-    status = read_header(table, &in, path, err);
+  if (status == SER_OK) status = read_header(table, &in, path, err);
   size_t capacity = 0;
   while (status == SER_OK && in.at < in.end) {
     if (*in.at == '\n' || *in.at == '\r') { /* an empty line */

@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <xxhash.h>
 
+#include "base/interrupt.h"
 #include "base/memory.h"
 
 static ser_hash canonical(XXH128_hash_t value) {
@@ -26,8 +28,13 @@ ser_hash ser_hash_bytes(const void *data, size_t size) {
 
 ser_status ser_hash_file(ser_hash *hash, const char *path, ser_error *err) {
   enum { BLOCK = 1 << 17 };
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer is not waited for */
+  struct stat info;
   if (fd < 0) return ser_fail_errno(err, SER_FAILED, "cannot open %s", path);
+  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    close(fd);
+    return ser_fail(err, SER_FAILED, "%s is no file", path);
+  }
   ser_status status = SER_OK;
   char *block = ser_alloc(BLOCK);
   XXH3_state_t *state = XXH3_createState();
@@ -37,7 +44,7 @@ ser_status ser_hash_file(ser_hash *hash, const char *path, ser_error *err) {
     ssize_t got = read(fd, block, BLOCK);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) status = ser_fail_errno(err, SER_FAILED, "cannot read %s", path);
-    if (got <= 0) break;
+    if (got <= 0 || (status = ser_interrupt_check(err)) != SER_OK) break;
     XXH3_128bits_update(state, block, (size_t)got);
   }
   *hash = canonical(XXH3_128bits_digest(state));

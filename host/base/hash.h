@@ -15,7 +15,8 @@ typedef struct {
 #define SER_HASH_HEX 33 /* 32 digits and the NUL */
 
 ser_hash ser_hash_bytes(const void *data, size_t size);
-ser_status ser_hash_file(ser_hash *hash, const char *path, ser_error *err); /* streams: memory does not grow */
+/* Of a regular file, in blocks: memory does not grow, and a signal ends it (SER_INTERRUPTED). */
+ser_status ser_hash_file(ser_hash *hash, const char *path, ser_error *err);
 void ser_hash_hex(char hex[SER_HASH_HEX], const ser_hash *hash);
 bool ser_hash_parse(ser_hash *hash, const char *hex); /* false unless 32 hex digits and nothing behind them */
 int ser_hash_compare(const ser_hash *a, const ser_hash *b);

@@ -37,6 +37,31 @@ char *ser_strdup(const char *text) {
   return memcpy(ser_alloc(size), text, size);
 }
 
+size_t ser_utf8_span(const char *bytes, size_t size) {
+  const unsigned char *at = (const unsigned char *)bytes;
+  for (size_t i = 0; i < size;) {
+    size_t more = at[i] < 0x80   ? 0
+                  : at[i] < 0xc2 ? size
+                  : at[i] < 0xe0 ? 1
+                  : at[i] < 0xf0 ? 2
+                  : at[i] < 0xf5 ? 3
+                                 : size;
+    if (more >= size - i) return i;
+    for (size_t k = 1; k <= more; k++)
+      if ((at[i + k] & 0xc0) != 0x80) return i;
+    if ((at[i] == 0xe0 && at[i + 1] < 0xa0) || (at[i] == 0xed && at[i + 1] > 0x9f) ||
+        (at[i] == 0xf0 && at[i + 1] < 0x90) || (at[i] == 0xf4 && at[i + 1] > 0x8f))
+      return i;
+    i += more + 1;
+  }
+  return size;
+}
+
+bool ser_is_utf8(const char *text) {
+  size_t size = strlen(text);
+  return ser_utf8_span(text, size) == size;
+}
+
 static void add_formatted(ser_text *text, const char *format, va_list arguments) {
   va_list again;
   va_copy(again, arguments);

@@ -3,6 +3,7 @@
 #ifndef SER_BASE_MEMORY_H
 #define SER_BASE_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 void *ser_alloc(size_t bytes);                   /* uninitialised; never NULL */
@@ -11,6 +12,10 @@ void *ser_realloc(void *memory, size_t bytes);   /* never NULL */
 void *ser_alloc_aligned(size_t bytes);           /* 64-byte aligned, uninitialised; free() frees it */
 char *ser_strdup(const char *text);              /* NULL gives NULL */
 char *ser_format(const char *format, ...) __attribute__((format(printf, 1, 2))); /* the caller frees it */
+
+/* How many bytes from the start are well-formed UTF-8 without surrogates, as CSV, YAML and JSON files hold it. */
+size_t ser_utf8_span(const char *bytes, size_t size);
+bool ser_is_utf8(const char *text);
 
 /* Makes room for one more element in a growing array: SER_GROW(rows, count, capacity). */
 #define SER_GROW(array, count, capacity)                                                                               \

@@ -69,6 +69,11 @@ ser_status cli_run_save(const cli_run *run, ser_error *err) {
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
+/* What a write that was killed left beside the file that it was to become. */
+static bool left_over(const char *name) {
+  return strstr(name, ".tmp-") != NULL;
+}
+
 /* What is in a folder, "." and ".." left out; freed by free_names. */
 static ser_status list(char ***names, size_t *count, const char *folder, ser_error *err) {
   size_t capacity = 0;
@@ -100,7 +105,7 @@ static bool holds(const char *folder, const char *name) {
 ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error *err) {
   ser_status status = SER_OK;
   char **names = NULL;
-  size_t count = 0;
+  size_t count = 0, others = 0;
   char *state = ser_path_join(folder, "run.json");
   memset(run, 0, sizeof *run);
   run->folder = folder;
@@ -112,7 +117,8 @@ ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error
   SER_TRY_DONE(ser_make_folders(folder, err));
   SER_TRY_DONE(list(&names, &count, folder, err));
   bool known = holds(folder, "run.json") || holds(folder, "config.yaml") || holds(folder, "manifest.csv");
-  if (count && !known) {
+  for (size_t i = 0; i < count; i++) others += !left_over(names[i]);
+  if (others && !known) {
     status = ser_fail(err, SER_USAGE, "%s is not empty and no run of Serenade's; name a new folder", folder);
     goto done;
   }
@@ -239,7 +245,7 @@ static bool stays(const char *name) {
   static const char *const names[] = {"run.json", "manifest.csv", "cache", "earlier"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (!strcmp(name, names[i])) return true;
-  return strstr(name, ".tmp-") != NULL;
+  return left_over(name);
 }
 
 static ser_status move_results(const char *to, const char *from, size_t *moved, ser_error *err) {

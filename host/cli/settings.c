@@ -5,11 +5,16 @@
 #include "cli/cli.h"
 
 /* What a run folder remembers must not depend on where the command was typed. */
-static void make_absolute(char **path) {
-  if (!**path) return;
+static ser_status make_absolute(char **path, ser_error *err) {
+  if (!**path) return SER_OK;
   char *absolute = ser_path_absolute(*path);
   free(*path);
   *path = absolute;
+  if (ser_is_utf8(absolute)) return SER_OK;
+  return ser_fail(err, SER_USAGE,
+                  "the path %s is not UTF-8, so config.yaml cannot hold it; rename the folder, or link to it "
+                  "under another name",
+                  absolute);
 }
 
 ser_status ser_settings(ser_config *config, const char *path, const char *const *sets, size_t count,
@@ -26,6 +31,6 @@ ser_status ser_settings(ser_config *config, const char *path, const char *const 
   }
   char **paths[] = {&config->corpora.ravdess, &config->corpora.cremad, &config->corpora.tess, &config->corpora.savee,
                     &config->corpora.csv,     &config->cache_dir,      &config->split.file};
-  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) make_absolute(paths[i]);
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) SER_TRY(make_absolute(paths[i], err));
   return ser_config_check(config, err);
 }

@@ -42,6 +42,12 @@ static ser_status visit(void *context, const char *path, ser_error *err) {
   const char *other = NULL;
   SER_TRY(ser_interrupt_check(err));
   state->summary->files++;
+  if (!ser_is_utf8(path))
+    return ser_fail(
+        err, SER_FAILED,
+        "the path %s is not UTF-8, so no manifest can hold it; rename the file or folder, or link to it under "
+        "another name",
+        path);
   if (!state->loader->read_labels(&found, &other, path)) {
     pass_over(state, other ? other : ser_audio_named(path) ? "other recordings" : "other files");
     return SER_OK;

@@ -38,14 +38,26 @@ static int compare_hashes(const void *a, const void *b, void *context) {
   return order ? order : strcmp(rows[x->row].path, rows[y->row].path);
 }
 
+/* Do the bytes alone explain the row's relation: has a row of the same hash stayed, or another label? */
+static bool bytes_explain(const placed *all, size_t count, size_t i, const ser_row *rows) {
+  const ser_row *row = rows + all[i].row;
+  size_t first = i;
+  while (first && !ser_hash_compare(&all[first - 1].hash, &all[i].hash)) first--;
+  for (size_t k = first; k < count && !ser_hash_compare(&all[k].hash, &all[i].hash); k++) {
+    const ser_row *other = rows + all[k].row;
+    bool stayed = other->reason != SER_REASON_DUPLICATE, unlike = other->emotion != row->emotion;
+    if (row->reason == SER_REASON_DUPLICATE ? stayed : unlike) return true;
+  }
+  return false;
+}
+
 /* An audit that only reports leaves rows in use that have the same samples in other bytes. Which the others are, the
  * manifest does not say, but they have the same rate and length: all of those go together with it. */
 static void join_same_samples(placed *all, size_t count, const ser_row *rows) {
   for (size_t i = 0; i < count; i++) {
     const ser_row *row = rows + all[i].row;
     bool relation = row->reason == SER_REASON_DUPLICATE || row->reason == SER_REASON_LABEL_CONFLICT;
-    bool bytes = (i && all[i - 1].set == all[i].set) || (i + 1 < count && all[i + 1].set == all[i].set);
-    if (!relation || bytes) continue;
+    if (!relation || bytes_explain(all, count, i, rows)) continue;
     for (size_t k = 0; k < count; k++) {
       const ser_row *other = rows + all[k].row;
       if (other->rate != row->rate || other->frames != row->frames || all[k].set == all[i].set) continue;

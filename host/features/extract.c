@@ -8,6 +8,7 @@
  * the files. The device and HDF5 are used by the caller's thread alone. */
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -112,9 +113,10 @@ static void item_free(extract_job *job, extract_item *item) {
 
 /* ---- workers --------------------------------------------------------------------------------------------------- */
 
-/* Samples as the manifest has them, at the feature's rate; a guess where it has none. */
+/* Samples as the manifest has them, at the feature's rate; a guess where it has none. Its word is anyone's: an absurd
+ * length asks for all of the room, and no more. */
 static int64_t expected_bytes(const ser_row *row, const ser_mfcc_config *config) {
-  double seconds = row->seconds > 0 ? row->seconds : 10;
+  double seconds = row->seconds > 0 ? fmin(row->seconds, 1e6) : 10;
   int64_t samples = (int64_t)(seconds * (double)config->rate) + 1024;
   if (samples < config->samples) samples = config->samples;
   return samples * (int64_t)sizeof(float);
@@ -128,16 +130,16 @@ static void refuse(extract_item *item, bool remember, char *why) {
 }
 
 /* The bytes must be those that the key stands for, or the cache would answer for others. */
-static bool check_hash(extract_item *item, const ser_hash *found) {
-  if (ser_hash_compare(found, &item->row->hash) == 0) return true;
-  refuse(item, false, ser_strdup("its bytes are not those that were indexed; run `serenade index` again"));
-  return false;
+static void check_hash(extract_item *item, const ser_hash *found) {
+  if (ser_hash_compare(found, &item->row->hash) != 0)
+    refuse(item, false, ser_strdup("its bytes are not those that were indexed; run `serenade index` again"));
 }
 
-/* Opens the bytes of a recording: small files whole in *data, long ones by their path. false: refused. */
-static bool open_source(extract_item *item, ser_audio_source *source, char **data, struct stat *info) {
+/* Opens the bytes of a recording: small files whole in *data, long ones by their path. Where they cannot be used, the
+ * item has a refusal. SER_INTERRUPTED is all that it returns beside SER_OK. */
+static ser_status open_source(extract_item *item, ser_audio_source *source, char **data, struct stat *info,
+                              ser_error *why) {
   const char *path = item->row->path;
-  ser_error err;
   size_t size;
   ser_hash hash;
   *data = NULL;
@@ -146,20 +148,22 @@ static bool open_source(extract_item *item, ser_audio_source *source, char **dat
     refuse(item, false,
            ser_format("cannot be opened (%s); run `serenade index` again if it has moved",
                       S_ISDIR(info->st_mode) ? strerror(EISDIR) : strerror(errno)));
-    return false;
+    return SER_OK;
   }
   bool small = info->st_size <= SMALL_FILE;
-  ser_status status = small ? ser_file_read(data, &size, path, &err) : ser_hash_file(&hash, path, &err);
+  ser_status status = small ? ser_file_read(data, &size, path, why) : ser_hash_file(&hash, path, why);
+  if (status == SER_INTERRUPTED) return status;
   if (status != SER_OK) {
-    refuse(item, false, ser_strdup(err.text));
-    return false;
+    refuse(item, false, ser_strdup(why->text));
+    return SER_OK;
   }
   if (small) {
     hash = ser_hash_bytes(*data, size);
     source->data = *data;
     source->size = (int64_t)size;
   }
-  return check_hash(item, &hash);
+  check_hash(item, &hash);
+  return SER_OK;
 }
 
 /* Whether a long file, hashed before and decoded after, stayed the same in between. */
@@ -184,8 +188,8 @@ static ser_status decode_item(extract_job *job, extract_item *item, ser_error *e
   ser_reason reason = SER_REASON_NONE;
   char detail[256], *data;
   struct stat info = {0};
-  ser_status status = SER_OK;
-  if (open_source(item, &source, &data, &info))
+  ser_status status = open_source(item, &source, &data, &info, err);
+  if (status == SER_OK && !item->refusal)
     status = ser_audio_decode(&item->clip, &reason, detail, &source, (int32_t)config->rate, NULL, NULL, err);
   if (status == SER_OK && !item->refusal) {
     if (!data && !unchanged(item->row->path, &info))

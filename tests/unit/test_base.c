@@ -54,6 +54,12 @@ static void csv_refuses_with_file_and_line(void **state) {
       {"a,b\n1,2\n1,2,3\n", "line 3 has more cells"},
       {"a,b\n1,\"2\n", "line 2: a quote is not closed"},
       {"a,\"b\n", "line 1: a quote is not closed"},
+      {"a,b\n1,2\nJos\xe9,3\n", "line 3 is not UTF-8; save the table"},
+      {"a,b\n\xed\xa0\x80,3\n", "line 2 is not UTF-8"}, /* a surrogate */
+      {"a,b\n1,\xe2\x82", "line 2 is not UTF-8"},
+      {"\xff\xfe"
+       "a",
+       "line 1 is not UTF-8"},
   };
   char *folder = test_folder_make("csv");
   char *path = ser_path_join(folder, "bad.csv");
