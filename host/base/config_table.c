@@ -89,7 +89,7 @@ const ser_parameter_row ser_parameter_rows[] = {
     {"train.eps", AT(train.eps), KIND_REAL, "(0, 1]", NULL, "1e-8", "Adam's epsilon"},
     {"train.label_smoothing", AT(train.label_smoothing), KIND_REAL, "[0, 1)", NULL, "0.1", "label smoothing"},
     {"train.class_weights", AT(train.class_weights), KIND_CHOICE, NULL, "none balanced", "none",
-     "balanced: rare emotions weigh more in the loss"},
+     "balanced: clips / (emotions x clips of the emotion) times a clip's loss; the mean is over all clips"},
     {"train.focal_gamma", AT(train.focal_gamma), KIND_REAL, "[0, 10]", NULL, "0", "gamma of the focal loss; 0: cross-entropy"},
     {"train.patience", AT(train.patience), KIND_INTEGER, "[0, 1000000]", NULL, "0", "stop after so many epochs without a better one; 0: never"},
     {"train.select", AT(train.select), KIND_CHOICE, NULL, "uar war", "uar", "figure on the validation part that chooses the epoch"},
