@@ -12,9 +12,9 @@ die() {
 }
 
 # What each kind of work needs: "how to see that it is there|Debian package". A word beginning with pc: asks pkg-config,
-# py: asks python3 for a module, any other is a command.
+# py: asks python3 for a module, file: looks for a file, any other is a command.
 needs_build=(
-  "cc|gcc" "cc|libc6-dev" "cmake|cmake" "pkg-config|pkg-config" "ninja|ninja-build"
+  "cc|gcc" "file:/usr/include/stdio.h|libc6-dev" "cmake|cmake" "pkg-config|pkg-config" "ninja|ninja-build"
   "pc:sndfile|libsndfile1-dev" "pc:soxr|libsoxr-dev" "pc:hdf5|libhdf5-dev" "pc:yaml-0.1|libyaml-dev"
   "pc:jansson|libjansson-dev" "pc:libxxhash|libxxhash-dev" "pc:cairo|libcairo2-dev" "pc:cmocka|libcmocka-dev"
 )
@@ -26,6 +26,7 @@ needs_check=("clang-format|clang-format")
 have() {
   case $1 in
     pc:*) command -v pkg-config >/dev/null && pkg-config --exists "${1#pc:}" ;;
+    file:*) [[ -e ${1#file:} ]] ;;
     py:*) command -v python3 >/dev/null && python3 -c "import ${1#py:}" 2>/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac
@@ -51,7 +52,7 @@ install_missing() {
   if ((EUID != 0)); then
     command -v sudo >/dev/null || die "missing packages, and no root or sudo to install them: as root, run" \
       "apt-get install --no-install-recommends ${packages[*]}"
-    sudo=(sudo)
+    sudo=(sudo env DEBIAN_FRONTEND=noninteractive) # sudo drops what is exported
   fi
   say "installing ${packages[*]}"
   export DEBIAN_FRONTEND=noninteractive
