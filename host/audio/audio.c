@@ -116,7 +116,8 @@ static ser_reason recording_open(recording *rec, char *detail, const ser_audio_s
   memset(rec, 0, sizeof *rec);
   detail[0] = 0;
   if (!byte_source_open(&rec->bytes, source)) {
-    snprintf(detail, DETAIL, "cannot open: %s", strerror(errno));
+    const char *why = errno == EINVAL ? "it is a pipe or a device" : strerror(errno);
+    snprintf(detail, DETAIL, "cannot open: %s; get the file anew, or take it out", why);
     return SER_REASON_UNREADABLE;
   }
   ser_reason reason = container_check(detail, &rec->bytes);
