@@ -2,14 +2,31 @@
 #include "base/interrupt.h"
 
 #include <signal.h>
+#include <stdint.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static atomic_int received;
+static atomic_llong received_at = INT64_MAX; /* CLOCK_MONOTONIC, nanoseconds */
+
+/* Wrappers send one signal twice (to the process and to its group), so a second one ends the process at once only where
+ * it comes a while after the first: then the user means it. */
+static const int64_t SAME_WISH = 300000000; /* nanoseconds */
+
+static int64_t now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time); /* safe in a handler */
+  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
 
 static void on_signal(int number) {
-  if (atomic_exchange(&received, number)) _exit(128 + number); /* asked twice: the user means it */
+  int none = 0;
+  if (atomic_compare_exchange_strong(&received, &none, number))
+    atomic_store(&received_at, now());
+  else if (now() - atomic_load(&received_at) > SAME_WISH)
+    _exit(128 + number);
 }
 
 void ser_interrupt_install(void) {

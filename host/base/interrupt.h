@@ -1,5 +1,6 @@
 /* SIGINT and SIGTERM as a flag that long jobs look at. Jobs check it at least every half second of work, finish what
- * must not be cut, keep what is done, and return SER_INTERRUPTED; a second signal ends the process at once. */
+ * must not be cut, keep what is done, and return SER_INTERRUPTED; a second signal that comes a while after the first
+ * ends the process at once. */
 #ifndef SER_BASE_INTERRUPT_H
 #define SER_BASE_INTERRUPT_H
 

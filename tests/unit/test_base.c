@@ -6,11 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/csv.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/interrupt.h"
 #include "base/memory.h"
 #include "base/philox.h"
 
@@ -254,8 +257,29 @@ static void texts_grow(void **state) {
   free(text.data);
 }
 
+/* A wrapper's doubled signal is one wish; one that comes later ends the process. */
+static void a_doubled_signal_is_one_wish(void **state) {
+  (void)state;
+  pid_t child = fork();
+  if (child == 0) {
+    struct timespec nap = {0, 400000000};
+    ser_interrupt_install();
+    raise(SIGTERM);
+    raise(SIGINT);
+    if (ser_interrupted() != SIGTERM || ser_interrupt_check(NULL) != SER_INTERRUPTED) _exit(1);
+    nanosleep(&nap, NULL);
+    raise(SIGINT);
+    _exit(2);
+  }
+  int result;
+  assert_int_equal(waitpid(child, &result, 0), child);
+  assert_true(WIFEXITED(result));
+  assert_int_equal(WEXITSTATUS(result), 130);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_doubled_signal_is_one_wish),
       cmocka_unit_test(csv_reads_what_rfc_4180_allows),
       cmocka_unit_test(csv_refuses_with_file_and_line),
       cmocka_unit_test(csv_cells_come_back),
