@@ -223,6 +223,27 @@ static ser_status walk_folder(walk_state *walk, const char *folder, ser_error *e
   return status;
 }
 
+ser_status ser_folder_names(char ***names, size_t *count, const char *folder, ser_error *err) {
+  *names = NULL;
+  *count = 0;
+  size_t capacity = 0;
+  DIR *handle = opendir(folder);
+  if (!handle) return ser_fail_errno(err, SER_FAILED, "cannot list the folder %s", folder);
+  for (struct dirent *entry; (entry = readdir(handle));) {
+    if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+    SER_GROW(*names, *count, capacity);
+    (*names)[(*count)++] = ser_strdup(entry->d_name);
+  }
+  closedir(handle);
+  if (*count) qsort(*names, *count, sizeof **names, compare_names);
+  return SER_OK;
+}
+
+void ser_names_free(char **names, size_t count) {
+  for (size_t i = 0; i < count; i++) free(names[i]);
+  free(names);
+}
+
 ser_status ser_walk(const char *folder, ser_visit_fn visit, void *context, ser_error *err) {
   walk_state walk = {.visit = visit, .context = context};
   ser_status status = walk_folder(&walk, folder, err);

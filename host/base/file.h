@@ -32,6 +32,10 @@ char *ser_path_absolute(const char *path);
 const char *ser_path_name(const char *path); /* behind the last slash, within path */
 char *ser_path_folder(const char *path);     /* before it, "." if none; the caller frees it */
 
+/* The names in a folder but "." and "..", in byte order; ser_names_free frees them. */
+ser_status ser_folder_names(char ***names, size_t *count, const char *folder, ser_error *err);
+void ser_names_free(char **names, size_t count);
+
 /* Calls visit for each regular file below folder, in byte order of the paths, links followed (one to nothing is visited
  * too), folder loops skipped.
  * path is folder joined with what lies below it. A visit that returns other than SER_OK ends the walk with it. */

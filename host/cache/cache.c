@@ -120,7 +120,7 @@ ser_status cache_refresh(ser_cache *cache, ser_error *err) {
   cache_index *index = &cache->index;
   char *folder = ser_path_join(cache->folder, "shards"), **names;
   size_t count, known_count = 0, old = index->shard_count;
-  ser_status status = cache_names(&names, &count, folder, err);
+  ser_status status = ser_folder_names(&names, &count, folder, err);
   free(folder);
   if (status != SER_OK) return status;
   known_shard *known = ser_alloc(old * sizeof *known);
@@ -151,7 +151,7 @@ ser_status cache_refresh(ser_cache *cache, ser_error *err) {
   cache_scratch_free(&cache->scratch);
   free(seen);
   free(known);
-  cache_names_free(names, count);
+  ser_names_free(names, count);
   return status;
 }
 

@@ -1,5 +1,4 @@
 /* The layout of a cache on disk: its FORMAT, the feature folders, and shards as files named for their bytes. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -46,33 +45,8 @@ bool cache_folder_parse(char **feature, ser_hash *hash, const char *name) {
   return true;
 }
 
-static int compare_names(const void *a, const void *b) {
-  return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-ser_status cache_names(char ***names, size_t *count, const char *folder, ser_error *err) {
-  *names = NULL;
-  *count = 0;
-  size_t capacity = 0;
-  DIR *handle = opendir(folder);
-  if (!handle) return ser_fail_errno(err, SER_FAILED, "cannot list the folder %s", folder);
-  for (struct dirent *entry; (entry = readdir(handle));) {
-    if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
-    SER_GROW(*names, *count, capacity);
-    (*names)[(*count)++] = ser_strdup(entry->d_name);
-  }
-  closedir(handle);
-  if (*count) qsort(*names, *count, sizeof **names, compare_names);
-  return SER_OK;
-}
-
-void cache_names_free(char **names, size_t count) {
-  for (size_t i = 0; i < count; i++) free(names[i]);
-  free(names);
-}
-
 ser_status cache_feature_folders(char ***names, size_t *count, const char *root, ser_error *err) {
-  SER_TRY(cache_names(names, count, root, err));
+  SER_TRY(ser_folder_names(names, count, root, err));
   size_t kept = 0;
   for (size_t i = 0; i < *count; i++) {
     ser_hash hash;

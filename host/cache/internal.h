@@ -94,10 +94,6 @@ ser_status cache_format_check(const char *root, bool create, ser_error *err);
 /* Whether a name is <feature>-<32 hex digits>; feature (or NULL) is freed by the caller. */
 bool cache_folder_parse(char **feature, ser_hash *hash, const char *name);
 
-/* Sorted names in the folder but "." and ".."; each and the array are freed by cache_names_free. */
-ser_status cache_names(char ***names, size_t *count, const char *folder, ser_error *err);
-void cache_names_free(char **names, size_t count);
-
 /* Names of the feature folders below a cache's root, sorted. */
 ser_status cache_feature_folders(char ***names, size_t *count, const char *root, ser_error *err);
 

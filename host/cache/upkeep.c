@@ -34,7 +34,7 @@ static ser_status find_configuration(char **text, const char *folder, const ser_
     ser_hash now = ser_hash_bytes(*text, size);
     found = ser_hash_compare(&now, hash) == 0;
   }
-  if (!found && cache_names(&names, &count, shards, &ignored) != SER_OK) count = 0;
+  if (!found && ser_folder_names(&names, &count, shards, &ignored) != SER_OK) count = 0;
   for (size_t i = 0; i < count && !found; i++) {
     ser_hash name;
     cache_table table = {0};
@@ -49,7 +49,7 @@ static ser_status find_configuration(char **text, const char *folder, const ser_
     cache_table_free(&table);
   }
   cache_scratch_free(&scratch);
-  cache_names_free(names, count);
+  ser_names_free(names, count);
   free(shards);
   free(path);
   if (found) return SER_OK;
@@ -74,7 +74,7 @@ static ser_status each_folder(const char *root, folder_fn body, ser_text *report
     if (one != SER_OK && status != SER_OK) ser_text_printf(report, "%s\n", later.text);
     if (one != SER_OK && (status == SER_OK || one == SER_INTERRUPTED)) status = one;
   }
-  cache_names_free(names, count);
+  ser_names_free(names, count);
   return status;
 }
 
@@ -147,11 +147,11 @@ static ser_status verify_folder(const char *root, const char *name, ser_text *re
   size_t count = 0;
   ser_hash ignored;
   ser_status status = mend_configuration(cache, report, err);
-  if (status == SER_OK) status = cache_names(&names, &count, folder, err);
+  if (status == SER_OK) status = ser_folder_names(&names, &count, folder, err);
   for (size_t i = 0; i < count; i++)
     if (!cache_shard_name_parse(&ignored, names[i]))
       ser_text_printf(report, "%s/%s is no shard: it is never read\n", folder, names[i]);
-  cache_names_free(names, count);
+  ser_names_free(names, count);
   free(folder);
   if (status == SER_OK && damaged)
     status =
@@ -170,8 +170,8 @@ static size_t count_files(const char *folder, const char *part) {
   char *path = ser_path_join(folder, part), **names = NULL;
   size_t count = 0;
   ser_error ignored;
-  if (cache_names(&names, &count, path, &ignored) != SER_OK) count = 0;
-  cache_names_free(names, count);
+  if (ser_folder_names(&names, &count, path, &ignored) != SER_OK) count = 0;
+  ser_names_free(names, count);
   free(path);
   return count;
 }
@@ -270,7 +270,7 @@ static ser_status merge_folder(const char *into_root, const char *from_root, con
   SER_CHECK(cache_folder_parse(NULL, &hash, name));
   SER_TRY_DONE(find_configuration(&configuration, from, &hash, err));
   SER_TRY_DONE(cache_open_folder(&cache, into, configuration, NULL, 0, &options, err));
-  SER_TRY_DONE(cache_names(&names, &count, shards, err));
+  SER_TRY_DONE(ser_folder_names(&names, &count, shards, err));
   for (size_t i = 0; i < count; i++) {
     ser_hash shard;
     SER_TRY_DONE(ser_interrupt_check(err));
@@ -289,7 +289,7 @@ done:
     if (status == SER_OK) status = closed;
   }
   cache_scratch_free(&scratch);
-  cache_names_free(names, count);
+  ser_names_free(names, count);
   free(configuration);
   free(shards);
   free(from);
@@ -314,7 +314,7 @@ ser_status ser_cache_merge(const char *into, const char *from, ser_text *report,
     if (one != SER_OK && status != SER_OK) ser_text_printf(report, "%s\n", later.text);
     if (one != SER_OK && (status == SER_OK || one == SER_INTERRUPTED)) status = one;
   }
-  cache_names_free(names, count);
+  ser_names_free(names, count);
   return status;
 }
 
@@ -341,7 +341,7 @@ static size_t sweep(const char *folder, const char *part, bool everything) {
   char *home = ser_path_join(folder, part), **names = NULL;
   size_t count = 0, removed = 0;
   ser_error ignored;
-  if (cache_names(&names, &count, home, &ignored) != SER_OK) count = 0;
+  if (ser_folder_names(&names, &count, home, &ignored) != SER_OK) count = 0;
   for (size_t i = 0; i < count; i++) {
     char *path = ser_path_join(home, names[i]);
     struct stat info;
@@ -349,7 +349,7 @@ static size_t sweep(const char *folder, const char *part, bool everything) {
       removed += unlink(path) == 0;
     free(path);
   }
-  cache_names_free(names, count);
+  ser_names_free(names, count);
   free(home);
   return removed;
 }

@@ -4,7 +4,6 @@
  * Results never stand beside a run.json that names other inputs: they are moved out first, then run.json is written,
  * then results of the new inputs that were moved out before come back. A kill between any two renames leaves a state
  * from which the same steps go on. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -74,27 +73,6 @@ static bool left_over(const char *name) {
   return strstr(name, ".tmp-") != NULL;
 }
 
-/* What is in a folder, "." and ".." left out; freed by free_names. */
-static ser_status list(char ***names, size_t *count, const char *folder, ser_error *err) {
-  size_t capacity = 0;
-  *names = NULL;
-  *count = 0;
-  DIR *handle = opendir(folder);
-  if (!handle) return ser_fail_errno(err, SER_FAILED, "cannot list the folder %s", folder);
-  for (struct dirent *entry; (entry = readdir(handle));) {
-    if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
-    SER_GROW(*names, *count, capacity);
-    (*names)[(*count)++] = ser_strdup(entry->d_name);
-  }
-  closedir(handle);
-  return SER_OK;
-}
-
-static void free_names(char **names, size_t count) {
-  for (size_t i = 0; i < count; i++) free(names[i]);
-  free(names);
-}
-
 static bool holds(const char *folder, const char *name) {
   char *path = ser_path_join(folder, name);
   bool there = ser_file_exists(path);
@@ -115,7 +93,7 @@ ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error
     goto done;
   }
   SER_TRY_DONE(ser_make_folders(folder, err));
-  SER_TRY_DONE(list(&names, &count, folder, err));
+  SER_TRY_DONE(ser_folder_names(&names, &count, folder, err));
   bool known = holds(folder, "run.json") || holds(folder, "config.yaml") || holds(folder, "manifest.csv");
   for (size_t i = 0; i < count; i++) others += !left_over(names[i]);
   if (others && !known) {
@@ -135,7 +113,7 @@ ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error
   if (ser_file_exists(state)) SER_TRY_DONE(read_state(run, state, err));
   if (fresh) *fresh = !*run->training && !holds(folder, "config.yaml");
 done:
-  free_names(names, count);
+  ser_names_free(names, count);
   free(state);
   if (status != SER_OK) cli_run_close(run);
   return status;
@@ -252,7 +230,7 @@ static ser_status move_results(const char *to, const char *from, size_t *moved, 
   char **names = NULL;
   size_t count = 0;
   *moved = 0;
-  ser_status status = list(&names, &count, from, err);
+  ser_status status = ser_folder_names(&names, &count, from, err);
   for (size_t i = 0; i < count && status == SER_OK; i++) {
     if (stays(names[i])) continue;
     char *old = ser_path_join(from, names[i]), *new = ser_path_join(to, names[i]);
@@ -262,7 +240,7 @@ static ser_status move_results(const char *to, const char *from, size_t *moved, 
     free(old);
     free(new);
   }
-  free_names(names, count);
+  ser_names_free(names, count);
   return status;
 }
 

@@ -110,7 +110,7 @@ static size_t list(char ***names, const ser_cache *cache, const char *part) {
   size_t count;
   ser_error err = {0};
   char *path = ser_path_join(ser_cache_folder(cache), part);
-  ASSERT_OK(cache_names(names, &count, path, &err), err);
+  ASSERT_OK(ser_folder_names(names, &count, path, &err), err);
   free(path);
   return count;
 }
@@ -118,7 +118,7 @@ static size_t list(char ***names, const ser_cache *cache, const char *part) {
 static size_t files_in(const ser_cache *cache, const char *part) {
   char **names;
   size_t count = list(&names, cache, part);
-  cache_names_free(names, count);
+  ser_names_free(names, count);
   return count;
 }
 
@@ -127,7 +127,7 @@ static char *only_shard(const ser_cache *cache) {
   size_t count = list(&names, cache, "shards");
   assert_int_equal(count, 1);
   char *path = ser_format("%s/shards/%s", ser_cache_folder(cache), names[0]);
-  cache_names_free(names, count);
+  ser_names_free(names, count);
   return path;
 }
 

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/philox.h"
 #include "cache/internal.h"
@@ -120,8 +121,8 @@ static size_t unsealed_files(ser_cache *cache) {
   char **names, *path = ser_format("%s/tmp", ser_cache_folder(cache));
   size_t count;
   ser_error err = {0};
-  ASSERT_OK(cache_names(&names, &count, path, &err), err);
-  cache_names_free(names, count);
+  ASSERT_OK(ser_folder_names(&names, &count, path, &err), err);
+  ser_names_free(names, count);
   free(path);
   return count;
 }
