@@ -3,8 +3,8 @@
 scripts/accuracy.sh calls this with the environment of peers. Every run is kept below the folder, so that a second call
 does only what is missing. Prints the table; writes accuracy.json.
 
-usage: accuracy.py --serenade PROGRAM --ravdess DIR --tess DIR --out FOLDER [--seeds 1,2,3] [--epochs 60]
-                   [--only TEXT]... [--no-peer]
+usage: accuracy.py --serenade PROGRAM --ravdess DIR --tess DIR --out FOLDER [--seeds 1,2,3] [--peer-seeds 1]
+                   [--epochs 60] [--only TEXT]... [--no-peer]
 """
 
 import argparse
@@ -75,13 +75,13 @@ class Table:
             sys.exit(f"{' '.join(words)}: exit status {result.returncode}")
         return own_figures(folder)
 
-    def peer(self, folder, model):
-        """The same recipe and split in librosa and PyTorch, seed 1."""
-        kept = os.path.join(folder, "peer.json")
+    def peer(self, folder, model, seed):
+        """One seed of the same recipe and split in librosa and PyTorch."""
+        kept = os.path.join(folder, f"peer-{seed}.json")
         if not os.path.exists(kept):
             words = [sys.executable, os.path.join(here, "peers", "recipe.py"), folder, "--features",
-                     os.path.join(self.args.out, "librosa.npz"), "--branch", model["model.branch"], "--epochs",
-                     str(self.args.epochs), "--pool", model.get("model.pool", "all")]
+                     os.path.join(self.args.out, "librosa.npz"), "--branch", model["model.branch"], "--seed",
+                     str(seed), "--epochs", str(self.args.epochs), "--pool", model.get("model.pool", "all")]
             if model.get("model.residual") == "true":
                 words.append("--residual")
             result = subprocess.run(words, stdout=subprocess.PIPE, text=True)
@@ -106,27 +106,40 @@ class Table:
             print(f"==> {name}: {protocol[0]}, seed {seed}", file=sys.stderr, flush=True)
             found.append(self.serenade(folder, model, protocol, seed))
         first = os.path.join(self.args.out, f"{slug(name)}-{slug(protocol[0])}-{self.args.seeds[0]}")
-        peer = None if self.args.no_peer else self.peer(first, model)
-        means = {key: float(np.mean([one[key] for one in found])) for key in ("war", "uar")}
-        spread = {key: float(np.ptp([one[key] for one in found])) for key in ("war", "uar")}
-        return {"model": name, "protocol": protocol[0], "seeds": self.args.seeds, "mean": means, "spread": spread,
-                "each": found, "librosa_pytorch": peer}
+        peers = [] if self.args.no_peer else [self.peer(first, model, seed) for seed in self.args.peer_seeds]
+        return {"model": name, "protocol": protocol[0], "serenade": summary(self.args.seeds, found),
+                "librosa_pytorch": summary(self.args.peer_seeds, peers) if peers else None}
+
+
+def summary(seeds, found):
+    means = {key: float(np.mean([one[key] for one in found])) for key in ("war", "uar")}
+    spread = {key: float(np.ptp([one[key] for one in found])) for key in ("war", "uar")}
+    return {"seeds": seeds, "mean": means, "spread": spread, "each": found}
 
 
 def text_of(cell, keys):
+    """Means, and behind them each seed's WAR: a mean of three says little where the seeds differ by ten points."""
     if not cell:
         return "-"
-    own = " / ".join(f"{cell['mean'][key]:.1f}" for key in keys)
-    if cell["librosa_pytorch"]:
-        own += " (" + " / ".join(f"{cell['librosa_pytorch'][key]:.1f}" for key in keys) + ")"
-    return own
+
+    def own(part):
+        each = " ".join(f"{one['war']:.1f}" for one in part["each"])
+        return " / ".join(f"{part['mean'][key]:.1f}" for key in keys) + (f" [{each}]" if len(part["each"]) > 1 else "")
+
+    peer = cell["librosa_pytorch"]
+    return own(cell["serenade"]) + (f" ({own(peer)})" if peer else "")
+
+
+def seeds_of(text):
+    return [int(word) for word in text.split(",")]
 
 
 def main():
     parser = argparse.ArgumentParser()
     for name in ("--serenade", "--ravdess", "--tess", "--out"):
         parser.add_argument(name, required=True)
-    parser.add_argument("--seeds", default="1,2,3", type=lambda text: [int(word) for word in text.split(",")])
+    parser.add_argument("--seeds", default="1,2,3", type=seeds_of)
+    parser.add_argument("--peer-seeds", default="1", type=seeds_of)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--only", action="append", default=[], help="a part of 'model: protocol'; may be repeated")
     parser.add_argument("--no-peer", action="store_true")
@@ -142,7 +155,8 @@ def main():
             cells[row, column] = table.cell(row, column)
             with open(os.path.join(args.out, "accuracy.json"), "w") as file:
                 json.dump([cell for cell in cells.values() if cell], file, indent=2)
-    print(f"Serenade, mean of seeds {args.seeds}" + ("" if args.no_peer else "; in brackets librosa + PyTorch, one seed"))
+    print(f"Serenade, mean of seeds {args.seeds}, each seed's WAR in square brackets" +
+          ("" if args.no_peer else f"; in round ones librosa + PyTorch, seeds {args.peer_seeds}"))
     header = [f"{name} ({' / '.join(key.upper() for key in keys)})" for name, _, _, keys in PROTOCOLS]
     print("| | " + " | ".join(header) + " |\n|" + "---|" * (len(header) + 1))
     for row, (name, _, _) in enumerate(MODELS):

@@ -57,6 +57,35 @@ def over_clips(work, count, processes, threads):
     return lambda: pool.map(work, range(count), chunksize=4)
 
 
+def in_processes(build, processes):
+    """A function that lets each process do its share at once, made and warmed there by build(share): torch's own threads
+    do not survive a fork, so nothing of torch is touched before it."""
+    if processes == 1:
+        return build(0)
+
+    def work(share, pipe):
+        run = build(share)
+        while True:
+            pipe.recv()
+            run()
+            pipe.send(None)
+
+    context, pipes = multiprocessing.get_context("fork"), []
+    for share in range(processes):
+        ours, theirs = context.Pipe()
+        context.Process(target=work, args=(share, theirs), daemon=True).start()
+        theirs.close()
+        pipes.append(ours)
+
+    def run():
+        for pipe in pipes:
+            pipe.send(None)
+        for pipe in pipes:
+            pipe.recv()
+
+    return run
+
+
 class TorchMfcc:
     """mfcc39 in torch: torchaudio's MFCC with librosa's mel settings, then librosa's deltas (Savitzky-Golay, width 9)."""
 
@@ -140,20 +169,19 @@ def train_stage(samples, threads, batch):
     return run, 4 * batch
 
 
-def forward_stage(samples, threads, batch):
+def forward_stage(samples, threads, batch, steps):
     import torch
     from timnet import TemporalModel
 
     torch.set_num_threads(threads)
     x, model = tiles(batch, samples), TemporalModel().eval()
-    steps = max(4, 256 // batch)
 
     def run():
         with torch.inference_mode():
             for _ in range(steps):
                 model(x).softmax(1)
 
-    return run, steps * batch
+    return run
 
 
 def predict_stage(path, model_path, threads):
@@ -196,9 +224,14 @@ def main():
         if args.stage == "librosa":
             run = over_clips(from_arrays, units, args.processes, args.threads)
         elif args.stage == "torchaudio":
-            run = torchaudio_stage(samples, args.threads, args.batch)
+            run = in_processes(lambda share: torchaudio_stage(samples[share::args.processes], args.threads, args.batch),
+                               args.processes)
+        elif args.stage == "forward":
+            steps = max(4, 256 // args.batch)
+            units = args.processes * steps * args.batch
+            run = in_processes(lambda share: forward_stage(samples, args.threads, args.batch, steps), args.processes)
         else:
-            run, units = (train_stage if args.stage == "train" else forward_stage)(samples, args.threads, args.batch)
+            run, units = train_stage(samples, args.threads, args.batch)
     run()
     rates = []
     for _ in range(args.runs):
@@ -207,7 +240,9 @@ def main():
         rates.append(units / (time.perf_counter() - begin))
     print(json.dumps({"rates": rates}))
     sys.stdout.flush()
-    os._exit(0)  # a pool's processes end with it
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(0)
 
 
 if __name__ == "__main__":

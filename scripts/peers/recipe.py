@@ -58,7 +58,7 @@ def train(parts, model_options, seed, epochs):
 
     torch.manual_seed(seed)
     rows = np.concatenate([clip[:peer.FRAMES] for clip in parts["train"][0]])
-    mean, deviation = rows.mean(0), rows.std(0)
+    mean, deviation = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
     data = {name: (torch.from_numpy(tile(features, mean, deviation)),
                    torch.tensor([min(len(clip), peer.FRAMES) for clip in features]), torch.tensor(truth))
             for name, (features, truth) in parts.items()}
@@ -71,6 +71,15 @@ def train(parts, model_options, seed, epochs):
         with torch.inference_mode():
             return torch.cat([model(x[i:i + 256], lengths[i:i + 256]) for i in range(0, len(x), 256)])
 
+    def figure_of_epoch():
+        """What chooses the epoch: UAR on the validation part, of equals the one with the lower loss; the last epoch
+        where there is no such part. As in Serenade."""
+        known = data["validation"][2]
+        if not len(known):
+            return 0.0, float(epoch)
+        heard = logits("validation")
+        return uar(known.numpy(), heard.argmax(1).numpy()), -torch.nn.functional.cross_entropy(heard, known).item()
+
     best, kept = (-1.0, 0.0), None
     x, lengths, truth = data["train"]
     for epoch in range(epochs):
@@ -81,9 +90,7 @@ def train(parts, model_options, seed, epochs):
                                                      label_smoothing=0.1)
             loss.backward()
             optimiser.step()
-        heard, known = logits("validation"), data["validation"][2]
-        # the same UAR with a lower loss takes the place of an earlier epoch, as in Serenade
-        figure = (uar(known.numpy(), heard.argmax(1).numpy()), -torch.nn.functional.cross_entropy(heard, known).item())
+        figure = figure_of_epoch()
         if figure > best:
             best, kept = figure, logits("test").argmax(1).numpy()
         print(f"epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}, validation UAR {100 * figure[0]:.1f}",
