@@ -9,16 +9,6 @@
 
 #include "base/file.h"
 
-static const char *const own[] = {"path",      "corpus", "speaker",  "sex",    "emotion", "intensity",
-                                  "statement", "rate",   "channels", "frames", "seconds", "size",
-                                  "mtime_ns",  "hash",   "status",   "reason"};
-
-static bool is_own(const char *name) {
-  for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-    if (!strcmp(own[i], name)) return true;
-  return false;
-}
-
 static const char *read_sex(const char *cell) {
   static const char *const spellings[][2] = {{"male", "male"},     {"m", "male"},   {"man", "male"},
                                              {"female", "female"}, {"f", "female"}, {"woman", "female"}};
@@ -60,7 +50,7 @@ static ser_status load_row(ser_manifest *manifest, const ser_csv *table, size_t 
   row->sex = ser_strdup(read_sex(ser_csv_cell(table, i, ser_csv_column(table, "sex"))));
   row->extra = ser_alloc_zero(manifest->extra_columns + 1, sizeof *row->extra);
   for (size_t c = 0, e = 0; c < table->columns; c++)
-    if (!is_own(table->names[c])) row->extra[e++] = ser_strdup(ser_csv_cell(table, i, (int)c));
+    if (!manifest_column(table->names[c])) row->extra[e++] = ser_strdup(ser_csv_cell(table, i, (int)c));
   return SER_OK;
 }
 
@@ -79,7 +69,7 @@ ser_status lab_load(ser_manifest *manifest, ser_index_summary *summary, const ch
   }
   manifest->extra_names = ser_alloc_zero(table.columns, sizeof *manifest->extra_names);
   for (size_t c = 0; c < table.columns; c++)
-    if (!is_own(table.names[c])) manifest->extra_names[manifest->extra_columns++] = ser_strdup(table.names[c]);
+    if (!manifest_column(table.names[c])) manifest->extra_names[manifest->extra_columns++] = ser_strdup(table.names[c]);
   for (size_t i = 0; i < table.rows; i++) {
     SER_TRY_DONE(load_row(manifest, &table, i, csv_path, folder, err));
     const char *sex = ser_csv_cell(&table, i, ser_csv_column(&table, "sex"));

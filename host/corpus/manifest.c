@@ -39,6 +39,12 @@ static const char *const column_names[COLUMNS] = {"path",      "corpus", "speake
                                                   "statement", "rate",   "channels", "frames", "seconds", "size",
                                                   "mtime_ns",  "hash",   "status",   "reason"};
 
+bool manifest_column(const char *name) {
+  for (int i = 0; i < COLUMNS; i++)
+    if (!strcmp(column_names[i], name)) return true;
+  return false;
+}
+
 int ser_emotion_parse(const char *name) {
   static const struct {
     const char *name;

@@ -309,6 +309,35 @@ static void a_lab_s_table(void **state) {
   free(root);
 }
 
+/* A manifest given as a table: every column that it measures is measured anew, and none becomes a column twice. */
+static void a_manifest_as_a_lab_s_table(void **state) {
+  (void)state;
+  char *csv = ser_path_join(folder, "given.csv");
+  test_put_clip(folder, "g.wav", 9);
+  char *text = ser_format("path,emotion,speaker,session\n%s/g.wav,calm,anna,3\n", folder);
+  test_put_text(folder, "given.csv", text);
+  ser_manifest first, second;
+  ser_index_summary summary;
+  ser_error err = {0};
+  index_all(&first, &summary, (ser_index_options){.csv = csv}, NULL);
+  free(summary.notes.data);
+  free(summary.refusals.data);
+  ASSERT_OK(ser_manifest_write(&first, csv, &err), err);
+  index_all(&second, &summary, (ser_index_options){.csv = csv}, NULL);
+  assert_int_equal(second.extra_columns, 1);
+  assert_string_equal(second.extra_names[0], "session");
+  ser_text a = {0}, b = {0};
+  ser_manifest_text(&a, &first);
+  ser_manifest_text(&b, &second);
+  assert_string_equal(a.data, b.data);
+  free(a.data);
+  free(b.data);
+  end(&second, &summary);
+  ser_manifest_free(&first);
+  free(text);
+  free(csv);
+}
+
 static void refuse(ser_index_options options, ser_status status, const char *words) {
   ser_error err = {0};
   ser_manifest manifest;
@@ -398,6 +427,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(one_root_for_all, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(unusable_files_stay_with_their_reason, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_lab_s_table, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(a_manifest_as_a_lab_s_table, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(wrong_tables_and_roots_are_named, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(an_older_manifest_is_trusted, make_folder, remove_folder),
   };
