@@ -37,7 +37,9 @@ typedef struct {
   size_t group_count;
   size_t *group_of; /* [rows] */
   ser_progress *progress;
-  bool *stale; /* [rows] changed since the index: hashed anew */
+  bool *stale;               /* [rows] changed since the index: hashed anew */
+  size_t *members;           /* [rows] row numbers, those of one set side by side, by path */
+  size_t *set_at, *set_size; /* [rows] where a row's set begins in members, and how many rows it has */
   const ser_audit_options *options;
 } audit;
 
@@ -133,8 +135,9 @@ static ser_reason relation_reason(const relation *found, size_t row) {
 /* ---- what must be decoded ---- */
 
 /* Takes over what the rows of the group were judged to be; asks for decoding where that is not known. */
-static void recall_group(const audit *all, group *of, bool again, size_t *members) {
+static void recall_group(const audit *all, group *of) {
   bool wanted = false, known = false, explained = true;
+  size_t *members = all->members;
   for (size_t i = 0; i < of->count; i++) members[i] = all->order[of->first + i];
   relation bytes = relate(all, members, of->count);
   for (size_t i = 0; i < of->count; i++) {
@@ -151,7 +154,7 @@ static void recall_group(const audit *all, group *of, bool again, size_t *member
       known = true; /* neither refused nor silent, and whether it is clipped does not show */
     }
   }
-  of->decode = wanted && (again || !known || !explained);
+  of->decode = wanted && (all->options->again || !known || !explained);
 }
 
 static void judge_group(void *context, size_t task, int thread) {
@@ -312,11 +315,11 @@ static void count_row(ser_audit_summary *summary, const ser_row *row) {
   if (row->status != SER_FILTERED) summary->by_reason[row->reason]++;
 }
 
-/* Sets every row's status and reason and gathers the findings in the order of the rows. */
-static void conclude(audit *all, ser_audit_summary *summary) {
-  size_t rows = all->manifest->count;
-  size_t *members = ser_alloc_zero(rows, sizeof *members), *start = ser_alloc_zero(rows, sizeof *start);
-  size_t *size = ser_alloc_zero(rows, sizeof *size);
+/* Sets every row's status and reason from what has been decoded and recalled so far. */
+static void settle(audit *all) {
+  size_t rows = all->manifest->count, *members = all->members;
+  ask_for_partners(all); /* those that still have to be decoded count as new: their verdicts must wait */
+  join_same_samples(all);
   for (size_t i = 0; i < rows; i++) members[i] = i;
   if (rows) qsort_r(members, rows, sizeof *members, compare_sets, all);
   for (size_t at = 0, end; at < rows; at = end) {
@@ -326,8 +329,8 @@ static void conclude(audit *all, ser_audit_summary *summary) {
     for (size_t m = at; m < end; m++) {
       ser_row *row = all->manifest->rows + members[m];
       const group *of = all->groups + all->group_of[members[m]];
-      start[members[m]] = at;
-      size[members[m]] = end - at;
+      all->set_at[members[m]] = at;
+      all->set_size[members[m]] = end - at;
       if (of->decode && !of->decoded) { /* interrupted before its turn */
         if (row->status == SER_FILTERED) continue;
         row->status = SER_NEW;
@@ -340,29 +343,26 @@ static void conclude(audit *all, ser_audit_summary *summary) {
       set_row(row, reason == SER_REASON_NONE ? of->own : reason, all->options->mode);
     }
   }
+}
+
+/* Counts, and the findings in the order of the rows, once all rows are settled. */
+static void summarise(const audit *all, ser_audit_summary *summary) {
   json_t *findings = json_array();
-  for (size_t i = 0; i < rows; i++) {
+  for (size_t i = 0; i < all->manifest->count; i++) {
     const ser_row *row = all->manifest->rows + i;
     count_row(summary, row);
     if (row->status != SER_FILTERED && row->reason != SER_REASON_NONE)
-      add_finding(findings, all, i, members + start[i], size[i]);
+      add_finding(findings, all, i, all->members + all->set_at[i], all->set_size[i]);
   }
   summary->findings_json = json_dumps(findings, JSON_INDENT(1));
   SER_CHECK(summary->findings_json != NULL);
   json_decref(findings);
   for (size_t i = 0; i < all->group_count; i++) summary->decoded += all->groups[i].decoded;
-  free(members);
-  free(start);
-  free(size);
 }
 
 /* What has been judged so far, as an interruption would leave it, is written to `keep`: a kill loses seconds. */
 static ser_status keep_so_far(audit *all, ser_error *err) {
-  ser_audit_summary so_far = {0};
-  ask_for_partners(all); /* those asked for count as new: their verdicts must wait for the relation */
-  join_same_samples(all);
-  conclude(all, &so_far);
-  ser_audit_summary_free(&so_far);
+  settle(all);
   return ser_manifest_write(all->manifest, all->options->keep, err);
 }
 
@@ -409,32 +409,35 @@ ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, const s
                .order = ser_alloc_zero(rows, sizeof *all.order),
                .groups = ser_alloc_zero(rows, sizeof *all.groups),
                .group_of = ser_alloc_zero(rows, sizeof *all.group_of),
-               .stale = ser_alloc_zero(rows, sizeof *all.stale)};
-  size_t *members = ser_alloc_zero(rows, sizeof *members);
+               .stale = ser_alloc_zero(rows, sizeof *all.stale),
+               .members = ser_alloc_zero(rows, sizeof *all.members),
+               .set_at = ser_alloc_zero(rows, sizeof *all.set_at),
+               .set_size = ser_alloc_zero(rows, sizeof *all.set_size)};
   ser_pool *pool = ser_pool_create(options->jobs > 0 ? options->jobs : ser_cores());
   ser_status status = SER_OK;
   ser_pool_run_dynamic(pool, rows, refresh_row, &all);
   SER_TRY_DONE(ser_interrupt_check(err));
   make_groups(&all);
-  for (size_t i = 0; i < all.group_count; i++) recall_group(&all, all.groups + i, options->again, members);
+  for (size_t i = 0; i < all.group_count; i++) recall_group(&all, all.groups + i);
   status = judge_groups(&all, pool, err);
   if (status != SER_OK && status != SER_INTERRUPTED) goto done;
-  ask_for_partners(&all); /* interrupted: those asked for are judged anew next time, beside what was decoded now */
+  ask_for_partners(&all);
   if (status == SER_OK) status = judge_groups(&all, pool, err);
   if (status != SER_OK && status != SER_INTERRUPTED) goto done;
-  join_same_samples(&all);
-  conclude(&all, summary);
-  if (status != SER_OK) {
-    ser_audit_summary_free(summary);
-    if (options->keep) ser_manifest_write(manifest, options->keep, NULL);
-  }
+  settle(&all); /* interrupted: those asked for are judged anew next time, beside what was decoded now */
+  if (status == SER_OK)
+    summarise(&all, summary);
+  else if (options->keep)
+    ser_manifest_write(manifest, options->keep, NULL);
 done:
   ser_pool_free(pool);
   free(all.order);
   free(all.groups);
   free(all.group_of);
   free(all.stale);
-  free(members);
+  free(all.members);
+  free(all.set_at);
+  free(all.set_size);
   return status;
 }
 
