@@ -80,10 +80,13 @@ void cli_audit_text(ser_text *text, const ser_manifest *manifest, const ser_audi
   ser_text_printf(text, "%zu recordings, %zu decoded now: %zu ok, %zu filtered, %zu excluded, %zu refused\n",
                   summary->rows, summary->decoded, summary->ok, summary->filtered, summary->excluded, summary->refused);
   for (int reason = SER_REASON_UNREADABLE; reason < SER_REASON_TOO_SHORT; reason++) {
-    size_t count = 0;
-    for (size_t i = 0; i < manifest->count; i++) count += (int)manifest->rows[i].reason == reason;
+    size_t count = summary->by_reason[reason], filtered = 0;
     if (!count) continue;
-    ser_text_printf(text, "\n%s: %zu (%s)\n", ser_reason_name((ser_reason)reason), count, meanings[reason]);
+    for (size_t i = 0; i < manifest->count; i++)
+      filtered += (int)manifest->rows[i].reason == reason && manifest->rows[i].status == SER_FILTERED;
+    ser_text_printf(text, "\n%s: %zu", ser_reason_name((ser_reason)reason), count);
+    if (filtered) ser_text_printf(text, ", %zu of them filtered", filtered);
+    ser_text_printf(text, " (%s)\n", meanings[reason]);
     size_t shown = 0;
     for (size_t i = 0; i < manifest->count && shown < SHOWN; i++)
       if ((int)manifest->rows[i].reason == reason && ++shown)

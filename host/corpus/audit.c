@@ -57,7 +57,7 @@ static void refresh_row(void *context, size_t i, int thread) {
   struct stat info;
   ser_error err = {0};
   (void)thread;
-  if (ser_interrupted() || row->status == SER_FILTERED) return;
+  if (ser_interrupted()) return;
   bool there = stat(row->path, &info) == 0;
   int64_t mtime = there ? (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec : -1;
   if (there && info.st_size == row->size && mtime == row->mtime_ns && ser_hash_compare(&row->hash, &no_hash)) return;
@@ -66,8 +66,7 @@ static void refresh_row(void *context, size_t i, int thread) {
   row->mtime_ns = mtime;
   if (!there || ser_hash_file(&row->hash, row->path, &err) != SER_OK) row->hash = no_hash;
   if (!ser_hash_compare(&row->hash, &before) && ser_hash_compare(&row->hash, &no_hash)) return; /* touched, the same */
-  row->status = SER_NEW;
-  row->reason = SER_REASON_NONE;
+  row_forget(row);
   all->stale[i] = true;
 }
 
@@ -102,7 +101,7 @@ static ser_row *row_of(const audit *all, const group *of, size_t member) {
 
 typedef struct {
   bool labels, speakers; /* do they differ */
-  size_t first;          /* the row that stays: first path in byte order; SIZE_MAX where all are filtered */
+  size_t first;          /* the row that stays: first path in byte order */
 } relation;
 
 static int compare_members(const void *a, const void *b, void *context) {
@@ -113,15 +112,14 @@ static int compare_members(const void *a, const void *b, void *context) {
 /* members: row numbers; sorted by path on return. */
 static relation relate(const audit *all, size_t *members, size_t count) {
   const ser_row *rows = all->manifest->rows;
-  relation found = {.first = SIZE_MAX};
   const char *speaker = "";
   qsort_r(members, count, sizeof *members, compare_members, all->manifest->rows);
+  relation found = {.first = members[0]};
   for (size_t i = 0; i < count; i++) {
     const ser_row *row = rows + members[i];
     found.labels |= row->emotion != rows[members[0]].emotion;
     found.speakers |= *speaker && *row->speaker && strcmp(speaker, row->speaker);
     if (*row->speaker) speaker = row->speaker;
-    if (found.first == SIZE_MAX && row->status != SER_FILTERED) found.first = members[i];
   }
   return found;
 }
@@ -136,15 +134,13 @@ static ser_reason relation_reason(const relation *found, size_t row) {
 
 /* Takes over what the rows of the group were judged to be; asks for decoding where that is not known. */
 static void recall_group(const audit *all, group *of) {
-  bool wanted = false, known = false, explained = true;
+  bool known = false, explained = true;
   size_t *members = all->members;
   for (size_t i = 0; i < of->count; i++) members[i] = all->order[of->first + i];
   relation bytes = relate(all, members, of->count);
   for (size_t i = 0; i < of->count; i++) {
     const ser_row *row = all->manifest->rows + members[i];
-    if (row->status == SER_FILTERED) continue;
-    wanted = true;
-    if (row->status == SER_NEW) continue;
+    if (!row_judged(row)) continue;
     if (!relational(row->reason)) {
       known = true;
       of->own = row->reason;
@@ -154,7 +150,7 @@ static void recall_group(const audit *all, group *of) {
       known = true; /* neither refused nor silent, and whether it is clipped does not show */
     }
   }
-  of->decode = wanted && (all->options->again || !known || !explained);
+  of->decode = all->options->again || !known || !explained;
 }
 
 static void judge_group(void *context, size_t task, int thread) {
@@ -162,9 +158,7 @@ static void judge_group(void *context, size_t task, int thread) {
   group *of = all->groups + task;
   (void)thread;
   if (!of->decode || of->decoded || ser_interrupted()) return;
-  size_t member = 0; /* the bytes are the same: the first that was asked for speaks for all */
-  while (row_of(all, of, member)->status == SER_FILTERED) member++;
-  of->status = judge_file(&of->found, row_of(all, of, member)->path, &of->err);
+  of->status = judge_file(&of->found, row_of(all, of, 0)->path, &of->err); /* the bytes of the others are the same */
   of->own = of->found.reason;
   of->decoded = of->status == SER_OK;
   ser_progress_add(all->progress, 1);
@@ -195,10 +189,7 @@ static void ask_for_partners(audit *all) {
     group *of = all->groups + i;
     const ser_row *row = row_of(all, of, 0);
     if (of->decode || reason_refuses(of->own) || of->own == SER_REASON_SILENT) continue;
-    bool asked_for = false;
-    for (size_t m = 0; m < of->count; m++) asked_for |= row_of(all, of, m)->status != SER_FILTERED;
-    of->decode =
-        asked_for && bsearch(&(extent){row->rate, row->frames}, extents, count, sizeof *extents, compare_extents);
+    of->decode = bsearch(&(extent){row->rate, row->frames}, extents, count, sizeof *extents, compare_extents);
   }
   free(extents);
 }
@@ -225,16 +216,6 @@ static void join_same_samples(audit *all) {
     if (!ser_hash_compare(&before->found.samples, &of->found.samples)) of->set = before->set;
   }
   free(sounding);
-}
-
-static void set_row(ser_row *row, ser_reason reason, ser_audit_mode mode) {
-  if (row->status == SER_FILTERED) return;
-  row->reason = reason;
-  row->status = SER_ROW_OK;
-  if (reason_refuses(reason)) row->status = SER_REFUSED;
-  if (mode == SER_AUDIT_EXCLUDE &&
-      (reason == SER_REASON_SILENT || reason == SER_REASON_DUPLICATE || reason == SER_REASON_LABEL_CONFLICT))
-    row->status = SER_EXCLUDED;
 }
 
 /* ---- findings ---- */
@@ -282,8 +263,9 @@ static void add_finding(json_t *findings, const audit *all, size_t i, const size
                                                                : rows[members[m]].speaker);
   for (size_t m = 0; m < count && relational(row->reason); m++)
     if (members[m] != i) json_array_append_new(others, json_text(rows[members[m]].path));
-  json_array_append_new(findings, json_pack("{s:s, s:o, s:o, s:o}", "reason", ser_reason_name(row->reason), "path",
-                                            json_text(row->path), "detail", json_text(detail.data), "others", others));
+  json_array_append_new(findings, json_pack("{s:s, s:s, s:o, s:o, s:o}", "reason", ser_reason_name(row->reason),
+                                            "status", ser_row_status_names[row->status], "path", json_text(row->path),
+                                            "detail", json_text(detail.data), "others", others));
   free(detail.data);
 }
 
@@ -299,7 +281,7 @@ static int compare_sets(const void *a, const void *b, void *context) {
 /* What the decoder counted is truer than what the header said. */
 static void take_info(ser_row *row, const group *of, bool stale) {
   const ser_audio_info *info = &of->found.info;
-  if (!of->decoded || row->status == SER_FILTERED || (reason_refuses(of->own) && !stale)) return;
+  if (!of->decoded || (reason_refuses(of->own) && !stale)) return;
   row->rate = info->rate > 0 ? info->rate : -1;
   row->channels = info->rate > 0 ? info->channels : -1;
   row->frames = info->rate > 0 ? info->frames : -1;
@@ -312,7 +294,7 @@ static void count_row(ser_audit_summary *summary, const ser_row *row) {
   summary->filtered += row->status == SER_FILTERED;
   summary->excluded += row->status == SER_EXCLUDED;
   summary->refused += row->status == SER_REFUSED;
-  if (row->status != SER_FILTERED) summary->by_reason[row->reason]++;
+  summary->by_reason[row->reason]++;
 }
 
 /* Sets every row's status and reason from what has been decoded and recalled so far. */
@@ -332,15 +314,13 @@ static void settle(audit *all) {
       all->set_at[members[m]] = at;
       all->set_size[members[m]] = end - at;
       if (of->decode && !of->decoded) { /* interrupted before its turn */
-        if (row->status == SER_FILTERED) continue;
-        row->status = SER_NEW;
-        row->reason = SER_REASON_NONE;
+        row_forget(row);
         continue;
       }
       bool alone = reason_refuses(of->own) || of->own == SER_REASON_SILENT;
       ser_reason reason = alone ? of->own : relation_reason(&found, members[m]);
       take_info(row, of, all->stale[members[m]]);
-      set_row(row, reason == SER_REASON_NONE ? of->own : reason, all->options->mode);
+      row_judge(row, reason == SER_REASON_NONE ? of->own : reason, all->options->mode);
     }
   }
 }
@@ -351,8 +331,7 @@ static void summarise(const audit *all, ser_audit_summary *summary) {
   for (size_t i = 0; i < all->manifest->count; i++) {
     const ser_row *row = all->manifest->rows + i;
     count_row(summary, row);
-    if (row->status != SER_FILTERED && row->reason != SER_REASON_NONE)
-      add_finding(findings, all, i, all->members + all->set_at[i], all->set_size[i]);
+    if (row->reason != SER_REASON_NONE) add_finding(findings, all, i, all->members + all->set_at[i], all->set_size[i]);
   }
   summary->findings_json = json_dumps(findings, JSON_INDENT(1));
   SER_CHECK(summary->findings_json != NULL);

@@ -151,18 +151,17 @@ typedef struct {
   atomic_size_t hashed;
 } files_job;
 
+/* What was found in the same bytes before holds still, whether their emotion is asked for now or was then. */
 static void set_status(ser_row *row, const ser_row *trusted, int64_t emotions) {
-  if (trusted && trusted->status != SER_FILTERED) {
-    row->status = trusted->status;
-    row->reason = trusted->reason;
-  } else {
-    if (trusted) row->reason = trusted->reason;
-    row->status = reason_refuses(row->reason) ? SER_REFUSED : SER_NEW;
-    if (row->status == SER_NEW) row->reason = SER_REASON_NONE;
-  }
-  if (row->emotion < emotions) return;
-  row->status = SER_FILTERED; /* an emotion that was not asked for; only what is wrong with the file is still told */
-  if (!reason_refuses(row->reason)) row->reason = SER_REASON_NONE;
+  bool known = trusted && row_judged(trusted);
+  ser_reason reason = known ? trusted->reason : row->reason;
+  row->status = row->emotion < emotions ? SER_NEW : SER_FILTERED;
+  if (known || reason_refuses(reason))
+    row_judge(row, reason, SER_AUDIT_EXCLUDE);
+  else
+    row_forget(row);
+  if (known && row->status != SER_FILTERED && trusted->status != SER_FILTERED)
+    row->status = trusted->status; /* as the mode of that audit had it */
 }
 
 static void take_header(ser_row *row, const ser_row *trusted) {

@@ -89,6 +89,26 @@ bool reason_refuses(ser_reason reason) {
          reason == SER_REASON_EMPTY || reason == SER_REASON_NON_FINITE;
 }
 
+bool row_judged(const ser_row *row) {
+  return row->status == SER_FILTERED ? !row->unjudged : row->status != SER_NEW;
+}
+
+void row_judge(ser_row *row, ser_reason reason, ser_audit_mode mode) {
+  bool excludes = reason == SER_REASON_SILENT || reason == SER_REASON_DUPLICATE || reason == SER_REASON_LABEL_CONFLICT;
+  row->reason = reason;
+  row->unjudged = false;
+  if (row->status == SER_FILTERED) return;
+  row->status = reason_refuses(reason)                  ? SER_REFUSED
+                : excludes && mode == SER_AUDIT_EXCLUDE ? SER_EXCLUDED
+                                                        : SER_ROW_OK;
+}
+
+void row_forget(ser_row *row) {
+  row->reason = SER_REASON_NONE;
+  row->unjudged = row->status == SER_FILTERED;
+  if (!row->unjudged) row->status = SER_NEW;
+}
+
 static void conclude(verdict *out, const listening *all) {
   float span = 0;
   for (int32_t c = 0; c < all->count; c++) {

@@ -14,6 +14,8 @@
 
 const char *const ser_emotion_names[SER_EMOTIONS] = {"neutral", "happy",   "sad",  "angry",
                                                      "fearful", "disgust", "calm", "surprised"};
+/* The reason of a filtered row that no audit has heard: what its status would be if its emotion were asked for. */
+static const char UNJUDGED[] = "new";
 const char *const ser_row_status_names[5] = {"new", "ok", "filtered", "excluded", "refused"};
 
 enum {
@@ -199,8 +201,10 @@ static ser_status read_row(ser_row *out, const reading *in, size_t row) {
   SER_TRY(read_numbers(out, in, row));
   SER_TRY(read_named(&status, in, row, STATUS, ser_row_status_names, 5));
   out->status = (ser_row_status)status;
-  if (!ser_reason_parse(&out->reason, ser_csv_cell(in->table, row, in->columns[REASON])) ||
-      out->reason == SER_REASON_TOO_SHORT)
+  const char *reason = ser_csv_cell(in->table, row, in->columns[REASON]);
+  out->unjudged = out->status == SER_FILTERED && !strcmp(reason, UNJUDGED);
+  if (out->unjudged) return SER_OK;
+  if (!ser_reason_parse(&out->reason, reason) || out->reason == SER_REASON_TOO_SHORT)
     return wrong(in, row, REASON, "not a reason that a manifest knows; run `serenade audit` again");
   return SER_OK;
 }
@@ -292,7 +296,7 @@ static void put_row(ser_text *text, const ser_row *row, size_t extra_columns) {
   if (row->size >= 0) ser_text_printf(text, "%lld", (long long)row->mtime_ns);
   put_text(text, ser_hash_compare(&row->hash, &none) ? hex : "");
   put_text(text, ser_row_status_names[row->status]);
-  put_text(text, ser_reason_name(row->reason));
+  put_text(text, row->status == SER_FILTERED && row->unjudged ? UNJUDGED : ser_reason_name(row->reason));
   for (size_t i = 0; i < extra_columns; i++) put_text(text, row->extra ? row->extra[i] : "");
   ser_text_puts(text, "\n");
 }

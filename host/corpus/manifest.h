@@ -42,7 +42,8 @@ typedef struct {
   ser_hash hash; /* of the file's bytes; zeros where it could not be read */
   ser_row_status status;
   ser_reason reason;
-  char **extra; /* [extra_columns] */
+  bool unjudged; /* filtered, and no audit has heard it yet: the column reason then says "new" */
+  char **extra;  /* [extra_columns] */
 } ser_row;
 
 typedef struct {
@@ -93,9 +94,9 @@ ser_status ser_index(ser_manifest *manifest, ser_index_summary *summary, const s
 
 typedef struct {
   size_t rows, ok, filtered, excluded, refused;
-  size_t by_reason[SER_REASON_TOO_SHORT + 1];
+  size_t by_reason[SER_REASON_TOO_SHORT + 1]; /* rows of any status */
   size_t decoded;      /* rows decoded in this run (those judged before with the same bytes are not) */
-  char *findings_json; /* JSON array: {reason, path, detail, others [paths]} one a finding; free() */
+  char *findings_json; /* JSON array: {reason, status, path, detail, others [paths]} one a finding; free() */
 } ser_audit_summary;
 
 typedef struct {
@@ -106,8 +107,9 @@ typedef struct {
   double keep_every; /* seconds between those writings; 0: as often as it looks */
 } ser_audit_options;
 
-/* Decodes every row that was not judged yet, in parallel, sets status and reason. Filtered rows are left alone. A file
- * that changed since the index is hashed and judged anew. On SER_INTERRUPTED the manifest holds what was judged so far
+/* Decodes every row that was not judged yet, in parallel, sets status and reason. Filtered rows are judged like the
+ * others and keep their status: a usable row that is the same audio as one of them has an emotion in doubt. A file that
+ * changed since the index is hashed and judged anew. On SER_INTERRUPTED the manifest holds what was judged so far
  * (written, where options->keep says where); the summary is empty. At the end the caller writes the manifest. */
 ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, const ser_audit_options *options,
                      ser_error *err);

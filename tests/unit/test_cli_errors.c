@@ -100,6 +100,7 @@ static int set_up(void **state) {
   put("broken/lab.csv", "path,emotion\nc.wav,happy\nd.wav,sad\n");
   put("broken/c.wav", "this is no sound");
   put("broken/d.wav", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  put("calm.csv", "path,emotion\nbroken/c.wav,calm\nclips/c00.wav,calm\n");
   put("notes/readme.txt", "nothing to hear");
   put("bad.yaml", "train:\n  epoch: 3\n");
   put("cut.yaml", "train: [1\n");
@@ -189,6 +190,7 @@ static const struct {
     {"S audit good.csv --mode exlude", 2, "--mode is 'exlude'", "one of exclude, report; the nearest is exclude"},
     {"cp good.csv g.csv; S audit g.csv --json none/a.json", 1, "cannot write none/a.json", "No such file"},
     {"S index --csv broken/lab.csv -o b.csv; S audit b.csv", 3, "broken/c.wav: unreadable", "get the file anew"},
+    {"S index --csv calm.csv -o f.csv && S audit f.csv && grep -c filtered,unreadable f.csv", 0, "", ""},
     /* extract */
     {"S extract", 2, "the manifest is missing", "see serenade extract --help"},
     {"S extract good.csv", 2, "the cache is not named", "write --cache DIR"},

@@ -101,6 +101,11 @@ static void ravdess(void **state) {
   assert_int_equal(summary.filtered, 4);
   assert_int_equal(test_row(&manifest, "ravdess/Actor_05/03-01-02-01-02-01-05.wav")->status, SER_FILTERED);
   assert_int_equal(test_row(&manifest, "ravdess/Actor_05/03-01-08-01-02-01-05.wav")->status, SER_FILTERED);
+  ser_text text = {0};
+  ser_manifest_text(&text, &manifest);
+  assert_non_null(strstr(text.data, ",filtered,new\n"));
+  assert_null(strstr(text.data, ",filtered,\n"));
+  free(text.data);
   assert_non_null(strstr(summary.notes.data, "4 filtered (6 emotions are asked for): calm 2, surprised 2"));
   end(&manifest, &summary);
   free(root);
