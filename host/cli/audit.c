@@ -45,7 +45,7 @@ static ser_status audit_file(const char *path, const char *json, ser_audit_mode 
   if (json) SER_TRY_DONE(write_json(json, &summary, err));
   cli_audit_text(&text, &manifest, &summary);
   fputs(text.data, stdout);
-  *partial = cli_name_refused(&manifest, NULL) > 0;
+  *partial = cli_name_refused(&manifest) > 0;
 done:
   free(text.data);
   ser_audit_summary_free(&summary);

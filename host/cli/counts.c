@@ -59,22 +59,6 @@ void cli_counts_text(ser_text *text, const ser_manifest *manifest) {
   free(lines);
 }
 
-/* What a reason means, and the cure where there is one. */
-static const char *const meanings[] = {
-    [SER_REASON_NONE] = "",
-    [SER_REASON_UNREADABLE] = "cannot be read as audio; get the file anew, or take it out",
-    [SER_REASON_TRUNCATED] = "is cut short; get the file anew",
-    [SER_REASON_LFS_POINTER] = "is a Git LFS pointer, not the recording; fetch it with 'git lfs pull'",
-    [SER_REASON_EMPTY] = "holds no sound; get the file anew, or take it out",
-    [SER_REASON_NON_FINITE] = "holds samples that are not numbers; export it again",
-    [SER_REASON_SILENT] = "is silent",
-    [SER_REASON_DUPLICATE] = "is the same recording as one that stays",
-    [SER_REASON_LABEL_CONFLICT] = "is the same recording as one with another emotion",
-    [SER_REASON_CLIPPED] = "is clipped; it stays in use",
-    [SER_REASON_SPEAKER_CONFLICT] = "is the same recording as one of another speaker",
-    [SER_REASON_TOO_SHORT] = "is too short",
-};
-
 void cli_audit_text(ser_text *text, const ser_manifest *manifest, const ser_audit_summary *summary) {
   enum { SHOWN = 5 };
   ser_text_printf(text, "%zu recordings, %zu decoded now: %zu ok, %zu filtered, %zu excluded, %zu refused\n",
@@ -86,7 +70,7 @@ void cli_audit_text(ser_text *text, const ser_manifest *manifest, const ser_audi
       filtered += (int)manifest->rows[i].reason == reason && manifest->rows[i].status == SER_FILTERED;
     ser_text_printf(text, "\n%s: %zu", ser_reason_name((ser_reason)reason), count);
     if (filtered) ser_text_printf(text, ", %zu of them filtered", filtered);
-    ser_text_printf(text, " (%s)\n", meanings[reason]);
+    ser_text_printf(text, " (%s)\n", ser_reason_meaning((ser_reason)reason));
     size_t shown = 0;
     for (size_t i = 0; i < manifest->count && shown < SHOWN; i++)
       if ((int)manifest->rows[i].reason == reason && ++shown)
@@ -96,15 +80,14 @@ void cli_audit_text(ser_text *text, const ser_manifest *manifest, const ser_audi
   }
 }
 
-size_t cli_name_refused(const ser_manifest *manifest, const char *why) {
+size_t cli_name_refused(const ser_manifest *manifest) {
   size_t count = 0;
   for (size_t i = 0; i < manifest->count; i++) {
     const ser_row *row = &manifest->rows[i];
+    char words[256];
     if (row->status != SER_REFUSED) continue;
-    int size = why ? (int)strcspn(why, "\n") : 0;
-    ser_complain("%s: %s: %.*s", row->path, ser_reason_name(row->reason),
-                 size ? size : (int)strlen(meanings[row->reason]), size ? why : meanings[row->reason]);
-    if (why) why += size + (why[size] == '\n');
+    ser_row_refusal(words, row);
+    ser_complain("%s: %s: %s", row->path, ser_reason_name(row->reason), words);
     count++;
   }
   return count;

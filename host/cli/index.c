@@ -22,11 +22,10 @@ static ser_status index_into(const char *output, const ser_index_options *option
   fputs(table.data, stdout);
   if (summary.notes.data) ser_info("%.*s", (int)summary.notes.size - 1, summary.notes.data);
   ser_info("%s: %zu recordings, %zu hashed now", output, manifest.count, summary.hashed);
-  *partial = cli_name_refused(&manifest, summary.refusals.data) > 0;
+  *partial = cli_name_refused(&manifest) > 0;
 done:
   free(table.data);
   free(summary.notes.data);
-  free(summary.refusals.data);
   ser_manifest_free(&manifest);
   ser_manifest_free(&before);
   return status;

@@ -70,7 +70,6 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
   if (summary.notes.size && changed) ser_info("%.*s", (int)summary.notes.size - 1, summary.notes.data);
 done:
   free(summary.notes.data);
-  free(summary.refusals.data); /* the audit names them */
   ser_manifest_free(&before);
   return status;
 }
@@ -96,7 +95,7 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
     cli_counts_text(&table, manifest);
     ser_info("%.*s", (int)table.size - 1, table.data);
   }
-  if (cli_name_refused(manifest, NULL)) *partial = true;
+  if (cli_name_refused(manifest)) *partial = true;
 done:
   free(table.data);
   free(bytes.data);
@@ -146,7 +145,7 @@ static ser_status take_manifest(ser_manifest *manifest, const char *given, const
   SER_TRY(ser_manifest_read(manifest, given, err));
   ser_status status = write_changed(manifest, path, &old, &changed, err);
   free(old.data);
-  if (cli_name_refused(manifest, NULL)) *partial = true;
+  if (cli_name_refused(manifest)) *partial = true;
   return status;
 }
 

@@ -146,7 +146,6 @@ typedef struct {
   ser_manifest *manifest;
   const ser_index_options *options;
   const ser_row **before; /* [count] the older row of the same path, or NULL */
-  char **details;         /* [count] why a file cannot be used, or NULL */
   ser_progress *progress;
   atomic_size_t hashed;
 } files_job;
@@ -171,13 +170,11 @@ static void take_header(ser_row *row, const ser_row *trusted) {
   row->seconds = trusted->seconds;
 }
 
-static void probe_row(ser_row *row, char **detail) {
-  char words[256] = "";
+static void probe_row(ser_row *row) {
   ser_audio_info info;
   ser_error err = {0};
   ser_reason reason = SER_REASON_UNREADABLE;
-  if (ser_audio_probe(&info, &reason, words, row->path, &err) != SER_OK)
-    snprintf(words, sizeof words, "%.255s", err.text);
+  ser_audio_probe(&info, &reason, NULL, row->path, &err);
   row->reason = reason;
   if (info.rate > 0) {
     row->rate = info.rate;
@@ -185,7 +182,6 @@ static void probe_row(ser_row *row, char **detail) {
     row->frames = info.frames;
     row->seconds = (double)info.frames / info.rate;
   }
-  if (reason != SER_REASON_NONE) *detail = ser_strdup(words);
 }
 
 static void index_file(void *context, size_t i, int thread) {
@@ -213,7 +209,7 @@ static void index_file(void *context, size_t i, int thread) {
   if (trusted)
     take_header(row, trusted);
   else
-    probe_row(row, &job->details[i]);
+    probe_row(row);
   set_status(row, trusted, job->options->emotions);
   ser_progress_add(job->progress, 1);
 }
@@ -281,17 +277,13 @@ static void summarise(ser_index_summary *summary, const files_job *job) {
     const ser_row *row = manifest->rows + i;
     summary->filtered += row->status == SER_FILTERED;
     summary->refused += row->status == SER_REFUSED;
-    if (row->status == SER_REFUSED) ser_text_printf(&summary->refusals, "%s\n", job->details[i] ? job->details[i] : "");
   }
 }
 
 static ser_status look_at_files(ser_manifest *manifest, ser_index_summary *summary, const ser_index_options *options,
                                 const ser_manifest *before, ser_error *err) {
   size_t count = manifest->count;
-  files_job job = {.manifest = manifest,
-                   .options = options,
-                   .before = ser_alloc_zero(count, sizeof *job.before),
-                   .details = ser_alloc_zero(count, sizeof *job.details)};
+  files_job job = {.manifest = manifest, .options = options, .before = ser_alloc_zero(count, sizeof *job.before)};
   match_before(job.before, manifest, before);
   ser_pool *pool = ser_pool_create(options->jobs > 0 ? options->jobs : ser_cores());
   job.progress = ser_progress_begin("index", "files", (int64_t)count);
@@ -300,8 +292,6 @@ static ser_status look_at_files(ser_manifest *manifest, ser_index_summary *summa
   ser_pool_free(pool);
   ser_status status = ser_interrupt_check(err);
   if (status == SER_OK) summarise(summary, &job);
-  for (size_t i = 0; i < count; i++) free(job.details[i]);
-  free(job.details);
   free(job.before);
   return status;
 }
@@ -339,7 +329,6 @@ done:
   if (status != SER_OK) {
     ser_manifest_free(manifest);
     free(summary->notes.data);
-    free(summary->refusals.data);
     memset(summary, 0, sizeof *summary);
   }
   return status;

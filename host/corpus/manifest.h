@@ -80,7 +80,6 @@ typedef struct {
   size_t files, rows, filtered, refused, ignored; /* ignored: no audio or not a name of the corpus */
   size_t hashed;                                  /* how many files' bytes were read */
   ser_text notes;                                 /* lines for the user; free(notes.data) */
-  ser_text refusals;                              /* a line a refused row: why, empty where it was known before */
 } ser_index_summary;
 
 /* before (or NULL): an older manifest whose hashes, statuses and reasons are trusted where path, size and mtime are the
@@ -88,6 +87,12 @@ typedef struct {
  * expected there. */
 ser_status ser_index(ser_manifest *manifest, ser_index_summary *summary, const ser_index_options *options,
                      const ser_manifest *before, ser_error *err);
+
+/* What a reason means, and the cure where there is one. */
+const char *ser_reason_meaning(ser_reason reason);
+/* Why a refused row's file cannot be used, in words and with the cure. A manifest keeps one word, so the file is looked
+ * at again; where it is no longer what the row says, the words are those of the reason. */
+void ser_row_refusal(char words[256], const ser_row *row);
 
 /* ---- audit (audit.c) ------------------------------------------------------------------------------------------------
  */

@@ -37,8 +37,11 @@ static void tell_refusals(char *lines) {
 /* Names the rows of a given manifest that are refused there; a run's own were named when it was made. */
 static void tell_refused_rows(ser_evaluation *e) {
   for (size_t i = 0; e->other && i < e->given.count; i++) {
-    if (e->given.rows[i].status != SER_REFUSED) continue;
-    ser_complain("%s: %s, as the manifest says", e->given.rows[i].path, ser_reason_name(e->given.rows[i].reason));
+    const ser_row *row = e->given.rows + i;
+    char words[256];
+    if (row->status != SER_REFUSED) continue;
+    ser_row_refusal(words, row);
+    ser_complain("%s: %s: %s", row->path, ser_reason_name(row->reason), words);
     e->unusable++;
   }
 }

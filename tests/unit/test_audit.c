@@ -51,7 +51,6 @@ static void index_table(ser_manifest *manifest, const char *lines, int64_t emoti
       ser_index(manifest, &summary, &(ser_index_options){.csv = csv, .emotions = emotions, .jobs = 2}, before, &err),
       err);
   free(summary.notes.data);
-  free(summary.refusals.data);
   free(text);
   free(csv);
 }

@@ -101,6 +101,9 @@ static int set_up(void **state) {
   put("broken/c.wav", "this is no sound");
   put("broken/d.wav", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
   put("calm.csv", "path,emotion\nbroken/c.wav,calm\nclips/c00.wav,calm\n");
+  put("mixed.csv", "path,emotion\nbroken/c.wav,happy\nclips/c00.wav,happy\nclips/c01.wav,sad\n");
+  put("rate.csv", "path,emotion\nrate.wav,happy\n");
+  must("{ head -c 24 clips/c00.wav; printf '\\144\\0\\0\\0'; tail -c +29 clips/c00.wav; } >rate.wav");
   put("notes/readme.txt", "nothing to hear");
   put("bad.yaml", "train:\n  epoch: 3\n");
   put("cut.yaml", "train: [1\n");
@@ -167,6 +170,8 @@ static const struct {
     {"S index --csv broken/lab.csv -o m.csv", 3, "broken/d.wav: lfs_pointer", "git lfs pull"},
     {"S index --csv broken/lab.csv -o b1.csv; S index --csv broken/lab.csv -o b1.csv", 3, "broken/d.wav: lfs_pointer",
      "git lfs pull"},
+    {"S index --csv broken/lab.csv -o b1.csv 2>&-; S index --csv broken/lab.csv -o b1.csv", 3,
+     "broken/c.wav: unreadable: not a recording that libsndfile can open (Format not recognised)", "get the file anew"},
     {"S index --csv broken/lab.csv -o b2.csv 2>said; cat said >&2; test $(grep -c broken/c.wav said) = 1 && exit 3", 3,
      "broken/c.wav: unreadable", ""},
     {"printf 'path,emotion\\ncaf\\351.wav,sad\\n' >latin.csv; S index --csv latin.csv -o m.csv", 1,
@@ -190,6 +195,9 @@ static const struct {
     {"S audit good.csv --mode exlude", 2, "--mode is 'exlude'", "one of exclude, report; the nearest is exclude"},
     {"cp good.csv g.csv; S audit g.csv --json none/a.json", 1, "cannot write none/a.json", "No such file"},
     {"S index --csv broken/lab.csv -o b.csv; S audit b.csv", 3, "broken/c.wav: unreadable", "get the file anew"},
+    {"S index --csv broken/lab.csv -o b.csv 2>&-; S audit b.csv", 3,
+     "broken/c.wav: unreadable: not a recording that libsndfile can open (Format not recognised)", "get the file anew"},
+    {"S index --csv rate.csv -o b.csv", 3, "rate.wav: unreadable: its header says 100 Hz", "get the file anew"},
     {"S index --csv calm.csv -o f.csv && S audit f.csv && grep -c filtered,unreadable f.csv", 0, "", ""},
     /* extract */
     {"S extract", 2, "the manifest is missing", "see serenade extract --help"},
@@ -258,6 +266,8 @@ static const struct {
     {"S evaluate cutmodel", 1, "cutmodel/model.safetensors is not a sound", "copy or make it again"},
     {"S evaluate run --manifest none.csv", 1, "cannot open none.csv", "No such file"},
     {"S evaluate run --manifest not.csv", 1, "not.csv: line 1", "make it with"},
+    {"S index --csv mixed.csv -o x.csv 2>&-; S evaluate run --manifest x.csv", 3,
+     "broken/c.wav: unreadable: not a recording that libsndfile can open (Format not recognised)", "get the file anew"},
     {"S evaluate run --manifset good.csv", 2, "unknown option --manifset", "the nearest is --manifest"},
     /* predict */
     {"S predict", 2, "the model and at least one file, folder or - is missing", "see serenade predict --help"},
