@@ -28,8 +28,8 @@ extern const corpus_loader ravdess_loader, cremad_loader, tess_loader, savee_loa
 /* A lab's own table (--csv): rows for what it lists. */
 ser_status lab_load(ser_manifest *manifest, ser_index_summary *summary, const char *csv_path, ser_error *err);
 
-/* Whether the manifest has a column of this name of its own. */
-bool manifest_column(const char *name);
+/* The manifest's own column of this name, in whatever case it is given; NULL where it has none. */
+const char *manifest_column(const char *name);
 
 /* Appends an empty row (texts "", numbers -1) of the path. */
 ser_row *manifest_add(ser_manifest *manifest, const char *path);

@@ -41,10 +41,10 @@ static const char *const column_names[COLUMNS] = {"path",      "corpus", "speake
                                                   "statement", "rate",   "channels", "frames", "seconds", "size",
                                                   "mtime_ns",  "hash",   "status",   "reason"};
 
-bool manifest_column(const char *name) {
+const char *manifest_column(const char *name) {
   for (int i = 0; i < COLUMNS; i++)
-    if (!strcmp(column_names[i], name)) return true;
-  return false;
+    if (!strcasecmp(column_names[i], name)) return column_names[i];
+  return NULL;
 }
 
 int ser_emotion_parse(const char *name) {

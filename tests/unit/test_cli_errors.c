@@ -91,6 +91,8 @@ static int set_up(void **state) {
   put("header.csv", "path,emotion\n");
   put("nopath.csv", "path,emotion\n,happy\n");
   put("twice.csv", "path,emotion\nclips/c00.wav,happy\nclips/c00.wav,sad\n");
+  put("semicolons.csv", "path;emotion\nclips/c00.wav;happy\n");
+  put("pair.csv", "path,Path,emotion\nclips/c00.wav,clips/c01.wav,happy\n");
   put("not.csv", "a,b\n1,2\n");
   put("status.csv", HEADER "/x.wav,csv,s,,happy,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,fine,\n");
   put("emotion.csv", HEADER "/x.wav,csv,s,,joyous,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,ok,\n");
@@ -165,6 +167,10 @@ static const struct {
     {"S index --csv columns.csv -o m.csv", 1, "columns.csv: line 1", "the columns path and emotion were expected"},
     {"S index --csv header.csv -o m.csv", 1, "header.csv lists no recordings", "a header alone"},
     {"S index --csv nopath.csv -o m.csv", 1, "nopath.csv: line 2: the path is missing", "give one or remove the line"},
+    {"S index --csv semicolons.csv -o m.csv", 1, "semicolons.csv: line 1: semicolons stand between the columns",
+     "save the table with commas"},
+    {"S audit semicolons.csv", 1, "semicolons.csv: line 1: semicolons stand", "save the table with commas"},
+    {"S index --csv pair.csv -o m.csv", 1, "pair.csv: line 1: the column path is there twice", "keep one"},
     {"S index --csv twice.csv -o m.csv", 1, "twice.csv lists", "keep one line"},
     {"S index --csv broken/lab.csv -o m.csv", 3, "broken/c.wav: unreadable", "get the file anew"},
     {"S index --csv broken/lab.csv -o m.csv", 3, "broken/d.wav: lfs_pointer", "git lfs pull"},

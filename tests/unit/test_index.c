@@ -325,6 +325,35 @@ static void a_lab_s_table(void **state) {
   free(root);
 }
 
+/* Blanks and capital letters where tables have them: in names of columns, around labels, around paths. */
+static void an_untidy_table(void **state) {
+  (void)state;
+  char *csv = ser_path_join(folder, "untidy.csv");
+  test_put_clip(folder, "a.wav", 1);
+  test_put_clip(folder, "b.wav", 2);
+  test_put_clip(folder, " c .wav ", 3); /* truly named so */
+  char *text = ser_format("\xef\xbb\xbf Emotion , PATH,Speaker ,\"SEX\", Remark, Rate\r\n"
+                          " Happy,a.wav,s1 ,f , kept ,1\r\n"
+                          "\tsad\t, b.wav ,\" s1\", M,,\r\n"
+                          "calm, c .wav ,,,,\r\n"
+                          "angry, %s/gone.wav,,,,\r\n",
+                          folder);
+  test_put_text(folder, "untidy.csv", text);
+  ser_manifest manifest;
+  ser_index_summary summary;
+  index_all(&manifest, &summary, (ser_index_options){.csv = csv}, NULL);
+  assert_int_equal(manifest.count, 4);
+  expect(&manifest, "a.wav", "csv", "s1", "female", SER_HAPPY, "", "");
+  expect(&manifest, "b.wav", "csv", "s1", "male", SER_SAD, "", "");
+  expect(&manifest, " c .wav ", "csv", "", "", SER_CALM, "", "");
+  assert_int_equal(manifest.extra_columns, 1);
+  assert_string_equal(manifest.extra_names[0], "Remark");
+  assert_string_equal(test_row(&manifest, "a.wav")->extra[0], " kept ");
+  end(&manifest, &summary);
+  free(text);
+  free(csv);
+}
+
 /* A manifest given as a table: every column that it measures is measured anew, and none becomes a column twice. */
 static void a_manifest_as_a_lab_s_table(void **state) {
   (void)state;
@@ -381,6 +410,15 @@ static void wrong_tables_and_roots_are_named(void **state) {
   refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 1: the columns path and emotion");
   test_put_text(folder, "wrong.csv", "path,emotion\n,sad\n");
   refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 2: the path is missing");
+  test_put_text(folder, "wrong.csv", "path,emotion\n  ,sad\n");
+  refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 2: the path is missing");
+  test_put_text(folder, "wrong.csv", "path,Emotion ,emotion\nw1.wav,sad,happy\n");
+  refuse((ser_index_options){.csv = csv}, SER_FAILED, "wrong.csv: line 1: the column emotion is there twice; keep one");
+  test_put_text(folder, "wrong.csv", "path;emotion;level\nw1.wav;sad;0,5\n");
+  refuse((ser_index_options){.csv = csv}, SER_FAILED,
+         "wrong.csv: line 1: semicolons stand between the columns; save the table with commas instead");
+  test_put_text(folder, "wrong.csv", "path\temotion\nw1.wav\tsad\n");
+  refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 1: tabs stand between the columns");
   test_put_text(folder, "wrong.csv", "path,emotion\n");
   refuse((ser_index_options){.csv = csv}, SER_FAILED, "lists no recordings");
   free(csv);
@@ -442,6 +480,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(one_root_for_all, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(unusable_files_stay_with_their_reason, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_lab_s_table, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(an_untidy_table, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_manifest_as_a_lab_s_table, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(wrong_tables_and_roots_are_named, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(an_older_manifest_is_trusted, make_folder, remove_folder),
