@@ -53,7 +53,9 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
                                .savee = config->corpora.savee,
                                .csv = config->corpora.csv,
                                .emotions = config->emotions,
-                               .jobs = cli_jobs(config->jobs)};
+                               .jobs = cli_jobs(config->jobs),
+                               .keep = path,
+                               .keep_every = 5};
   ser_index_summary summary = {0};
   ser_manifest before;
   bool known = ser_file_exists(path), changed = false;
@@ -63,6 +65,7 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
   if (known) ser_manifest_text(bytes, &before);
   SER_TRY_DONE(ser_index(manifest, &summary, &options, known ? &before : NULL, err));
   SER_TRY_DONE(write_changed(manifest, path, bytes, &changed, err));
+  ser_index_done(path);
   if (!changed && !summary.hashed)
     ser_info("index: nothing to do, %zu recordings as they were", manifest->count);
   else

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -146,6 +147,8 @@ typedef struct {
   ser_manifest *manifest;
   const ser_index_options *options;
   const ser_row **before; /* [count] the older row of the same path, or NULL */
+  bool *done;             /* [count] */
+  size_t first;           /* of the files that the workers are at */
   ser_progress *progress;
   atomic_size_t hashed;
 } files_job;
@@ -184,9 +187,10 @@ static void probe_row(ser_row *row) {
   }
 }
 
-static void index_file(void *context, size_t i, int thread) {
+static void index_file(void *context, size_t task, int thread) {
   static const ser_hash none;
   files_job *job = context;
+  size_t i = job->first + task;
   ser_row *row = job->manifest->rows + i;
   const ser_row *before = job->before[i], *trusted = NULL;
   struct stat info;
@@ -203,6 +207,7 @@ static void index_file(void *context, size_t i, int thread) {
     trusted = before;
   } else {
     if (row->size >= 0 && ser_hash_file(&row->hash, row->path, &err) != SER_OK) row->hash = none;
+    if (ser_interrupted()) return;
     atomic_fetch_add(&job->hashed, 1);
     if (same && !ser_hash_compare(&row->hash, &before->hash)) trusted = before;
   }
@@ -211,6 +216,7 @@ static void index_file(void *context, size_t i, int thread) {
   else
     probe_row(row);
   set_status(row, trusted, job->options->emotions);
+  job->done[i] = true;
   ser_progress_add(job->progress, 1);
 }
 
@@ -218,7 +224,11 @@ static int compare_paths(const void *a, const void *b) {
   return strcmp((*(const ser_row *const *)a)->path, (*(const ser_row *const *)b)->path);
 }
 
-/* Rows of the older manifest by path. */
+static bool same_file(const ser_row *a, const ser_row *b) {
+  return a && a->size == b->size && a->mtime_ns == b->mtime_ns && !ser_hash_compare(&a->hash, &b->hash);
+}
+
+/* Rows of an older manifest by path; what stands in matches already stays where this one knows nothing else. */
 static void match_before(const ser_row **matches, const ser_manifest *manifest, const ser_manifest *before) {
   if (!before || !before->count) return;
   const ser_row **sorted = ser_alloc_zero(before->count, sizeof *sorted);
@@ -227,7 +237,7 @@ static void match_before(const ser_row **matches, const ser_manifest *manifest, 
   for (size_t i = 0; i < manifest->count; i++) {
     const ser_row *key = manifest->rows + i;
     const ser_row **found = bsearch(&key, sorted, before->count, sizeof *sorted, compare_paths);
-    matches[i] = found ? *found : NULL;
+    if (found && !same_file(matches[i], *found)) matches[i] = *found;
   }
   free(sorted);
 }
@@ -280,19 +290,58 @@ static void summarise(ser_index_summary *summary, const files_job *job) {
   }
 }
 
+/* Writes what has been found out up to now; of files whose turn has not come, what was known before. */
+static ser_status keep_so_far(const files_job *job, ser_error *err) {
+  ser_manifest some = {.rows = ser_alloc_zero(job->manifest->count, sizeof *some.rows)}; /* borrowed rows */
+  for (size_t i = 0; i < job->manifest->count; i++)
+    if (job->done[i])
+      some.rows[some.count++] = job->manifest->rows[i];
+    else if (job->before[i])
+      some.rows[some.count++] = *job->before[i];
+  ser_status status = partial_write(&some, job->options->keep, err);
+  free(some.rows);
+  return status;
+}
+
+static ser_status read_files(files_job *job, ser_pool *pool, ser_error *err) {
+  enum { SPAN = 256 }; /* files between looks at the clock */
+  size_t count = job->manifest->count;
+  ser_status status = SER_OK;
+  time_t kept = time(NULL);
+  for (; job->first < count && status == SER_OK; job->first += SPAN) {
+    size_t left = count - job->first;
+    ser_pool_run_dynamic(pool, left < SPAN ? left : SPAN, index_file, job);
+    status = ser_interrupt_check(err);
+    if (status == SER_OK && job->options->keep && difftime(time(NULL), kept) >= job->options->keep_every) {
+      status = keep_so_far(job, err);
+      kept = time(NULL);
+    }
+  }
+  if (status == SER_INTERRUPTED && job->options->keep) keep_so_far(job, NULL);
+  return status;
+}
+
 static ser_status look_at_files(ser_manifest *manifest, ser_index_summary *summary, const ser_index_options *options,
                                 const ser_manifest *before, ser_error *err) {
   size_t count = manifest->count;
-  files_job job = {.manifest = manifest, .options = options, .before = ser_alloc_zero(count, sizeof *job.before)};
+  files_job job = {.manifest = manifest,
+                   .options = options,
+                   .before = ser_alloc_zero(count, sizeof *job.before),
+                   .done = ser_alloc_zero(count, sizeof *job.done)};
+  ser_manifest so_far;
+  ser_manifest_init(&so_far);
+  if (options->keep) partial_read(&so_far, options->keep);
   match_before(job.before, manifest, before);
+  match_before(job.before, manifest, &so_far); /* which is the newer, but not judged */
   ser_pool *pool = ser_pool_create(options->jobs > 0 ? options->jobs : ser_cores());
   job.progress = ser_progress_begin("index", "files", (int64_t)count);
-  ser_pool_run_dynamic(pool, count, index_file, &job);
+  ser_status status = read_files(&job, pool, err);
   ser_progress_end(job.progress);
   ser_pool_free(pool);
-  ser_status status = ser_interrupt_check(err);
   if (status == SER_OK) summarise(summary, &job);
+  ser_manifest_free(&so_far);
   free(job.before);
+  free(job.done);
   return status;
 }
 

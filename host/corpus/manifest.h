@@ -73,6 +73,8 @@ typedef struct {
   int64_t emotions;                                  /* 6 or 8: rows of other emotions become filtered */
   bool rehash;                                       /* hash again even where size and mtime are those of `before` */
   int jobs;
+  const char *keep;  /* or NULL: the manifest's path; what was found out so far is written to PATH.partial on the way */
+  double keep_every; /* seconds between those writings; 0: as often as it looks */
 } ser_index_options;
 
 /* Counts by name that the index tells: files that are no speech of this corpus, ignored names and the like. */
@@ -87,6 +89,9 @@ typedef struct {
  * expected there. */
 ser_status ser_index(ser_manifest *manifest, ser_index_summary *summary, const ser_index_options *options,
                      const ser_manifest *before, ser_error *err);
+/* Removes PATH.partial, once the manifest is written: an index that was cut off leaves it, the next one trusts it as
+ * it trusts `before`. */
+void ser_index_done(const char *manifest_path);
 
 /* What a reason means, and the cure where there is one. */
 const char *ser_reason_meaning(ser_reason reason);

@@ -233,6 +233,8 @@ static const struct {
     {"S train good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
     /* what a run leaves that was killed while it wrote its first file is in nobody's way */
     {"mkdir r0 && touch r0/manifest.csv.tmp-7-0; S train good.yaml -o r0", 0, "", ""},
+    {"mkdir r6 && touch r6/manifest.csv.partial; S train good.yaml -o r6 && test ! -e r6/manifest.csv.partial", 0, "",
+     ""},
     {"S train good.yaml -o good.csv", 2, "good.csv is a file", "name another"},
     {"S train good.yaml -o newer", 1, "newer/run.json is of version 99", "use a newer Serenade"},
     {"S train good.yaml -o torn", 1, "torn/run.json is damaged", "delete it"},
@@ -300,6 +302,8 @@ static const struct {
      "run the same command with --resume"},
     {STOP " TERM 2 \"$P\" run good.yaml -o long2 --set train.epochs=1000000", 143, "interrupted by SIGTERM",
      "run the same command to go on"},
+    {"mkdir zoo; truncate -s 256G zoo/OAF_zoo_sad.wav; " STOP " INT 1 \"$P\" index --tess zoo -o zoo.csv", 130,
+     "interrupted by SIGINT", "what was hashed is kept; run the same command to go on"},
     {STOP " TERM 2 \"$P\" predict run - <hang", 143, "interrupted by SIGTERM", "run the same command for all"},
     {STOP " INT 2 \"$P\" bench peak --runs 1000", 130, "interrupted by SIGINT", "run the same command again"},
     /* bench */
