@@ -51,7 +51,9 @@ void cli_counts_text(ser_text *text, const ser_manifest *manifest) {
   for (size_t i = 0; i <= count; i++) {
     const line *at = i < count ? &lines[i] : &total;
     if (i == count && count == 1) break;
-    ser_text_printf(text, "%-10s %7zu", at->corpus, at->usable);
+    char *corpus = ser_shown(at->corpus);
+    ser_text_printf(text, "%-10s %7zu", corpus, at->usable);
+    free(corpus);
     for (int c = 0; c < COLUMNS; c++)
       if (total.cells[c]) ser_text_printf(text, " %9zu", at->cells[c]);
     ser_text_puts(text, "\n");
@@ -74,7 +76,7 @@ void cli_audit_text(ser_text *text, const ser_manifest *manifest, const ser_audi
     size_t shown = 0;
     for (size_t i = 0; i < manifest->count && shown < SHOWN; i++)
       if ((int)manifest->rows[i].reason == reason && ++shown)
-        ser_text_printf(text, "  %s: %s\n", ser_row_status_names[manifest->rows[i].status], manifest->rows[i].path);
+        ser_text_line(text, "  %s: %s", ser_row_status_names[manifest->rows[i].status], manifest->rows[i].path);
     if (count > shown)
       ser_text_printf(text, "  ... and %zu more (the manifest and --json name them all)\n", count - shown);
   }

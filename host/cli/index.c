@@ -21,7 +21,7 @@ static ser_status index_into(const char *output, const ser_index_options *option
   ser_index_done(output);
   cli_counts_text(&table, &manifest);
   fputs(table.data, stdout);
-  if (summary.notes.data) ser_info("%.*s", (int)summary.notes.size - 1, summary.notes.data);
+  ser_info_lines(summary.notes.data);
   ser_info("%s: %zu recordings, %zu hashed now", output, manifest.count, summary.hashed);
   *partial = cli_name_refused(&manifest) > 0;
 done:

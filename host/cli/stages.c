@@ -70,7 +70,7 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
     ser_info("index: nothing to do, %zu recordings as they were", manifest->count);
   else
     ser_info("index: %zu recordings, %zu hashed now", manifest->count, summary.hashed);
-  if (summary.notes.size && changed) ser_info("%.*s", (int)summary.notes.size - 1, summary.notes.data);
+  if (changed) ser_info_lines(summary.notes.data);
 done:
   free(summary.notes.data);
   ser_manifest_free(&before);
@@ -96,7 +96,7 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
              summary.filtered, summary.excluded, summary.refused);
   if (changed) {
     cli_counts_text(&table, manifest);
-    ser_info("%.*s", (int)table.size - 1, table.data);
+    ser_info_lines(table.data);
   }
   if (cli_name_refused(manifest)) *partial = true;
 done:

@@ -244,14 +244,16 @@ static void match_before(const ser_row **matches, const ser_manifest *manifest, 
 
 /* ---- what is told ---- */
 
-static void tell_emotions(ser_text *text, const size_t counts[SER_EMOTIONS]) {
+static void tell_emotions(ser_text *text, const char *what, const size_t counts[SER_EMOTIONS]) {
+  ser_text said = {0};
   const char *comma = "";
   for (int e = 0; e < SER_EMOTIONS; e++) {
     if (!counts[e]) continue;
-    ser_text_printf(text, "%s%s %zu", comma, ser_emotion_names[e], counts[e]);
+    ser_text_printf(&said, "%s%s %zu", comma, ser_emotion_names[e], counts[e]);
     comma = ", ";
   }
-  ser_text_puts(text, "\n");
+  ser_text_line(text, "%s: %s", what, said.data ? said.data : "");
+  free(said.data);
 }
 
 /* A line a corpus: recordings by emotion, and what the filter dropped, by emotion. */
@@ -269,11 +271,12 @@ static void tell_corpora(ser_text *text, const ser_manifest *manifest, int64_t e
       filtered += row->status == SER_FILTERED;
       (row->status == SER_FILTERED ? dropped : kept)[row->emotion]++;
     }
-    ser_text_printf(text, "%s: %zu recordings: ", corpus, all - filtered);
-    tell_emotions(text, kept);
-    if (!filtered) continue;
-    ser_text_printf(text, "%s: %zu filtered (%lld emotions are asked for): ", corpus, filtered, (long long)emotions);
-    tell_emotions(text, dropped);
+    char *usable = ser_format("%s: %zu recordings", corpus, all - filtered);
+    char *others = ser_format("%s: %zu filtered (%lld emotions are asked for)", corpus, filtered, (long long)emotions);
+    tell_emotions(text, usable, kept);
+    if (filtered) tell_emotions(text, others, dropped);
+    free(usable);
+    free(others);
   }
   free(told);
 }

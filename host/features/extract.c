@@ -395,7 +395,7 @@ static int compare_notes(const void *left, const void *right) {
 static void tell_notes(extract_job *job) {
   if (job->note_count) qsort(job->notes, job->note_count, sizeof *job->notes, compare_notes);
   for (size_t i = 0; i < job->note_count; i++) {
-    ser_text_printf(&job->summary->refusals, "%s: %s\n", job->notes[i].row->path, job->notes[i].why);
+    ser_text_line(&job->summary->refusals, "%s: %s", job->notes[i].row->path, job->notes[i].why);
     free(job->notes[i].why);
   }
   free(job->notes);

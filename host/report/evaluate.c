@@ -141,9 +141,9 @@ static void say(ser_text *said, const char *title, const ser_report *report) {
   ser_figures figures;
   ser_figures_make(&figures, report);
   const ser_groups *groups = figures.seeds.count > 1 ? &figures.seeds : &figures.folds;
-  ser_text_printf(said, "%s: WAR %.2f %%, UAR %.2f %%, macro F1 %.2f %% (%zu %s)\n", title, 100 * figures.pooled.war,
-                  100 * figures.pooled.uar, 100 * figures.pooled.macro_f1, report->count,
-                  figures.seeds.count > 1 ? "answers" : "clips");
+  ser_text_line(said, "%s: WAR %.2f %%, UAR %.2f %%, macro F1 %.2f %% (%zu %s)", title, 100 * figures.pooled.war,
+                100 * figures.pooled.uar, 100 * figures.pooled.macro_f1, report->count,
+                figures.seeds.count > 1 ? "answers" : "clips");
   if (groups->count > 1) {
     double mean[SER_HEADLINES], deviation[SER_HEADLINES];
     for (int i = 0; i < SER_HEADLINES; i++) ser_spread(&mean[i], &deviation[i], groups, i);

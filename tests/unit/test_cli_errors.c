@@ -346,6 +346,73 @@ static void test_every_message(void **state) {
   if (failures) fail_msg("%d of %zu messages are not as they should be", failures, sizeof rows / sizeof *rows);
 }
 
+/* Names of files, corpora and speakers that hold a line of their own and a terminal's commands: no message and no text
+ * begins a line with it. */
+static void test_no_line_is_forged(void **state) {
+  (void)state;
+#define ODD "\nserenade: forged\033[31m"
+  static const char *const lines[] = {
+      "S index --csv odd.csv -o odd.csv.m --emotions 8",
+      "S audit odd.csv.m",
+      "S extract odd.csv.m --cache oddcache",
+      "S index --tess odd -o n.csv",
+      "S index --tess nowhere -o \"$(printf 'x\\nserenade: forged/m.csv')\"",
+      "S predict run odd/*",
+      "S predict run odd/* --format text --window 0.2 --hop 0.1",
+      "S predict run \"$(printf 'none\\nserenade: forged')\"",
+      "S info model odd.run",
+      "S info model \"$(printf 'none\\nserenade: forged')\"",
+      "S evaluate run --manifest odd.csv.m",
+      "S run odd.yaml -o odd.run",
+      "S evaluate odd.run",
+      "cd odd/*run && S info model .; cd -; S info model odd",
+      "S run odd.yaml -o odd.run2 --set split.kind=file --set split.file=odd.split",
+      "cat odd.run/report.txt odd.run2/report.txt",
+      "S \"$(printf 'x\\nserenade: forged')\"",
+  };
+  ser_text table = {0}, parts = {0};
+  ser_text_puts(&table, "path,emotion,speaker,corpus\n");
+  ser_text_puts(&parts, "path,part\n\"none" ODD "\",test\n");
+  for (int i = 0; i < 12; i++) {
+    char *name = ser_format("odd/%d" ODD ".wav", i);
+    put_wav(name, 40 + (uint64_t)(i % 11), i ? 0.5 : 0.01); /* one is too short, one is there twice */
+    ser_text_printf(&table, "\"%s\",%s,\"s%d" ODD "\",\"corpus" ODD "\"\n", name, i % 2 ? "happy" : "sad", i % 4);
+    if (i > 3)
+      ser_text_printf(&parts, "\"%s/%s\",%s\n", folder, name, i < 8 ? "train" : i < 10 ? "validation" : "test");
+    free(name);
+  }
+  put("odd/no sound" ODD ".wav", "text");
+  ser_text_puts(&table, "\"odd/no sound" ODD ".wav\",sad,,\n");
+  put("odd.csv", table.data);
+  put("odd.split", parts.data);
+  put("odd.yaml", "corpora: {csv: odd.csv}\nmodel: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
+  must("d=odd/$(printf 'r\\nserenade: forged')run; mkdir \"$d\"; cp run/model.safetensors \"$d\"");
+  int odd = 0;
+  for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+    ser_error err = {0};
+    char *texts[2], *path = ser_path_join(folder, "out");
+    size_t size;
+    run_line(lines[i], &texts[0]);
+    ASSERT_OK(ser_file_read(&texts[1], &size, path, &err), err);
+    for (int t = 0; t < 2; t++) {
+      if (strstr(texts[t], "\nserenade: forged") || strchr(texts[t], '\033')) {
+        print_error("%s\n  %s\n", lines[i], texts[t]);
+        odd++;
+      }
+      free(texts[t]);
+    }
+    free(path);
+  }
+  assert_int_equal(odd, 0);
+  char *said;
+  assert_int_equal(run_line("S index --csv odd.csv -o odd.m", &said), 3);
+  assert_non_null(strstr(said, "odd/no sound\\nserenade: forged\\x1b[31m.wav: unreadable: not a recording"));
+  free(said);
+  must("grep -q '^serenade: forged' odd.m"); /* a table keeps the true name, quoted */
+  free(table.data);
+  free(parts.data);
+}
+
 /* --help of every command: usage, an example, every option that its table has. */
 static void test_help(void **state) {
   (void)state;
@@ -368,6 +435,7 @@ static void test_help(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_message), cmocka_unit_test(test_help)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_message), cmocka_unit_test(test_no_line_is_forged),
+                                     cmocka_unit_test(test_help)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
