@@ -139,19 +139,20 @@ static ser_reason recording_open(recording *rec, char *detail, const ser_audio_s
   if (sf.frames < 0 || sf.frames == SF_COUNT_MAX) rec->info.frames = 0;
   name_container(&rec->info, sf.format);
   if (sf.samplerate < LOWEST_RATE || sf.samplerate > HIGHEST_RATE) {
-    snprintf(detail, DETAIL, "its header says %d Hz; rates from %d to %d Hz can be used", sf.samplerate, LOWEST_RATE,
-             HIGHEST_RATE);
+    snprintf(detail, DETAIL,
+             "its header says %d Hz; rates from %d to %d Hz can be used; get the file anew, or take it out",
+             sf.samplerate, LOWEST_RATE, HIGHEST_RATE);
     return SER_REASON_UNREADABLE;
   }
   if (sf.channels < 1) {
-    snprintf(detail, DETAIL, "its header says %d channels", sf.channels);
+    snprintf(detail, DETAIL, "its header says %d channels; get the file anew, or take it out", sf.channels);
     return SER_REASON_UNREADABLE;
   }
   return SER_REASON_NONE;
 }
 
 static ser_reason no_samples(char *detail) {
-  snprintf(detail, DETAIL, "holds no samples");
+  snprintf(detail, DETAIL, "holds no samples; get the file anew, or take it out");
   return SER_REASON_EMPTY;
 }
 
@@ -217,7 +218,7 @@ static ser_status decode_blocks(decoding *job, ser_reason *reason, char *detail,
     if (got <= 0) break;
     if (job->each) job->each(job->context, interleaved, got, channels);
     if (!average(mono, interleaved, got, channels)) {
-      snprintf(detail, DETAIL, "holds samples that are not finite numbers, the first after %.3f s",
+      snprintf(detail, DETAIL, "holds samples that are not finite numbers, the first after %.3f s; export it again",
                (double)job->frames / rec->info.rate);
       *reason = SER_REASON_NON_FINITE;
       break;
@@ -241,8 +242,8 @@ static ser_reason judge_end(char *detail, const decoding *job, recording *rec) {
     return at_end ? SER_REASON_TRUNCATED : SER_REASON_UNREADABLE;
   }
   if (problem != SF_ERR_NO_ERROR) {
-    snprintf(detail, DETAIL, "damaged: libsndfile says: %s", sf_strerror(rec->file));
-    detail[strcspn(detail, "\n")] = 0;
+    const char *why = sf_strerror(rec->file);
+    snprintf(detail, DETAIL, "damaged: libsndfile says: %.*s; copy it again", (int)strcspn(why, ".\n"), why);
     return SER_REASON_UNREADABLE;
   }
   return job->frames == 0 ? no_samples(detail) : SER_REASON_NONE;

@@ -91,7 +91,7 @@ static ser_reason check_form(char *detail, byte_source *source, const uint8_t *h
     } else if (is(chunk, aiff ? "SSND" : "data")) {
       if (wide && length == 0xffffffffu && wide_data) length = wide_data;
       if (length == 0 && form_known && form_end == size) {
-        snprintf(detail, DETAIL, "holds no samples: its sound chunk is empty");
+        snprintf(detail, DETAIL, "holds no samples: its sound chunk is empty; get the file anew, or take it out");
         return SER_REASON_EMPTY;
       }
       if (length == 0 && body < size) mend_length(source, at + 4, size - body, big);

@@ -48,6 +48,9 @@ static ser_status read_header(ser_csv *table, csv_input *in, const char *path, s
     SER_GROW(table->names, table->columns, capacity);
     table->names[table->columns++] = ser_strdup(cell);
   }
+  if (table->columns == 1 && strpbrk(table->names[0], ";\t"))
+    return ser_fail(err, SER_FAILED, "%s: line 1: %s stand between the columns; save the table with commas instead",
+                    path, strchr(table->names[0], ';') ? "semicolons" : "tabs");
   return SER_OK;
 }
 

@@ -15,7 +15,8 @@ typedef struct {
   size_t *lines; /* [rows] line number in the file, for messages */
 } ser_csv;
 
-/* Refuses, naming file and line: a row with more cells than the header, an unclosed quote, an empty file. */
+/* Refuses, naming file and line: a row with more cells than the header, an unclosed quote, an empty file, a header
+ * whose columns are separated by semicolons or tabs. */
 ser_status ser_csv_read(ser_csv *table, const char *path, ser_error *err);
 void ser_csv_free(ser_csv *table);
 

@@ -66,13 +66,15 @@ static void draw(ser_progress *progress) {
 }
 
 static void say(const char *before, const char *format, va_list arguments) {
+  ser_text line = {0};
+  ser_text_line_from(&line, format, arguments);
   pthread_mutex_lock(&lock);
   if (current && current->live) fputs("\r\033[K", stderr);
   fputs(before, stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
+  fputs(line.data, stderr);
   if (current && current->live) draw(current);
   pthread_mutex_unlock(&lock);
+  free(line.data);
 }
 
 void ser_info(const char *format, ...) {
@@ -81,6 +83,13 @@ void ser_info(const char *format, ...) {
   va_start(arguments, format);
   say("", format, arguments);
   va_end(arguments);
+}
+
+void ser_info_lines(const char *lines) {
+  for (size_t size; lines && *lines; lines += size + (lines[size] == '\n')) {
+    size = strcspn(lines, "\n");
+    ser_info("%.*s", (int)size, lines);
+  }
 }
 
 void ser_warn(const char *format, ...) {

@@ -9,8 +9,10 @@
 void ser_log_set_quiet(bool quiet); /* quiet: only warnings and errors */
 bool ser_log_is_quiet(void);
 
-/* One line each; a live progress bar is cleared first and redrawn after. Safe from any thread. */
+/* One line each, whatever the names in it hold (see ser_text_line); a live progress bar is cleared first and redrawn
+ * after. Safe from any thread. */
 void ser_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void ser_info_lines(const char *lines); /* each of several, a table say; NULL is fine */
 void ser_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));     /* "serenade: warning: ..." */
 void ser_complain(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "serenade: ...": errors */
 

@@ -1,7 +1,6 @@
 /* Host memory and growing texts. */
 #include "base/memory.h"
 
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,4 +101,50 @@ void ser_text_printf(ser_text *text, const char *format, ...) {
   va_start(arguments, format);
   add_formatted(text, format, arguments);
   va_end(arguments);
+}
+
+/* ---- lines for people ---- */
+
+/* How many bytes from the start are one character; 0 where they are none in UTF-8. */
+static size_t character(const char *bytes, size_t size) {
+  unsigned char lead = (unsigned char)*bytes;
+  size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  return length <= size && ser_utf8_span(bytes, length) == length ? length : 0;
+}
+
+static void add_shown(ser_text *text, const char *bytes, size_t size) {
+  for (size_t i = 0, length; i < size; i += length ? length : 1) {
+    unsigned char at = (unsigned char)bytes[i];
+    length = character(bytes + i, size - i);
+    if (at == '\n' || at == '\r' || at == '\t')
+      ser_text_puts(text, at == '\n' ? "\\n" : at == '\r' ? "\\r" : "\\t");
+    else if (at < 0x20 || at == 0x7f || (!length && at < 0xa0)) /* a byte that is no UTF-8 may be one of Latin-1 */
+      ser_text_printf(text, "\\x%02x", at);
+    else if (length && at == 0xc2 && (unsigned char)bytes[i + 1] < 0xa0) /* control characters of Latin-1 */
+      ser_text_printf(text, "\\u%04x", (unsigned char)bytes[i + 1]);
+    else
+      ser_text_add(text, bytes + i, length ? length : 1);
+  }
+}
+
+void ser_text_line_from(ser_text *text, const char *format, va_list arguments) {
+  ser_text raw = {0};
+  add_formatted(&raw, format, arguments);
+  add_shown(text, raw.data, raw.size);
+  ser_text_puts(text, "\n");
+  free(raw.data);
+}
+
+void ser_text_line(ser_text *text, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  ser_text_line_from(text, format, arguments);
+  va_end(arguments);
+}
+
+char *ser_shown(const char *name) {
+  ser_text text = {0};
+  ser_text_add(&text, "", 0);
+  add_shown(&text, name, strlen(name));
+  return text.data;
 }

@@ -3,6 +3,7 @@
 #ifndef SER_BASE_MEMORY_H
 #define SER_BASE_MEMORY_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -35,5 +36,11 @@ typedef struct {
 void ser_text_add(ser_text *text, const char *bytes, size_t size);
 void ser_text_puts(ser_text *text, const char *string);
 void ser_text_printf(ser_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* One line for people and its end. Names of files and labels may hold anything: what would break the line or reach the
+ * terminal as a command is shown as \n, \x1b, \u0085 and the like. */
+void ser_text_line(ser_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void ser_text_line_from(ser_text *text, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
+char *ser_shown(const char *name); /* the same for a name, to stand in a line; the caller frees it */
 
 #endif

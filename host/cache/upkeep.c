@@ -150,7 +150,7 @@ static ser_status verify_folder(const char *root, const char *name, ser_text *re
   if (status == SER_OK) status = ser_folder_names(&names, &count, folder, err);
   for (size_t i = 0; i < count; i++)
     if (!cache_shard_name_parse(&ignored, names[i]))
-      ser_text_printf(report, "%s/%s is no shard: it is never read\n", folder, names[i]);
+      ser_text_line(report, "%s/%s is no shard: it is never read", folder, names[i]);
   ser_names_free(names, count);
   free(folder);
   if (status == SER_OK && damaged)

@@ -45,7 +45,7 @@ static ser_status audit_file(const char *path, const char *json, ser_audit_mode 
   if (json) SER_TRY_DONE(write_json(json, &summary, err));
   cli_audit_text(&text, &manifest, &summary);
   fputs(text.data, stdout);
-  *partial = cli_name_refused(&manifest, NULL) > 0;
+  *partial = cli_name_refused(&manifest) > 0;
 done:
   free(text.data);
   ser_audit_summary_free(&summary);
@@ -77,7 +77,8 @@ const ser_command ser_command_audit = {"audit", "decode everything; find what is
                                        "\n"
                                        "Decodes every recording that was not judged yet and writes status and reason "
                                        "into the manifest. Nothing vanishes:\n"
-                                       "rows that must not be used stay, with their reason.\n"
+                                       "rows that must not be used stay, with their reason. Emotions that are not "
+                                       "asked for are judged too, and stay filtered.\n"
                                        "\n"
                                        "  --json FILE             counts and every finding as JSON\n"
                                        "  --mode exclude|report   report: exclude nothing, tell the same (exclude)\n"

@@ -51,7 +51,9 @@ void cli_counts_text(ser_text *text, const ser_manifest *manifest) {
   for (size_t i = 0; i <= count; i++) {
     const line *at = i < count ? &lines[i] : &total;
     if (i == count && count == 1) break;
-    ser_text_printf(text, "%-10s %7zu", at->corpus, at->usable);
+    char *corpus = ser_shown(at->corpus);
+    ser_text_printf(text, "%-10s %7zu", corpus, at->usable);
+    free(corpus);
     for (int c = 0; c < COLUMNS; c++)
       if (total.cells[c]) ser_text_printf(text, " %9zu", at->cells[c]);
     ser_text_puts(text, "\n");
@@ -59,49 +61,35 @@ void cli_counts_text(ser_text *text, const ser_manifest *manifest) {
   free(lines);
 }
 
-/* What a reason means, and the cure where there is one. */
-static const char *const meanings[] = {
-    [SER_REASON_NONE] = "",
-    [SER_REASON_UNREADABLE] = "cannot be read as audio; get the file anew, or take it out",
-    [SER_REASON_TRUNCATED] = "is cut short; get the file anew",
-    [SER_REASON_LFS_POINTER] = "is a Git LFS pointer, not the recording; fetch it with 'git lfs pull'",
-    [SER_REASON_EMPTY] = "holds no sound; get the file anew, or take it out",
-    [SER_REASON_NON_FINITE] = "holds samples that are not numbers; export it again",
-    [SER_REASON_SILENT] = "is silent",
-    [SER_REASON_DUPLICATE] = "is the same recording as one that stays",
-    [SER_REASON_LABEL_CONFLICT] = "is the same recording as one with another emotion",
-    [SER_REASON_CLIPPED] = "is clipped; it stays in use",
-    [SER_REASON_SPEAKER_CONFLICT] = "is the same recording as one of another speaker",
-    [SER_REASON_TOO_SHORT] = "is too short",
-};
-
 void cli_audit_text(ser_text *text, const ser_manifest *manifest, const ser_audit_summary *summary) {
   enum { SHOWN = 5 };
   ser_text_printf(text, "%zu recordings, %zu decoded now: %zu ok, %zu filtered, %zu excluded, %zu refused\n",
                   summary->rows, summary->decoded, summary->ok, summary->filtered, summary->excluded, summary->refused);
   for (int reason = SER_REASON_UNREADABLE; reason < SER_REASON_TOO_SHORT; reason++) {
-    size_t count = 0;
-    for (size_t i = 0; i < manifest->count; i++) count += (int)manifest->rows[i].reason == reason;
+    size_t count = summary->by_reason[reason], filtered = 0;
     if (!count) continue;
-    ser_text_printf(text, "\n%s: %zu (%s)\n", ser_reason_name((ser_reason)reason), count, meanings[reason]);
+    for (size_t i = 0; i < manifest->count; i++)
+      filtered += (int)manifest->rows[i].reason == reason && manifest->rows[i].status == SER_FILTERED;
+    ser_text_printf(text, "\n%s: %zu", ser_reason_name((ser_reason)reason), count);
+    if (filtered) ser_text_printf(text, ", %zu of them filtered", filtered);
+    ser_text_printf(text, " (%s)\n", ser_reason_meaning((ser_reason)reason));
     size_t shown = 0;
     for (size_t i = 0; i < manifest->count && shown < SHOWN; i++)
       if ((int)manifest->rows[i].reason == reason && ++shown)
-        ser_text_printf(text, "  %s: %s\n", ser_row_status_names[manifest->rows[i].status], manifest->rows[i].path);
+        ser_text_line(text, "  %s: %s", ser_row_status_names[manifest->rows[i].status], manifest->rows[i].path);
     if (count > shown)
       ser_text_printf(text, "  ... and %zu more (the manifest and --json name them all)\n", count - shown);
   }
 }
 
-size_t cli_name_refused(const ser_manifest *manifest, const char *why) {
+size_t cli_name_refused(const ser_manifest *manifest) {
   size_t count = 0;
   for (size_t i = 0; i < manifest->count; i++) {
     const ser_row *row = &manifest->rows[i];
+    char words[256];
     if (row->status != SER_REFUSED) continue;
-    int size = why ? (int)strcspn(why, "\n") : 0;
-    ser_complain("%s: %s: %.*s", row->path, ser_reason_name(row->reason),
-                 size ? size : (int)strlen(meanings[row->reason]), size ? why : meanings[row->reason]);
-    if (why) why += size + (why[size] == '\n');
+    ser_row_refusal(words, row);
+    ser_complain("%s: %s: %s", row->path, ser_reason_name(row->reason), words);
     count++;
   }
   return count;

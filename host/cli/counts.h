@@ -10,9 +10,8 @@ void cli_counts_text(ser_text *text, const ser_manifest *manifest);
 /* What the audit found: counts by reason, with the first few paths of each (refused ones are named elsewhere). */
 void cli_audit_text(ser_text *text, const ser_manifest *manifest, const ser_audit_summary *summary);
 
-/* Names each refused recording on stderr, with what is wrong and the cure; how many they are. why (or NULL) has a line
- * for each of them, empty where only the manifest's reason is known. */
-size_t cli_name_refused(const ser_manifest *manifest, const char *why);
+/* Names each refused recording on stderr, with what is wrong and the cure; how many they are. */
+size_t cli_name_refused(const ser_manifest *manifest);
 
 /* Each of the lines as a complaint of its own; cuts them apart. */
 void cli_complain_lines(char *lines);

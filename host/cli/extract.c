@@ -31,7 +31,7 @@ static ser_status extract_all(const ser_config *config, const char *manifest_pat
   ser_status status = SER_OK;
   ser_manifest_init(&manifest);
   SER_TRY_DONE(ser_manifest_read(&manifest, manifest_path, err));
-  *partial = cli_name_refused(&manifest, NULL) > 0;
+  *partial = cli_name_refused(&manifest) > 0;
   for (int kind = 0; kind < 2; kind++) {
     ser_text said = {0};
     if (!wanted[kind]) continue;

@@ -18,15 +18,15 @@ static ser_status index_into(const char *output, const ser_index_options *option
   if (known) SER_TRY_DONE(ser_manifest_read(&before, output, err));
   SER_TRY_DONE(ser_index(&manifest, &summary, options, known ? &before : NULL, err));
   SER_TRY_DONE(ser_manifest_write(&manifest, output, err));
+  ser_index_done(output);
   cli_counts_text(&table, &manifest);
   fputs(table.data, stdout);
-  if (summary.notes.data) ser_info("%.*s", (int)summary.notes.size - 1, summary.notes.data);
+  ser_info_lines(summary.notes.data);
   ser_info("%s: %zu recordings, %zu hashed now", output, manifest.count, summary.hashed);
-  *partial = cli_name_refused(&manifest, summary.refusals.data) > 0;
+  *partial = cli_name_refused(&manifest) > 0;
 done:
   free(table.data);
   free(summary.notes.data);
-  free(summary.refusals.data);
   ser_manifest_free(&manifest);
   ser_manifest_free(&before);
   return status;
@@ -34,7 +34,7 @@ done:
 
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
   (void)common;
-  ser_index_options options = {.emotions = 6};
+  ser_index_options options = {.emotions = 6, .keep_every = 5};
   const char *output = NULL, *emotions = NULL, *jobs = NULL;
   const ser_option table[] = {
       {.name = "--ravdess", .value = &options.ravdess}, {.name = "--cremad", .value = &options.cremad},
@@ -54,6 +54,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   if (options.emotions == 7) return ser_fail(err, SER_USAGE, "--emotions is '7', but it must be 6 or 8");
   if (jobs) SER_TRY(ser_option_integer(&workers, "--jobs", jobs, 0, 4096, err));
   options.jobs = cli_jobs(workers);
+  options.keep = output;
   SER_TRY(index_into(output, &options, &partial, err));
   return partial ? SER_PARTIAL : SER_OK;
 }
@@ -77,4 +78,4 @@ const ser_command ser_command_index = {
     "\n"
     "Example:\n"
     "  serenade index --ravdess data/RAVDESS --tess data/TESS -o manifest.csv\n",
-    run, "nothing was written; run the same command again"};
+    run, "what was hashed is kept; run the same command to go on"};

@@ -36,7 +36,8 @@ static ser_status visit_model(void *context, const char *path, ser_error *err) {
   const char *below = path + strlen(job->folder);
   while (*below == '/') below++;
   if (!strncmp(below, "earlier/", 8)) return SER_OK;
-  ser_text_printf(text, "%s%s\n", text->size ? "\n" : "", path);
+  if (text->size) ser_text_puts(text, "\n");
+  ser_text_line(text, "%s", path);
   return ser_model_describe(text, path, err);
 }
 

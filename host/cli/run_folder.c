@@ -68,9 +68,9 @@ ser_status cli_run_save(const cli_run *run, ser_error *err) {
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
-/* What a write that was killed left beside the file that it was to become. */
+/* What a write that was killed left beside the file that it was to become, and an index that was cut off. */
 static bool left_over(const char *name) {
-  return strstr(name, ".tmp-") != NULL;
+  return strstr(name, ".tmp-") || !strcmp(name, "manifest.csv.partial");
 }
 
 static bool holds(const char *folder, const char *name) {

@@ -53,7 +53,9 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
                                .savee = config->corpora.savee,
                                .csv = config->corpora.csv,
                                .emotions = config->emotions,
-                               .jobs = cli_jobs(config->jobs)};
+                               .jobs = cli_jobs(config->jobs),
+                               .keep = path,
+                               .keep_every = 5};
   ser_index_summary summary = {0};
   ser_manifest before;
   bool known = ser_file_exists(path), changed = false;
@@ -63,14 +65,14 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
   if (known) ser_manifest_text(bytes, &before);
   SER_TRY_DONE(ser_index(manifest, &summary, &options, known ? &before : NULL, err));
   SER_TRY_DONE(write_changed(manifest, path, bytes, &changed, err));
+  ser_index_done(path);
   if (!changed && !summary.hashed)
     ser_info("index: nothing to do, %zu recordings as they were", manifest->count);
   else
     ser_info("index: %zu recordings, %zu hashed now", manifest->count, summary.hashed);
-  if (summary.notes.size && changed) ser_info("%.*s", (int)summary.notes.size - 1, summary.notes.data);
+  if (changed) ser_info_lines(summary.notes.data);
 done:
   free(summary.notes.data);
-  free(summary.refusals.data); /* the audit names them */
   ser_manifest_free(&before);
   return status;
 }
@@ -94,9 +96,9 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
              summary.filtered, summary.excluded, summary.refused);
   if (changed) {
     cli_counts_text(&table, manifest);
-    ser_info("%.*s", (int)table.size - 1, table.data);
+    ser_info_lines(table.data);
   }
-  if (cli_name_refused(manifest, NULL)) *partial = true;
+  if (cli_name_refused(manifest)) *partial = true;
 done:
   free(table.data);
   free(bytes.data);
@@ -146,7 +148,7 @@ static ser_status take_manifest(ser_manifest *manifest, const char *given, const
   SER_TRY(ser_manifest_read(manifest, given, err));
   ser_status status = write_changed(manifest, path, &old, &changed, err);
   free(old.data);
-  if (cli_name_refused(manifest, NULL)) *partial = true;
+  if (cli_name_refused(manifest)) *partial = true;
   return status;
 }
 

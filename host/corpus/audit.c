@@ -37,7 +37,9 @@ typedef struct {
   size_t group_count;
   size_t *group_of; /* [rows] */
   ser_progress *progress;
-  bool *stale; /* [rows] changed since the index: hashed anew */
+  bool *stale;               /* [rows] changed since the index: hashed anew */
+  size_t *members;           /* [rows] row numbers, those of one set side by side, by path */
+  size_t *set_at, *set_size; /* [rows] where a row's set begins in members, and how many rows it has */
   const ser_audit_options *options;
 } audit;
 
@@ -55,7 +57,7 @@ static void refresh_row(void *context, size_t i, int thread) {
   struct stat info;
   ser_error err = {0};
   (void)thread;
-  if (ser_interrupted() || row->status == SER_FILTERED) return;
+  if (ser_interrupted()) return;
   bool there = stat(row->path, &info) == 0;
   int64_t mtime = there ? (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec : -1;
   if (there && info.st_size == row->size && mtime == row->mtime_ns && ser_hash_compare(&row->hash, &no_hash)) return;
@@ -64,8 +66,7 @@ static void refresh_row(void *context, size_t i, int thread) {
   row->mtime_ns = mtime;
   if (!there || ser_hash_file(&row->hash, row->path, &err) != SER_OK) row->hash = no_hash;
   if (!ser_hash_compare(&row->hash, &before) && ser_hash_compare(&row->hash, &no_hash)) return; /* touched, the same */
-  row->status = SER_NEW;
-  row->reason = SER_REASON_NONE;
+  row_forget(row);
   all->stale[i] = true;
 }
 
@@ -100,7 +101,7 @@ static ser_row *row_of(const audit *all, const group *of, size_t member) {
 
 typedef struct {
   bool labels, speakers; /* do they differ */
-  size_t first;          /* the row that stays: first path in byte order; SIZE_MAX where all are filtered */
+  size_t first;          /* the row that stays: first path in byte order */
 } relation;
 
 static int compare_members(const void *a, const void *b, void *context) {
@@ -111,15 +112,14 @@ static int compare_members(const void *a, const void *b, void *context) {
 /* members: row numbers; sorted by path on return. */
 static relation relate(const audit *all, size_t *members, size_t count) {
   const ser_row *rows = all->manifest->rows;
-  relation found = {.first = SIZE_MAX};
   const char *speaker = "";
   qsort_r(members, count, sizeof *members, compare_members, all->manifest->rows);
+  relation found = {.first = members[0]};
   for (size_t i = 0; i < count; i++) {
     const ser_row *row = rows + members[i];
     found.labels |= row->emotion != rows[members[0]].emotion;
     found.speakers |= *speaker && *row->speaker && strcmp(speaker, row->speaker);
     if (*row->speaker) speaker = row->speaker;
-    if (found.first == SIZE_MAX && row->status != SER_FILTERED) found.first = members[i];
   }
   return found;
 }
@@ -133,15 +133,14 @@ static ser_reason relation_reason(const relation *found, size_t row) {
 /* ---- what must be decoded ---- */
 
 /* Takes over what the rows of the group were judged to be; asks for decoding where that is not known. */
-static void recall_group(const audit *all, group *of, bool again, size_t *members) {
-  bool wanted = false, known = false, explained = true;
+static void recall_group(const audit *all, group *of) {
+  bool known = false, explained = true;
+  size_t *members = all->members;
   for (size_t i = 0; i < of->count; i++) members[i] = all->order[of->first + i];
   relation bytes = relate(all, members, of->count);
   for (size_t i = 0; i < of->count; i++) {
     const ser_row *row = all->manifest->rows + members[i];
-    if (row->status == SER_FILTERED) continue;
-    wanted = true;
-    if (row->status == SER_NEW) continue;
+    if (!row_judged(row)) continue;
     if (!relational(row->reason)) {
       known = true;
       of->own = row->reason;
@@ -151,7 +150,7 @@ static void recall_group(const audit *all, group *of, bool again, size_t *member
       known = true; /* neither refused nor silent, and whether it is clipped does not show */
     }
   }
-  of->decode = wanted && (again || !known || !explained);
+  of->decode = all->options->again || !known || !explained;
 }
 
 static void judge_group(void *context, size_t task, int thread) {
@@ -159,9 +158,7 @@ static void judge_group(void *context, size_t task, int thread) {
   group *of = all->groups + task;
   (void)thread;
   if (!of->decode || of->decoded || ser_interrupted()) return;
-  size_t member = 0; /* the bytes are the same: the first that was asked for speaks for all */
-  while (row_of(all, of, member)->status == SER_FILTERED) member++;
-  of->status = judge_file(&of->found, row_of(all, of, member)->path, &of->err);
+  of->status = judge_file(&of->found, row_of(all, of, 0)->path, &of->err); /* the bytes of the others are the same */
   of->own = of->found.reason;
   of->decoded = of->status == SER_OK;
   ser_progress_add(all->progress, 1);
@@ -192,10 +189,7 @@ static void ask_for_partners(audit *all) {
     group *of = all->groups + i;
     const ser_row *row = row_of(all, of, 0);
     if (of->decode || reason_refuses(of->own) || of->own == SER_REASON_SILENT) continue;
-    bool asked_for = false;
-    for (size_t m = 0; m < of->count; m++) asked_for |= row_of(all, of, m)->status != SER_FILTERED;
-    of->decode =
-        asked_for && bsearch(&(extent){row->rate, row->frames}, extents, count, sizeof *extents, compare_extents);
+    of->decode = bsearch(&(extent){row->rate, row->frames}, extents, count, sizeof *extents, compare_extents);
   }
   free(extents);
 }
@@ -222,16 +216,6 @@ static void join_same_samples(audit *all) {
     if (!ser_hash_compare(&before->found.samples, &of->found.samples)) of->set = before->set;
   }
   free(sounding);
-}
-
-static void set_row(ser_row *row, ser_reason reason, ser_audit_mode mode) {
-  if (row->status == SER_FILTERED) return;
-  row->reason = reason;
-  row->status = SER_ROW_OK;
-  if (reason_refuses(reason)) row->status = SER_REFUSED;
-  if (mode == SER_AUDIT_EXCLUDE &&
-      (reason == SER_REASON_SILENT || reason == SER_REASON_DUPLICATE || reason == SER_REASON_LABEL_CONFLICT))
-    row->status = SER_EXCLUDED;
 }
 
 /* ---- findings ---- */
@@ -279,8 +263,9 @@ static void add_finding(json_t *findings, const audit *all, size_t i, const size
                                                                : rows[members[m]].speaker);
   for (size_t m = 0; m < count && relational(row->reason); m++)
     if (members[m] != i) json_array_append_new(others, json_text(rows[members[m]].path));
-  json_array_append_new(findings, json_pack("{s:s, s:o, s:o, s:o}", "reason", ser_reason_name(row->reason), "path",
-                                            json_text(row->path), "detail", json_text(detail.data), "others", others));
+  json_array_append_new(findings, json_pack("{s:s, s:s, s:o, s:o, s:o}", "reason", ser_reason_name(row->reason),
+                                            "status", ser_row_status_names[row->status], "path", json_text(row->path),
+                                            "detail", json_text(detail.data), "others", others));
   free(detail.data);
 }
 
@@ -296,7 +281,7 @@ static int compare_sets(const void *a, const void *b, void *context) {
 /* What the decoder counted is truer than what the header said. */
 static void take_info(ser_row *row, const group *of, bool stale) {
   const ser_audio_info *info = &of->found.info;
-  if (!of->decoded || row->status == SER_FILTERED || (reason_refuses(of->own) && !stale)) return;
+  if (!of->decoded || (reason_refuses(of->own) && !stale)) return;
   row->rate = info->rate > 0 ? info->rate : -1;
   row->channels = info->rate > 0 ? info->channels : -1;
   row->frames = info->rate > 0 ? info->frames : -1;
@@ -309,14 +294,14 @@ static void count_row(ser_audit_summary *summary, const ser_row *row) {
   summary->filtered += row->status == SER_FILTERED;
   summary->excluded += row->status == SER_EXCLUDED;
   summary->refused += row->status == SER_REFUSED;
-  if (row->status != SER_FILTERED) summary->by_reason[row->reason]++;
+  summary->by_reason[row->reason]++;
 }
 
-/* Sets every row's status and reason and gathers the findings in the order of the rows. */
-static void conclude(audit *all, ser_audit_summary *summary) {
-  size_t rows = all->manifest->count;
-  size_t *members = ser_alloc_zero(rows, sizeof *members), *start = ser_alloc_zero(rows, sizeof *start);
-  size_t *size = ser_alloc_zero(rows, sizeof *size);
+/* Sets every row's status and reason from what has been decoded and recalled so far. */
+static void settle(audit *all) {
+  size_t rows = all->manifest->count, *members = all->members;
+  ask_for_partners(all); /* those that still have to be decoded count as new: their verdicts must wait */
+  join_same_samples(all);
   for (size_t i = 0; i < rows; i++) members[i] = i;
   if (rows) qsort_r(members, rows, sizeof *members, compare_sets, all);
   for (size_t at = 0, end; at < rows; at = end) {
@@ -326,43 +311,37 @@ static void conclude(audit *all, ser_audit_summary *summary) {
     for (size_t m = at; m < end; m++) {
       ser_row *row = all->manifest->rows + members[m];
       const group *of = all->groups + all->group_of[members[m]];
-      start[members[m]] = at;
-      size[members[m]] = end - at;
+      all->set_at[members[m]] = at;
+      all->set_size[members[m]] = end - at;
       if (of->decode && !of->decoded) { /* interrupted before its turn */
-        if (row->status == SER_FILTERED) continue;
-        row->status = SER_NEW;
-        row->reason = SER_REASON_NONE;
+        row_forget(row);
         continue;
       }
       bool alone = reason_refuses(of->own) || of->own == SER_REASON_SILENT;
       ser_reason reason = alone ? of->own : relation_reason(&found, members[m]);
       take_info(row, of, all->stale[members[m]]);
-      set_row(row, reason == SER_REASON_NONE ? of->own : reason, all->options->mode);
+      row_judge(row, reason == SER_REASON_NONE ? of->own : reason, all->options->mode);
     }
   }
+}
+
+/* Counts, and the findings in the order of the rows, once all rows are settled. */
+static void summarise(const audit *all, ser_audit_summary *summary) {
   json_t *findings = json_array();
-  for (size_t i = 0; i < rows; i++) {
+  for (size_t i = 0; i < all->manifest->count; i++) {
     const ser_row *row = all->manifest->rows + i;
     count_row(summary, row);
-    if (row->status != SER_FILTERED && row->reason != SER_REASON_NONE)
-      add_finding(findings, all, i, members + start[i], size[i]);
+    if (row->reason != SER_REASON_NONE) add_finding(findings, all, i, all->members + all->set_at[i], all->set_size[i]);
   }
   summary->findings_json = json_dumps(findings, JSON_INDENT(1));
   SER_CHECK(summary->findings_json != NULL);
   json_decref(findings);
   for (size_t i = 0; i < all->group_count; i++) summary->decoded += all->groups[i].decoded;
-  free(members);
-  free(start);
-  free(size);
 }
 
 /* What has been judged so far, as an interruption would leave it, is written to `keep`: a kill loses seconds. */
 static ser_status keep_so_far(audit *all, ser_error *err) {
-  ser_audit_summary so_far = {0};
-  ask_for_partners(all); /* those asked for count as new: their verdicts must wait for the relation */
-  join_same_samples(all);
-  conclude(all, &so_far);
-  ser_audit_summary_free(&so_far);
+  settle(all);
   return ser_manifest_write(all->manifest, all->options->keep, err);
 }
 
@@ -409,32 +388,35 @@ ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, const s
                .order = ser_alloc_zero(rows, sizeof *all.order),
                .groups = ser_alloc_zero(rows, sizeof *all.groups),
                .group_of = ser_alloc_zero(rows, sizeof *all.group_of),
-               .stale = ser_alloc_zero(rows, sizeof *all.stale)};
-  size_t *members = ser_alloc_zero(rows, sizeof *members);
+               .stale = ser_alloc_zero(rows, sizeof *all.stale),
+               .members = ser_alloc_zero(rows, sizeof *all.members),
+               .set_at = ser_alloc_zero(rows, sizeof *all.set_at),
+               .set_size = ser_alloc_zero(rows, sizeof *all.set_size)};
   ser_pool *pool = ser_pool_create(options->jobs > 0 ? options->jobs : ser_cores());
   ser_status status = SER_OK;
   ser_pool_run_dynamic(pool, rows, refresh_row, &all);
   SER_TRY_DONE(ser_interrupt_check(err));
   make_groups(&all);
-  for (size_t i = 0; i < all.group_count; i++) recall_group(&all, all.groups + i, options->again, members);
+  for (size_t i = 0; i < all.group_count; i++) recall_group(&all, all.groups + i);
   status = judge_groups(&all, pool, err);
   if (status != SER_OK && status != SER_INTERRUPTED) goto done;
-  ask_for_partners(&all); /* interrupted: those asked for are judged anew next time, beside what was decoded now */
+  ask_for_partners(&all);
   if (status == SER_OK) status = judge_groups(&all, pool, err);
   if (status != SER_OK && status != SER_INTERRUPTED) goto done;
-  join_same_samples(&all);
-  conclude(&all, summary);
-  if (status != SER_OK) {
-    ser_audit_summary_free(summary);
-    if (options->keep) ser_manifest_write(manifest, options->keep, NULL);
-  }
+  settle(&all); /* interrupted: those asked for are judged anew next time, beside what was decoded now */
+  if (status == SER_OK)
+    summarise(&all, summary);
+  else if (options->keep)
+    ser_manifest_write(manifest, options->keep, NULL);
 done:
   ser_pool_free(pool);
   free(all.order);
   free(all.groups);
   free(all.group_of);
   free(all.stale);
-  free(members);
+  free(all.members);
+  free(all.set_at);
+  free(all.set_size);
   return status;
 }
 

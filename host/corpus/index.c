@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -146,23 +147,23 @@ typedef struct {
   ser_manifest *manifest;
   const ser_index_options *options;
   const ser_row **before; /* [count] the older row of the same path, or NULL */
-  char **details;         /* [count] why a file cannot be used, or NULL */
+  bool *done;             /* [count] */
+  size_t first;           /* of the files that the workers are at */
   ser_progress *progress;
   atomic_size_t hashed;
 } files_job;
 
+/* What was found in the same bytes before holds still, whether their emotion is asked for now or was then. */
 static void set_status(ser_row *row, const ser_row *trusted, int64_t emotions) {
-  if (trusted && trusted->status != SER_FILTERED) {
-    row->status = trusted->status;
-    row->reason = trusted->reason;
-  } else {
-    if (trusted) row->reason = trusted->reason;
-    row->status = reason_refuses(row->reason) ? SER_REFUSED : SER_NEW;
-    if (row->status == SER_NEW) row->reason = SER_REASON_NONE;
-  }
-  if (row->emotion < emotions) return;
-  row->status = SER_FILTERED; /* an emotion that was not asked for; only what is wrong with the file is still told */
-  if (!reason_refuses(row->reason)) row->reason = SER_REASON_NONE;
+  bool known = trusted && row_judged(trusted);
+  ser_reason reason = known ? trusted->reason : row->reason;
+  row->status = row->emotion < emotions ? SER_NEW : SER_FILTERED;
+  if (known || reason_refuses(reason))
+    row_judge(row, reason, SER_AUDIT_EXCLUDE);
+  else
+    row_forget(row);
+  if (known && row->status != SER_FILTERED && trusted->status != SER_FILTERED)
+    row->status = trusted->status; /* as the mode of that audit had it */
 }
 
 static void take_header(ser_row *row, const ser_row *trusted) {
@@ -172,13 +173,11 @@ static void take_header(ser_row *row, const ser_row *trusted) {
   row->seconds = trusted->seconds;
 }
 
-static void probe_row(ser_row *row, char **detail) {
-  char words[256] = "";
+static void probe_row(ser_row *row) {
   ser_audio_info info;
   ser_error err = {0};
   ser_reason reason = SER_REASON_UNREADABLE;
-  if (ser_audio_probe(&info, &reason, words, row->path, &err) != SER_OK)
-    snprintf(words, sizeof words, "%.255s", err.text);
+  ser_audio_probe(&info, &reason, NULL, row->path, &err);
   row->reason = reason;
   if (info.rate > 0) {
     row->rate = info.rate;
@@ -186,12 +185,12 @@ static void probe_row(ser_row *row, char **detail) {
     row->frames = info.frames;
     row->seconds = (double)info.frames / info.rate;
   }
-  if (reason != SER_REASON_NONE) *detail = ser_strdup(words);
 }
 
-static void index_file(void *context, size_t i, int thread) {
+static void index_file(void *context, size_t task, int thread) {
   static const ser_hash none;
   files_job *job = context;
+  size_t i = job->first + task;
   ser_row *row = job->manifest->rows + i;
   const ser_row *before = job->before[i], *trusted = NULL;
   struct stat info;
@@ -208,14 +207,16 @@ static void index_file(void *context, size_t i, int thread) {
     trusted = before;
   } else {
     if (row->size >= 0 && ser_hash_file(&row->hash, row->path, &err) != SER_OK) row->hash = none;
+    if (ser_interrupted()) return;
     atomic_fetch_add(&job->hashed, 1);
     if (same && !ser_hash_compare(&row->hash, &before->hash)) trusted = before;
   }
   if (trusted)
     take_header(row, trusted);
   else
-    probe_row(row, &job->details[i]);
+    probe_row(row);
   set_status(row, trusted, job->options->emotions);
+  job->done[i] = true;
   ser_progress_add(job->progress, 1);
 }
 
@@ -223,7 +224,11 @@ static int compare_paths(const void *a, const void *b) {
   return strcmp((*(const ser_row *const *)a)->path, (*(const ser_row *const *)b)->path);
 }
 
-/* Rows of the older manifest by path. */
+static bool same_file(const ser_row *a, const ser_row *b) {
+  return a && a->size == b->size && a->mtime_ns == b->mtime_ns && !ser_hash_compare(&a->hash, &b->hash);
+}
+
+/* Rows of an older manifest by path; what stands in matches already stays where this one knows nothing else. */
 static void match_before(const ser_row **matches, const ser_manifest *manifest, const ser_manifest *before) {
   if (!before || !before->count) return;
   const ser_row **sorted = ser_alloc_zero(before->count, sizeof *sorted);
@@ -232,21 +237,23 @@ static void match_before(const ser_row **matches, const ser_manifest *manifest, 
   for (size_t i = 0; i < manifest->count; i++) {
     const ser_row *key = manifest->rows + i;
     const ser_row **found = bsearch(&key, sorted, before->count, sizeof *sorted, compare_paths);
-    matches[i] = found ? *found : NULL;
+    if (found && !same_file(matches[i], *found)) matches[i] = *found;
   }
   free(sorted);
 }
 
 /* ---- what is told ---- */
 
-static void tell_emotions(ser_text *text, const size_t counts[SER_EMOTIONS]) {
+static void tell_emotions(ser_text *text, const char *what, const size_t counts[SER_EMOTIONS]) {
+  ser_text said = {0};
   const char *comma = "";
   for (int e = 0; e < SER_EMOTIONS; e++) {
     if (!counts[e]) continue;
-    ser_text_printf(text, "%s%s %zu", comma, ser_emotion_names[e], counts[e]);
+    ser_text_printf(&said, "%s%s %zu", comma, ser_emotion_names[e], counts[e]);
     comma = ", ";
   }
-  ser_text_puts(text, "\n");
+  ser_text_line(text, "%s: %s", what, said.data ? said.data : "");
+  free(said.data);
 }
 
 /* A line a corpus: recordings by emotion, and what the filter dropped, by emotion. */
@@ -264,11 +271,12 @@ static void tell_corpora(ser_text *text, const ser_manifest *manifest, int64_t e
       filtered += row->status == SER_FILTERED;
       (row->status == SER_FILTERED ? dropped : kept)[row->emotion]++;
     }
-    ser_text_printf(text, "%s: %zu recordings: ", corpus, all - filtered);
-    tell_emotions(text, kept);
-    if (!filtered) continue;
-    ser_text_printf(text, "%s: %zu filtered (%lld emotions are asked for): ", corpus, filtered, (long long)emotions);
-    tell_emotions(text, dropped);
+    char *usable = ser_format("%s: %zu recordings", corpus, all - filtered);
+    char *others = ser_format("%s: %zu filtered (%lld emotions are asked for)", corpus, filtered, (long long)emotions);
+    tell_emotions(text, usable, kept);
+    if (filtered) tell_emotions(text, others, dropped);
+    free(usable);
+    free(others);
   }
   free(told);
 }
@@ -282,8 +290,38 @@ static void summarise(ser_index_summary *summary, const files_job *job) {
     const ser_row *row = manifest->rows + i;
     summary->filtered += row->status == SER_FILTERED;
     summary->refused += row->status == SER_REFUSED;
-    if (row->status == SER_REFUSED) ser_text_printf(&summary->refusals, "%s\n", job->details[i] ? job->details[i] : "");
   }
+}
+
+/* Writes what has been found out up to now; of files whose turn has not come, what was known before. */
+static ser_status keep_so_far(const files_job *job, ser_error *err) {
+  ser_manifest some = {.rows = ser_alloc_zero(job->manifest->count, sizeof *some.rows)}; /* borrowed rows */
+  for (size_t i = 0; i < job->manifest->count; i++)
+    if (job->done[i])
+      some.rows[some.count++] = job->manifest->rows[i];
+    else if (job->before[i])
+      some.rows[some.count++] = *job->before[i];
+  ser_status status = partial_write(&some, job->options->keep, err);
+  free(some.rows);
+  return status;
+}
+
+static ser_status read_files(files_job *job, ser_pool *pool, ser_error *err) {
+  enum { SPAN = 256 }; /* files between looks at the clock */
+  size_t count = job->manifest->count;
+  ser_status status = SER_OK;
+  time_t kept = time(NULL);
+  for (; job->first < count && status == SER_OK; job->first += SPAN) {
+    size_t left = count - job->first;
+    ser_pool_run_dynamic(pool, left < SPAN ? left : SPAN, index_file, job);
+    status = ser_interrupt_check(err);
+    if (status == SER_OK && job->options->keep && difftime(time(NULL), kept) >= job->options->keep_every) {
+      status = keep_so_far(job, err);
+      kept = time(NULL);
+    }
+  }
+  if (status == SER_INTERRUPTED && job->options->keep) keep_so_far(job, NULL);
+  return status;
 }
 
 static ser_status look_at_files(ser_manifest *manifest, ser_index_summary *summary, const ser_index_options *options,
@@ -292,18 +330,21 @@ static ser_status look_at_files(ser_manifest *manifest, ser_index_summary *summa
   files_job job = {.manifest = manifest,
                    .options = options,
                    .before = ser_alloc_zero(count, sizeof *job.before),
-                   .details = ser_alloc_zero(count, sizeof *job.details)};
+                   .done = ser_alloc_zero(count, sizeof *job.done)};
+  ser_manifest so_far;
+  ser_manifest_init(&so_far);
+  if (options->keep) partial_read(&so_far, options->keep);
   match_before(job.before, manifest, before);
+  match_before(job.before, manifest, &so_far); /* which is the newer, but not judged */
   ser_pool *pool = ser_pool_create(options->jobs > 0 ? options->jobs : ser_cores());
   job.progress = ser_progress_begin("index", "files", (int64_t)count);
-  ser_pool_run_dynamic(pool, count, index_file, &job);
+  ser_status status = read_files(&job, pool, err);
   ser_progress_end(job.progress);
   ser_pool_free(pool);
-  ser_status status = ser_interrupt_check(err);
   if (status == SER_OK) summarise(summary, &job);
-  for (size_t i = 0; i < count; i++) free(job.details[i]);
-  free(job.details);
+  ser_manifest_free(&so_far);
   free(job.before);
+  free(job.done);
   return status;
 }
 
@@ -340,7 +381,6 @@ done:
   if (status != SER_OK) {
     ser_manifest_free(manifest);
     free(summary->notes.data);
-    free(summary->refusals.data);
     memset(summary, 0, sizeof *summary);
   }
   return status;

@@ -89,6 +89,51 @@ bool reason_refuses(ser_reason reason) {
          reason == SER_REASON_EMPTY || reason == SER_REASON_NON_FINITE;
 }
 
+const char *ser_reason_meaning(ser_reason reason) {
+  static const char *const meanings[] = {
+      [SER_REASON_NONE] = "",
+      [SER_REASON_UNREADABLE] = "cannot be read as audio; get the file anew, or take it out",
+      [SER_REASON_TRUNCATED] = "is cut short; get the file anew",
+      [SER_REASON_LFS_POINTER] = "is a Git LFS pointer, not the recording; fetch it with 'git lfs pull'",
+      [SER_REASON_EMPTY] = "holds no sound; get the file anew, or take it out",
+      [SER_REASON_NON_FINITE] = "holds samples that are not numbers; export it again",
+      [SER_REASON_SILENT] = "is silent",
+      [SER_REASON_DUPLICATE] = "is the same recording as one that stays",
+      [SER_REASON_LABEL_CONFLICT] = "is the same recording as one with another emotion",
+      [SER_REASON_CLIPPED] = "is clipped; that excludes nothing",
+      [SER_REASON_SPEAKER_CONFLICT] = "is the same recording as one of another speaker",
+      [SER_REASON_TOO_SHORT] = "is too short",
+  };
+  return meanings[reason];
+}
+
+void ser_row_refusal(char words[256], const ser_row *row) {
+  verdict found;
+  ser_error err = {0};
+  bool same = judge_file(&found, row->path, &err) == SER_OK && found.reason == row->reason;
+  snprintf(words, 256, "%s", same ? found.detail : ser_reason_meaning(row->reason));
+}
+
+bool row_judged(const ser_row *row) {
+  return row->status == SER_FILTERED ? !row->unjudged : row->status != SER_NEW;
+}
+
+void row_judge(ser_row *row, ser_reason reason, ser_audit_mode mode) {
+  bool excludes = reason == SER_REASON_SILENT || reason == SER_REASON_DUPLICATE || reason == SER_REASON_LABEL_CONFLICT;
+  row->reason = reason;
+  row->unjudged = false;
+  if (row->status == SER_FILTERED) return;
+  row->status = reason_refuses(reason)                  ? SER_REFUSED
+                : excludes && mode == SER_AUDIT_EXCLUDE ? SER_EXCLUDED
+                                                        : SER_ROW_OK;
+}
+
+void row_forget(ser_row *row) {
+  row->reason = SER_REASON_NONE;
+  row->unjudged = row->status == SER_FILTERED;
+  if (!row->unjudged) row->status = SER_NEW;
+}
+
 static void conclude(verdict *out, const listening *all) {
   float span = 0;
   for (int32_t c = 0; c < all->count; c++) {

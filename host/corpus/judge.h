@@ -16,4 +16,11 @@ ser_status judge_file(verdict *out, const char *path, ser_error *err);
 
 bool reason_refuses(ser_reason reason); /* the file cannot be used */
 
+/* Has an audit heard the row's file? (An index judges what no header can be read of.) */
+bool row_judged(const ser_row *row);
+/* Sets reason and status; what is filtered stays so. */
+void row_judge(ser_row *row, ser_reason reason, ser_audit_mode mode);
+/* The row is as if no audit had heard it: new, or filtered still. */
+void row_forget(ser_row *row);
+
 #endif

@@ -1,6 +1,8 @@
 /* A lab's own recordings: a CSV with path and emotion, and optionally speaker, corpus, sex, intensity and statement.
- * Relative paths are relative to the CSV's folder. Other columns are kept as they are; what the manifest computes
- * itself (rate, hash, status and so on) is computed anew, so that a manifest may be given too. */
+ * Names of these columns may have capital letters and, as their values, blanks around them: " happy" is happy, and "s1
+ * " no other speaker than "s1". Relative paths are relative to the CSV's folder. Other columns are kept as they are;
+ * what the manifest computes itself (rate, hash, status and so on) is computed anew, so that a manifest may be given
+ * too. */
 #include "corpus/loader.h"
 
 #include <stdlib.h>
@@ -9,14 +11,28 @@
 
 #include "base/file.h"
 
-static const char *const own[] = {"path",      "corpus", "speaker",  "sex",    "emotion", "intensity",
-                                  "statement", "rate",   "channels", "frames", "seconds", "size",
-                                  "mtime_ns",  "hash",   "status",   "reason"};
+static const char blanks[] = " \t\r\n";
 
-static bool is_own(const char *name) {
-  for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-    if (!strcmp(own[i], name)) return true;
-  return false;
+static void strip(char *text) {
+  size_t skipped = strspn(text, blanks), size = strlen(text);
+  while (size > skipped && strchr(blanks, text[size - 1])) size--;
+  memmove(text, text + skipped, size - skipped);
+  text[size - skipped] = 0;
+}
+
+/* Column names as they are spelled here, and what stands in these columns without blanks around it; but paths, which
+ * may have them, and the columns of others stay as they are. */
+static ser_status tidy(ser_csv *table, const char *csv_path, ser_error *err) {
+  for (size_t c = 0; c < table->columns; c++) {
+    strip(table->names[c]);
+    const char *own = manifest_column(table->names[c]);
+    if (!own) continue;
+    if (ser_csv_column(table, own) >= 0 && (size_t)ser_csv_column(table, own) < c)
+      return ser_fail(err, SER_FAILED, "%s: line 1: the column %s is there twice; keep one", csv_path, own);
+    strcpy(table->names[c], own); /* which has as many letters */
+    for (size_t i = 0; i < table->rows && strcmp(own, "path"); i++) strip(table->cells[i * table->columns + c]);
+  }
+  return SER_OK;
 }
 
 static const char *read_sex(const char *cell) {
@@ -33,11 +49,28 @@ static void take(char **text, const ser_csv *table, size_t row, const char *colu
   *text = ser_strdup(*cell ? cell : otherwise);
 }
 
+static char *absolute_path(const char *folder, const char *name) {
+  char *joined = ser_path_join(folder, name), *absolute = ser_path_absolute(joined);
+  free(joined);
+  return absolute;
+}
+
+/* The path as it is given, or without the blanks around it where only that is a file's. */
+static char *find_recording(const char *folder, const char *given) {
+  char *plain = ser_strdup(given);
+  strip(plain);
+  char *path = absolute_path(folder, given), *stripped = absolute_path(folder, plain);
+  bool better = !ser_file_exists(path) && ser_file_exists(stripped);
+  free(plain);
+  free(better ? path : stripped);
+  return better ? stripped : path;
+}
+
 static ser_status load_row(ser_manifest *manifest, const ser_csv *table, size_t i, const char *csv_path,
                            const char *folder, ser_error *err) {
   const char *path = ser_csv_cell(table, i, ser_csv_column(table, "path"));
   const char *emotion = ser_csv_cell(table, i, ser_csv_column(table, "emotion"));
-  if (!*path)
+  if (!path[strspn(path, blanks)])
     return ser_fail(err, SER_FAILED, "%s: line %zu: the path is missing; give one or remove the line", csv_path,
                     table->lines[i]);
   int label = ser_emotion_parse(emotion);
@@ -47,10 +80,9 @@ static ser_status load_row(ser_manifest *manifest, const ser_csv *table, size_t 
         "%s: line %zu: emotion '%s' is none of neutral, happy, sad, angry, fearful, disgust, calm, surprised; "
         "mend it or remove the line",
         csv_path, table->lines[i], emotion);
-  char *joined = ser_path_join(folder, path), *absolute = ser_path_absolute(joined);
-  ser_row *row = manifest_add(manifest, absolute);
-  free(joined);
-  free(absolute);
+  char *found = find_recording(folder, path);
+  ser_row *row = manifest_add(manifest, found);
+  free(found);
   row->emotion = label;
   take(&row->corpus, table, i, "corpus", "csv");
   take(&row->speaker, table, i, "speaker", "");
@@ -60,7 +92,7 @@ static ser_status load_row(ser_manifest *manifest, const ser_csv *table, size_t 
   row->sex = ser_strdup(read_sex(ser_csv_cell(table, i, ser_csv_column(table, "sex"))));
   row->extra = ser_alloc_zero(manifest->extra_columns + 1, sizeof *row->extra);
   for (size_t c = 0, e = 0; c < table->columns; c++)
-    if (!is_own(table->names[c])) row->extra[e++] = ser_strdup(ser_csv_cell(table, i, (int)c));
+    if (!manifest_column(table->names[c])) row->extra[e++] = ser_strdup(ser_csv_cell(table, i, (int)c));
   return SER_OK;
 }
 
@@ -70,6 +102,7 @@ ser_status lab_load(ser_manifest *manifest, ser_index_summary *summary, const ch
   ser_status status = SER_OK;
   size_t odd_sexes = 0;
   char *folder = ser_path_folder(csv_path);
+  SER_TRY_DONE(tidy(&table, csv_path, err));
   if (ser_csv_column(&table, "path") < 0 || ser_csv_column(&table, "emotion") < 0) {
     status = ser_fail(err, SER_FAILED,
                       "%s: line 1: the columns path and emotion were expected (and optionally speaker, "
@@ -79,7 +112,7 @@ ser_status lab_load(ser_manifest *manifest, ser_index_summary *summary, const ch
   }
   manifest->extra_names = ser_alloc_zero(table.columns, sizeof *manifest->extra_names);
   for (size_t c = 0; c < table.columns; c++)
-    if (!is_own(table.names[c])) manifest->extra_names[manifest->extra_columns++] = ser_strdup(table.names[c]);
+    if (!manifest_column(table.names[c])) manifest->extra_names[manifest->extra_columns++] = ser_strdup(table.names[c]);
   for (size_t i = 0; i < table.rows; i++) {
     SER_TRY_DONE(load_row(manifest, &table, i, csv_path, folder, err));
     const char *sex = ser_csv_cell(&table, i, ser_csv_column(&table, "sex"));

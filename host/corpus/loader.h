@@ -28,6 +28,14 @@ extern const corpus_loader ravdess_loader, cremad_loader, tess_loader, savee_loa
 /* A lab's own table (--csv): rows for what it lists. */
 ser_status lab_load(ser_manifest *manifest, ser_index_summary *summary, const char *csv_path, ser_error *err);
 
+/* The manifest's own column of this name, in whatever case it is given; NULL where it has none. */
+const char *manifest_column(const char *name);
+
+/* What an index had found out when it was cut off, beside the place of the manifest: read is empty where there is none
+ * that can be used. */
+void partial_read(ser_manifest *manifest, const char *manifest_path);
+ser_status partial_write(const ser_manifest *manifest, const char *manifest_path, ser_error *err);
+
 /* Appends an empty row (texts "", numbers -1) of the path. */
 ser_row *manifest_add(ser_manifest *manifest, const char *path);
 void manifest_free_row(ser_row *row, size_t extra_columns); /* what it holds */

@@ -8,12 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "corpus/loader.h"
 
 const char *const ser_emotion_names[SER_EMOTIONS] = {"neutral", "happy",   "sad",  "angry",
                                                      "fearful", "disgust", "calm", "surprised"};
+/* The reason of a filtered row that no audit has heard: what its status would be if its emotion were asked for. */
+static const char UNJUDGED[] = "new";
 const char *const ser_row_status_names[5] = {"new", "ok", "filtered", "excluded", "refused"};
 
 enum {
@@ -38,6 +41,12 @@ enum {
 static const char *const column_names[COLUMNS] = {"path",      "corpus", "speaker",  "sex",    "emotion", "intensity",
                                                   "statement", "rate",   "channels", "frames", "seconds", "size",
                                                   "mtime_ns",  "hash",   "status",   "reason"};
+
+const char *manifest_column(const char *name) {
+  for (int i = 0; i < COLUMNS; i++)
+    if (!strcasecmp(column_names[i], name)) return column_names[i];
+  return NULL;
+}
 
 int ser_emotion_parse(const char *name) {
   static const struct {
@@ -193,16 +202,18 @@ static ser_status read_row(ser_row *out, const reading *in, size_t row) {
   SER_TRY(read_numbers(out, in, row));
   SER_TRY(read_named(&status, in, row, STATUS, ser_row_status_names, 5));
   out->status = (ser_row_status)status;
-  if (!ser_reason_parse(&out->reason, ser_csv_cell(in->table, row, in->columns[REASON])) ||
-      out->reason == SER_REASON_TOO_SHORT)
+  const char *reason = ser_csv_cell(in->table, row, in->columns[REASON]);
+  out->unjudged = out->status == SER_FILTERED && !strcmp(reason, UNJUDGED);
+  if (out->unjudged) return SER_OK;
+  if (!ser_reason_parse(&out->reason, reason) || out->reason == SER_REASON_TOO_SHORT)
     return wrong(in, row, REASON, "not a reason that a manifest knows; run `serenade audit` again");
   return SER_OK;
 }
 
 /* The manifest's own columns must all be there (that is how a version 1 manifest is known); others are kept. */
-static ser_status read_header(ser_manifest *manifest, reading *in, int **extra_columns) {
+static ser_status read_header(ser_manifest *manifest, reading *in, int **extra_columns, const char *path_column) {
   for (int i = 0; i < COLUMNS; i++) {
-    in->columns[i] = ser_csv_column(in->table, column_names[i]);
+    in->columns[i] = ser_csv_column(in->table, i == PATH ? path_column : column_names[i]);
     if (in->columns[i] < 0)
       return ser_fail(in->err, SER_FAILED,
                       "%s: line 1: the column %s is missing, so this is no manifest of this version; make it with "
@@ -221,14 +232,14 @@ static ser_status read_header(ser_manifest *manifest, reading *in, int **extra_c
   return SER_OK;
 }
 
-ser_status ser_manifest_read(ser_manifest *manifest, const char *path, ser_error *err) {
+static ser_status read_file(ser_manifest *manifest, const char *path, const char *path_column, ser_error *err) {
   ser_csv table = {0};
   int *extra_columns = NULL;
   reading in = {.table = &table, .path = path, .err = err};
   ser_manifest_init(manifest);
   ser_status status = SER_OK;
   SER_TRY(ser_csv_read(&table, path, err));
-  SER_TRY_DONE(read_header(manifest, &in, &extra_columns));
+  SER_TRY_DONE(read_header(manifest, &in, &extra_columns, path_column));
   manifest->capacity = table.rows;
   manifest->rows = ser_alloc_zero(table.rows + 1, sizeof *manifest->rows);
   for (size_t i = 0; i < table.rows; i++) {
@@ -243,6 +254,10 @@ done:
   ser_csv_free(&table);
   if (status != SER_OK) ser_manifest_free(manifest);
   return status;
+}
+
+ser_status ser_manifest_read(ser_manifest *manifest, const char *path, ser_error *err) {
+  return read_file(manifest, path, column_names[PATH], err);
 }
 
 /* ---- writing ---- */
@@ -286,16 +301,21 @@ static void put_row(ser_text *text, const ser_row *row, size_t extra_columns) {
   if (row->size >= 0) ser_text_printf(text, "%lld", (long long)row->mtime_ns);
   put_text(text, ser_hash_compare(&row->hash, &none) ? hex : "");
   put_text(text, ser_row_status_names[row->status]);
-  put_text(text, ser_reason_name(row->reason));
+  put_text(text, row->status == SER_FILTERED && row->unjudged ? UNJUDGED : ser_reason_name(row->reason));
   for (size_t i = 0; i < extra_columns; i++) put_text(text, row->extra ? row->extra[i] : "");
   ser_text_puts(text, "\n");
 }
 
-void ser_manifest_text(ser_text *text, const ser_manifest *manifest) {
-  for (int i = 0; i < COLUMNS; i++) ser_text_printf(text, "%s%s", i ? "," : "", column_names[i]);
+static void put_table(ser_text *text, const ser_manifest *manifest, const char *path_column) {
+  ser_text_puts(text, path_column);
+  for (int i = PATH + 1; i < COLUMNS; i++) ser_text_printf(text, ",%s", column_names[i]);
   for (size_t i = 0; i < manifest->extra_columns; i++) put_text(text, manifest->extra_names[i]);
   ser_text_puts(text, "\n");
   for (size_t i = 0; i < manifest->count; i++) put_row(text, manifest->rows + i, manifest->extra_columns);
+}
+
+void ser_manifest_text(ser_text *text, const ser_manifest *manifest) {
+  put_table(text, manifest, column_names[PATH]);
 }
 
 ser_status ser_manifest_write(const ser_manifest *manifest, const char *path, ser_error *err) {
@@ -304,4 +324,36 @@ ser_status ser_manifest_write(const ser_manifest *manifest, const char *path, se
   ser_status status = ser_file_write(path, text.data, text.size, err);
   free(text.data);
   return status;
+}
+
+/* ---- a manifest that is not whole ---- */
+
+static const char path_so_far[] = "path_so_far"; /* so that nothing takes it for a manifest */
+
+static char *partial_name(const char *manifest_path) {
+  return ser_format("%s.partial", manifest_path);
+}
+
+void partial_read(ser_manifest *manifest, const char *manifest_path) {
+  char *path = partial_name(manifest_path);
+  ser_error err = {0};
+  ser_manifest_init(manifest);
+  if (ser_file_exists(path)) read_file(manifest, path, path_so_far, &err);
+  free(path);
+}
+
+ser_status partial_write(const ser_manifest *manifest, const char *manifest_path, ser_error *err) {
+  char *path = partial_name(manifest_path);
+  ser_text text = {0};
+  put_table(&text, manifest, path_so_far);
+  ser_status status = ser_file_write(path, text.data, text.size, err);
+  free(text.data);
+  free(path);
+  return status;
+}
+
+void ser_index_done(const char *manifest_path) {
+  char *path = partial_name(manifest_path);
+  unlink(path);
+  free(path);
 }

@@ -42,7 +42,8 @@ typedef struct {
   ser_hash hash; /* of the file's bytes; zeros where it could not be read */
   ser_row_status status;
   ser_reason reason;
-  char **extra; /* [extra_columns] */
+  bool unjudged; /* filtered, and no audit has heard it yet: the column reason then says "new" */
+  char **extra;  /* [extra_columns] */
 } ser_row;
 
 typedef struct {
@@ -72,6 +73,8 @@ typedef struct {
   int64_t emotions;                                  /* 6 or 8: rows of other emotions become filtered */
   bool rehash;                                       /* hash again even where size and mtime are those of `before` */
   int jobs;
+  const char *keep;  /* or NULL: the manifest's path; what was found out so far is written to PATH.partial on the way */
+  double keep_every; /* seconds between those writings; 0: as often as it looks */
 } ser_index_options;
 
 /* Counts by name that the index tells: files that are no speech of this corpus, ignored names and the like. */
@@ -79,7 +82,6 @@ typedef struct {
   size_t files, rows, filtered, refused, ignored; /* ignored: no audio or not a name of the corpus */
   size_t hashed;                                  /* how many files' bytes were read */
   ser_text notes;                                 /* lines for the user; free(notes.data) */
-  ser_text refusals;                              /* a line a refused row: why, empty where it was known before */
 } ser_index_summary;
 
 /* before (or NULL): an older manifest whose hashes, statuses and reasons are trusted where path, size and mtime are the
@@ -87,15 +89,24 @@ typedef struct {
  * expected there. */
 ser_status ser_index(ser_manifest *manifest, ser_index_summary *summary, const ser_index_options *options,
                      const ser_manifest *before, ser_error *err);
+/* Removes PATH.partial, once the manifest is written: an index that was cut off leaves it, the next one trusts it as
+ * it trusts `before`. */
+void ser_index_done(const char *manifest_path);
+
+/* What a reason means, and the cure where there is one. */
+const char *ser_reason_meaning(ser_reason reason);
+/* Why a refused row's file cannot be used, in words and with the cure. A manifest keeps one word, so the file is looked
+ * at again; where it is no longer what the row says, the words are those of the reason. */
+void ser_row_refusal(char words[256], const ser_row *row);
 
 /* ---- audit (audit.c) ------------------------------------------------------------------------------------------------
  */
 
 typedef struct {
   size_t rows, ok, filtered, excluded, refused;
-  size_t by_reason[SER_REASON_TOO_SHORT + 1];
+  size_t by_reason[SER_REASON_TOO_SHORT + 1]; /* rows of any status */
   size_t decoded;      /* rows decoded in this run (those judged before with the same bytes are not) */
-  char *findings_json; /* JSON array: {reason, path, detail, others [paths]} one a finding; free() */
+  char *findings_json; /* JSON array: {reason, status, path, detail, others [paths]} one a finding; free() */
 } ser_audit_summary;
 
 typedef struct {
@@ -106,8 +117,9 @@ typedef struct {
   double keep_every; /* seconds between those writings; 0: as often as it looks */
 } ser_audit_options;
 
-/* Decodes every row that was not judged yet, in parallel, sets status and reason. Filtered rows are left alone. A file
- * that changed since the index is hashed and judged anew. On SER_INTERRUPTED the manifest holds what was judged so far
+/* Decodes every row that was not judged yet, in parallel, sets status and reason. Filtered rows are judged like the
+ * others and keep their status: a usable row that is the same audio as one of them has an emotion in doubt. A file that
+ * changed since the index is hashed and judged anew. On SER_INTERRUPTED the manifest holds what was judged so far
  * (written, where options->keep says where); the summary is empty. At the end the caller writes the manifest. */
 ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, const ser_audit_options *options,
                      ser_error *err);

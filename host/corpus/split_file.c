@@ -198,14 +198,14 @@ static void note_rest(ser_split *split, const table_reading *in, const bool *lis
     missing += ser_row_usable(in->manifest->rows + i) && !any;
   }
   if (in->absent)
-    ser_text_printf(&split->notes, "%zu lines of %s name recordings that the manifest does not have (%s for one).\n",
-                    in->absent, ser_path_name(in->path), in->first_absent);
+    ser_text_line(&split->notes, "%zu lines of %s name recordings that the manifest does not have (%s for one).",
+                  in->absent, ser_path_name(in->path), in->first_absent);
   if (in->unusable)
-    ser_text_printf(&split->notes, "%zu lines of %s name recordings that are filtered, excluded or refused.\n",
-                    in->unusable, ser_path_name(in->path));
+    ser_text_line(&split->notes, "%zu lines of %s name recordings that are filtered, excluded or refused.",
+                  in->unusable, ser_path_name(in->path));
   if (missing)
-    ser_text_printf(&split->notes, "%zu usable recordings are not in %s and take no part.\n", missing,
-                    ser_path_name(in->path));
+    ser_text_line(&split->notes, "%zu usable recordings are not in %s and take no part.", missing,
+                  ser_path_name(in->path));
 }
 
 static ser_status open_table(table_reading *in) {

@@ -93,7 +93,7 @@ static void note_statements(ser_text *notes, const ser_split *split, const ser_m
     }
     if (test && heard == test) ser_text_printf(&corpora, "%s%s", told++ ? ", " : "", all[i].corpus);
   }
-  if (told) ser_text_printf(notes, "Every sentence of the test part is spoken in training too (%s).\n", corpora.data);
+  if (told) ser_text_line(notes, "Every sentence of the test part is spoken in training too (%s).", corpora.data);
   free(corpora.data);
   free(all);
 }

@@ -333,9 +333,11 @@ static ser_status run_job(extract_job *job, ser_error *err) {
 
 /* ---- what is missing ------------------------------------------------------------------------------------------- */
 
+/* Rows of the same bytes side by side: usable ones first, then in the manifest's order. */
 static int compare_rows(const void *left, const void *right) {
   const ser_row *a = *(const ser_row *const *)left, *b = *(const ser_row *const *)right;
   int order = ser_hash_compare(&a->hash, &b->hash);
+  if (!order) order = ser_row_usable(b) - ser_row_usable(a);
   return order ? order : (a > b) - (a < b);
 }
 
@@ -360,20 +362,29 @@ static bool is_missing(extract_job *job, const ser_row *row) {
   return status == SER_ENTRY_MISSING;
 }
 
-/* The first usable row of each key, in the manifest's order; those that are missing stay in job->wanted. */
+/* The first of these rows with the same bytes whose file is there: a copy, even one that does not count, stands in for
+ * a file that has vanished. */
+static const ser_row *row_to_read(const ser_row *const *same, size_t count) {
+  for (size_t i = 0; i < count && count > 1; i++) {
+    struct stat info;
+    if (stat(same[i]->path, &info) == 0 && S_ISREG(info.st_mode) && info.st_size == same[i]->size) return same[i];
+  }
+  return same[0];
+}
+
+/* A row to read for each key that usable rows have and the cache lacks, in the manifest's order, in job->wanted. */
 static void list_missing(extract_job *job, const ser_manifest *manifest) {
   const ser_row **rows = ser_alloc(manifest->count * sizeof *rows);
-  size_t used = 0, kept = 0;
-  for (size_t i = 0; i < manifest->count; i++)
-    if (ser_row_usable(&manifest->rows[i])) rows[used++] = &manifest->rows[i];
-  if (used) qsort(rows, used, sizeof *rows, compare_rows);
-  for (size_t i = 0; i < used; i++)
-    if (!kept || ser_hash_compare(&rows[i]->hash, &rows[kept - 1]->hash) != 0) rows[kept++] = rows[i];
-  if (kept) qsort(rows, kept, sizeof *rows, compare_places);
-  job->summary->wanted = kept;
+  for (size_t i = 0; i < manifest->count; i++) rows[i] = &manifest->rows[i];
+  if (manifest->count) qsort(rows, manifest->count, sizeof *rows, compare_rows);
+  for (size_t i = 0, end; i < manifest->count; i = end) {
+    for (end = i + 1; end < manifest->count && !ser_hash_compare(&rows[i]->hash, &rows[end]->hash);) end++;
+    if (!ser_row_usable(rows[i])) continue;
+    job->summary->wanted++;
+    if (is_missing(job, rows[i])) rows[job->count++] = row_to_read(rows + i, end - i);
+  }
+  if (job->count) qsort(rows, job->count, sizeof *rows, compare_places);
   job->wanted = rows;
-  for (size_t i = 0; i < kept; i++)
-    if (is_missing(job, rows[i])) rows[job->count++] = rows[i];
 }
 
 static int compare_notes(const void *left, const void *right) {
@@ -384,7 +395,7 @@ static int compare_notes(const void *left, const void *right) {
 static void tell_notes(extract_job *job) {
   if (job->note_count) qsort(job->notes, job->note_count, sizeof *job->notes, compare_notes);
   for (size_t i = 0; i < job->note_count; i++) {
-    ser_text_printf(&job->summary->refusals, "%s: %s\n", job->notes[i].row->path, job->notes[i].why);
+    ser_text_line(&job->summary->refusals, "%s: %s", job->notes[i].row->path, job->notes[i].why);
     free(job->notes[i].why);
   }
   free(job->notes);

@@ -328,8 +328,8 @@ ser_status ser_model_describe(ser_text *text, const char *path, ser_error *err) 
   ser_parameter *rows = ser_parameters_make(&info.model, &count, &trained, &flat);
   for (size_t i = 0; i < count; i++) parameters += rows[i].trained ? rows[i].count : 0;
   char *features = ser_feature_json(info.feature, &info.mfcc);
-  ser_text_printf(text, "file          %s\n", path);
-  ser_text_printf(text, "written by    Serenade %s\n", info.version);
+  ser_text_line(text, "file          %s", path);
+  ser_text_line(text, "written by    Serenade %s", info.version);
   describe_branch(text, &info.model);
   ser_text_printf(text, "parameters    %lld trained, in %zu tensors\n", (long long)parameters, count);
   ser_text_puts(text, "labels        ");

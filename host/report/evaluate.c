@@ -37,8 +37,11 @@ static void tell_refusals(char *lines) {
 /* Names the rows of a given manifest that are refused there; a run's own were named when it was made. */
 static void tell_refused_rows(ser_evaluation *e) {
   for (size_t i = 0; e->other && i < e->given.count; i++) {
-    if (e->given.rows[i].status != SER_REFUSED) continue;
-    ser_complain("%s: %s, as the manifest says", e->given.rows[i].path, ser_reason_name(e->given.rows[i].reason));
+    const ser_row *row = e->given.rows + i;
+    char words[256];
+    if (row->status != SER_REFUSED) continue;
+    ser_row_refusal(words, row);
+    ser_complain("%s: %s: %s", row->path, ser_reason_name(row->reason), words);
     e->unusable++;
   }
 }
@@ -138,9 +141,9 @@ static void say(ser_text *said, const char *title, const ser_report *report) {
   ser_figures figures;
   ser_figures_make(&figures, report);
   const ser_groups *groups = figures.seeds.count > 1 ? &figures.seeds : &figures.folds;
-  ser_text_printf(said, "%s: WAR %.2f %%, UAR %.2f %%, macro F1 %.2f %% (%zu %s)\n", title, 100 * figures.pooled.war,
-                  100 * figures.pooled.uar, 100 * figures.pooled.macro_f1, report->count,
-                  figures.seeds.count > 1 ? "answers" : "clips");
+  ser_text_line(said, "%s: WAR %.2f %%, UAR %.2f %%, macro F1 %.2f %% (%zu %s)", title, 100 * figures.pooled.war,
+                100 * figures.pooled.uar, 100 * figures.pooled.macro_f1, report->count,
+                figures.seeds.count > 1 ? "answers" : "clips");
   if (groups->count > 1) {
     double mean[SER_HEADLINES], deviation[SER_HEADLINES];
     for (int i = 0; i < SER_HEADLINES; i++) ser_spread(&mean[i], &deviation[i], groups, i);

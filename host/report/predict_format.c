@@ -24,7 +24,9 @@ static void put_ranking(ser_text *out, const ser_answer_format *format, const se
 }
 
 static void add_text(ser_text *out, const ser_answer_format *format, const ser_answer *answer) {
-  ser_text_printf(out, "%-*s  ", format->path_width, answer->path);
+  char *path = ser_shown(answer->path);
+  ser_text_printf(out, "%-*s  ", format->path_width, path);
+  free(path);
   put_ranking(out, format, &answer->whole);
   for (size_t w = 0; w < answer->window_count && answer->window_count > 1; w++) {
     char *span = ser_format("%9.2f - %.2f s", answer->windows[w].start, answer->windows[w].end);

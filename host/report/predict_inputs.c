@@ -54,10 +54,9 @@ ser_status ser_predict_inputs_make(ser_predict_inputs *inputs, const char *const
     else if (ser_is_folder(paths[i])) {
       status = ser_walk(paths[i], visit, inputs, err);
       if (inputs->count == before)
-        ser_text_printf(&inputs->empty,
-                        "%s: no recording below this folder (files are taken by suffix: .wav, .flac, "
-                        ".ogg ...)\n",
-                        paths[i]);
+        ser_text_line(&inputs->empty,
+                      "%s: no recording below this folder (files are taken by suffix: .wav, .flac, .ogg ...)",
+                      paths[i]);
     } else
       add(inputs, paths[i], NULL, 0);
   }

@@ -47,8 +47,8 @@ static void put_groups(ser_text *text, const ser_groups *groups, const char *wha
                   "weighted F1");
   for (size_t i = 0; i < groups->count; i++) {
     const ser_metrics *m = &groups->groups[i].metrics;
-    ser_text_printf(text, "%-*s  %8" PRId64 "  %6.2f%%  %6.2f%%  %7.2f%%  %10.2f%%\n", width, groups->groups[i].name,
-                    m->total, 100 * m->war, 100 * m->uar, 100 * m->macro_f1, 100 * m->weighted_f1);
+    ser_text_line(text, "%-*s  %8" PRId64 "  %6.2f%%  %6.2f%%  %7.2f%%  %10.2f%%", width, groups->groups[i].name,
+                  m->total, 100 * m->war, 100 * m->uar, 100 * m->macro_f1, 100 * m->weighted_f1);
   }
   if (!spread) return;
   double mean[SER_HEADLINES], deviation[SER_HEADLINES];
@@ -78,7 +78,7 @@ static void put_headlines(ser_text *text, const ser_report *report, const ser_fi
 }
 
 void ser_report_text(ser_text *text, const ser_report *report, const ser_figures *figures) {
-  ser_text_printf(text, "%s\n", report->title);
+  ser_text_line(text, "%s", report->title);
   if (report->model && *report->model) ser_text_printf(text, "%s\n", report->model);
   ser_text_puts(text, "\n");
   put_headlines(text, report, figures);

@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/interrupt.h"
+#include "cli/counts.h"
 #include "support/recordings.h"
 
 static char *folder;
@@ -50,7 +51,6 @@ static void index_table(ser_manifest *manifest, const char *lines, int64_t emoti
       ser_index(manifest, &summary, &(ser_index_options){.csv = csv, .emotions = emotions, .jobs = 2}, before, &err),
       err);
   free(summary.notes.data);
-  free(summary.refusals.data);
   free(text);
   free(csv);
 }
@@ -167,11 +167,11 @@ static void relations(void **state) {
   expect(&manifest, "d1.wav", SER_ROW_OK, SER_REASON_NONE);
   expect(&manifest, "d2.wav", SER_ROW_OK, SER_REASON_NONE);
   expect(&manifest, "e1.wav", SER_EXCLUDED, SER_REASON_LABEL_CONFLICT);
-  expect(&manifest, "e2.wav", SER_FILTERED, SER_REASON_NONE);
+  expect(&manifest, "e2.wav", SER_FILTERED, SER_REASON_LABEL_CONFLICT);
   assert_int_equal(summary.decoded, 9); /* files with bytes of their own */
   json_t *findings = json_loads(summary.findings_json, 0, NULL), *finding;
   size_t i, conflicts = 0;
-  assert_int_equal(json_array_size(findings), 8);
+  assert_int_equal(json_array_size(findings), 9);
   json_array_foreach(findings, i, finding) {
     const char *reason = json_string_value(json_object_get(finding, "reason"));
     const char *path = json_string_value(json_object_get(finding, "path"));
@@ -195,9 +195,9 @@ static void relations(void **state) {
   expect(&manifest, "a2.wav", SER_ROW_OK, SER_REASON_DUPLICATE);
   expect(&manifest, "b2.aiff", SER_ROW_OK, SER_REASON_LABEL_CONFLICT);
   expect(&manifest, "c1.wav", SER_ROW_OK, SER_REASON_SPEAKER_CONFLICT);
-  expect(&manifest, "e2.wav", SER_FILTERED, SER_REASON_NONE);
+  expect(&manifest, "e2.wav", SER_FILTERED, SER_REASON_LABEL_CONFLICT);
   assert_int_equal(summary.excluded, 0);
-  assert_int_equal(summary.by_reason[SER_REASON_LABEL_CONFLICT], 4);
+  assert_int_equal(summary.by_reason[SER_REASON_LABEL_CONFLICT], 5);
   ser_audit_summary_free(&summary);
   summary = run_audit(&manifest, SER_AUDIT_EXCLUDE, false);
   ser_manifest_text(&again, &manifest);
@@ -210,6 +210,193 @@ static void relations(void **state) {
   free(b);
   free(c);
   free(d);
+}
+
+/* What a row's file is and what it has in common with others, when its emotion is not asked for. */
+static void put_filtered(void) {
+  float *speech[8], zeros[COUNT] = {0}, loud[COUNT];
+  for (uint64_t i = 0; i < 8; i++) speech[i] = test_speech(40 + i, COUNT - 10 * (int64_t)i, 8000);
+  put_audio("a_sad.wav", speech[0], COUNT, 1, WAV16);
+  put_audio("a_calm.flac", speech[0], COUNT, 1, SF_FORMAT_FLAC | SF_FORMAT_PCM_16); /* other bytes, the same samples */
+  put_audio("b_sad.wav", speech[1], COUNT - 10, 1, WAV16);
+  put_audio("b_surprised.wav", speech[1], COUNT - 10, 1, WAV16); /* the same bytes */
+  put_audio("c_calm.wav", speech[2], COUNT - 20, 1, WAV16);
+  put_audio("c_calm_too.wav", speech[2], COUNT - 20, 1, WAV16);
+  put_audio("d_calm.wav", speech[3], COUNT - 30, 1, WAV16);
+  put_audio("d_surprised.wav", speech[3], COUNT - 30, 1, WAV16);
+  put_audio("e_calm.wav", zeros, COUNT - 40, 1, WAV16);
+  for (int i = 0; i < COUNT - 50; i++) loud[i] = fmaxf(-1, fminf(1, 20 * speech[5][i]));
+  put_audio("f_calm.wav", loud, COUNT - 50, 1, WAV16);
+  put_audio("g_calm.flac", speech[6], COUNT - 60, 1, SF_FORMAT_FLAC | SF_FORMAT_PCM_16);
+  char *cut = ser_path_join(folder, "g_calm.flac"); /* only decoding tells */
+  assert_int_equal(truncate(cut, 5000), 0);
+  test_put_text(folder, "h_calm.wav", "text");
+  put_audio("i_calm.wav", speech[7], COUNT - 70, 1, WAV16);
+  put_audio("j_sad.wav", speech[4], COUNT - 40, 1, WAV16);
+  for (int i = 0; i < 8; i++) free(speech[i]);
+  free(cut);
+}
+
+static const char filtered_lines[] =
+    "a_sad.wav,sad,x\na_calm.flac,calm,x\nb_sad.wav,sad,x\nb_surprised.wav,surprised,x\nc_calm.wav,calm,x\n"
+    "c_calm_too.wav,calm,x\nd_calm.wav,calm,x\nd_surprised.wav,surprised,x\ne_calm.wav,calm,x\nf_calm.wav,calm,x\n"
+    "g_calm.flac,calm,x\nh_calm.wav,calm,x\ni_calm.wav,calm,x\nj_sad.wav,sad,x\n";
+
+static void expect_filtered(const ser_manifest *manifest) {
+  expect(manifest, "a_sad.wav", SER_EXCLUDED, SER_REASON_LABEL_CONFLICT);
+  expect(manifest, "a_calm.flac", SER_FILTERED, SER_REASON_LABEL_CONFLICT);
+  expect(manifest, "b_sad.wav", SER_EXCLUDED, SER_REASON_LABEL_CONFLICT);
+  expect(manifest, "b_surprised.wav", SER_FILTERED, SER_REASON_LABEL_CONFLICT);
+  expect(manifest, "c_calm.wav", SER_FILTERED, SER_REASON_NONE);
+  expect(manifest, "c_calm_too.wav", SER_FILTERED, SER_REASON_DUPLICATE);
+  expect(manifest, "d_calm.wav", SER_FILTERED, SER_REASON_LABEL_CONFLICT);
+  expect(manifest, "d_surprised.wav", SER_FILTERED, SER_REASON_LABEL_CONFLICT);
+  expect(manifest, "e_calm.wav", SER_FILTERED, SER_REASON_SILENT);
+  expect(manifest, "f_calm.wav", SER_FILTERED, SER_REASON_CLIPPED);
+  expect(manifest, "g_calm.flac", SER_FILTERED, SER_REASON_TRUNCATED);
+  expect(manifest, "h_calm.wav", SER_FILTERED, SER_REASON_UNREADABLE);
+  expect(manifest, "i_calm.wav", SER_FILTERED, SER_REASON_NONE);
+  expect(manifest, "j_sad.wav", SER_ROW_OK, SER_REASON_NONE);
+}
+
+static void write_and_read(ser_manifest *manifest) {
+  ser_error err = {0};
+  char *path = ser_path_join(folder, "between.csv");
+  ASSERT_OK(ser_manifest_write(manifest, path, &err), err);
+  ser_manifest_free(manifest);
+  ASSERT_OK(ser_manifest_read(manifest, path, &err), err);
+  free(path);
+}
+
+/* The filter spares no row from being judged: what is found is told, and only the others lose what is in doubt. */
+static void filtered_rows_are_judged(void **state) {
+  (void)state;
+  ser_manifest manifest;
+  ser_text first = {0}, second = {0}, said = {0};
+  put_filtered();
+  index_table(&manifest, filtered_lines, 6, NULL);
+  write_and_read(&manifest);
+  ser_audit_summary summary = run_audit(&manifest, SER_AUDIT_EXCLUDE, false);
+  expect_filtered(&manifest);
+  assert_int_equal(summary.decoded, 10); /* 14 less three copies and what the index could not open */
+  assert_int_equal(summary.ok, 1);
+  assert_int_equal(summary.filtered, 11);
+  assert_int_equal(summary.excluded, 2);
+  assert_int_equal(summary.refused, 0);
+  assert_int_equal(summary.by_reason[SER_REASON_LABEL_CONFLICT], 6);
+  json_t *findings = json_loads(summary.findings_json, 0, NULL), *finding;
+  size_t i, filtered = 0;
+  assert_int_equal(json_array_size(findings), 11);
+  json_array_foreach(findings, i, finding) filtered +=
+      !strcmp(json_string_value(json_object_get(finding, "status")), "filtered");
+  assert_int_equal(filtered, 9);
+  json_decref(findings);
+  cli_audit_text(&said, &manifest, &summary);
+  assert_non_null(strstr(said.data, "14 recordings, 10 decoded now: 1 ok, 11 filtered, 2 excluded, 0 refused\n"));
+  assert_non_null(strstr(said.data, "\nlabel_conflict: 6, 4 of them filtered (is the same"));
+  assert_non_null(strstr(said.data, "\nunreadable: 1, 1 of them filtered (cannot be read"));
+  assert_non_null(strstr(said.data, "  filtered: "));
+  ser_audit_summary_free(&summary);
+  /* A second audit reads nothing again but what the bytes do not explain, and leaves the same rows. */
+  ser_manifest_text(&first, &manifest);
+  write_and_read(&manifest);
+  summary = run_audit(&manifest, SER_AUDIT_EXCLUDE, false);
+  ser_manifest_text(&second, &manifest);
+  assert_int_equal(summary.decoded, 2); /* a_sad.wav and a_calm.flac */
+  assert_string_equal(first.data, second.data);
+  ser_audit_summary_free(&summary);
+  summary = run_audit(&manifest, SER_AUDIT_REPORT, false);
+  expect(&manifest, "a_sad.wav", SER_ROW_OK, SER_REASON_LABEL_CONFLICT);
+  expect(&manifest, "a_calm.flac", SER_FILTERED, SER_REASON_LABEL_CONFLICT);
+  expect(&manifest, "c_calm_too.wav", SER_FILTERED, SER_REASON_DUPLICATE);
+  expect(&manifest, "e_calm.wav", SER_FILTERED, SER_REASON_SILENT);
+  ser_audit_summary_free(&summary);
+  ser_manifest_free(&manifest);
+  free(first.data);
+  free(second.data);
+  free(said.data);
+}
+
+/* Eight emotions after six, and six again: verdicts go along, nothing stale stays, and each end is that of an audit
+ * that knew nothing before. */
+static void six_emotions_then_eight(void **state) {
+  (void)state;
+  ser_manifest six, eight, back, fresh;
+  ser_text a = {0}, b = {0};
+  put_filtered();
+  index_table(&six, filtered_lines, 6, NULL);
+  ser_audit_summary summary = run_audit(&six, SER_AUDIT_EXCLUDE, false);
+  ser_audit_summary_free(&summary);
+  write_and_read(&six);
+  index_table(&eight, filtered_lines, 8, &six);
+  write_and_read(&eight);
+  expect(&eight, "e_calm.wav", SER_EXCLUDED, SER_REASON_SILENT); /* known before the audit */
+  expect(&eight, "i_calm.wav", SER_ROW_OK, SER_REASON_NONE);
+  summary = run_audit(&eight, SER_AUDIT_EXCLUDE, false);
+  assert_int_equal(summary.decoded, 2);
+  assert_int_equal(summary.filtered, 0);
+  assert_int_equal(summary.refused, 2);
+  assert_int_equal(summary.excluded, 8);
+  ser_audit_summary_free(&summary);
+  index_table(&fresh, filtered_lines, 8, NULL);
+  summary = run_audit(&fresh, SER_AUDIT_EXCLUDE, false);
+  ser_audit_summary_free(&summary);
+  ser_manifest_text(&a, &eight);
+  ser_manifest_text(&b, &fresh);
+  assert_string_equal(a.data, b.data);
+  index_table(&back, filtered_lines, 6, &eight);
+  write_and_read(&back);
+  summary = run_audit(&back, SER_AUDIT_EXCLUDE, false);
+  assert_int_equal(summary.decoded, 2);
+  expect_filtered(&back);
+  ser_audit_summary_free(&summary);
+  ser_manifest_free(&back);
+  /* The filtered side of a conflict is taken away: the other is in doubt no longer, and nothing is said of it. */
+  static const char rest[] = "a_sad.wav,sad,x\nb_sad.wav,sad,x\nc_calm_too.wav,calm,x\nd_surprised.wav,surprised,x\n";
+  index_table(&back, rest, 6, &six);
+  summary = run_audit(&back, SER_AUDIT_EXCLUDE, false);
+  expect(&back, "a_sad.wav", SER_ROW_OK, SER_REASON_NONE);
+  expect(&back, "b_sad.wav", SER_ROW_OK, SER_REASON_NONE);
+  expect(&back, "c_calm_too.wav", SER_FILTERED, SER_REASON_NONE);
+  expect(&back, "d_surprised.wav", SER_FILTERED, SER_REASON_NONE);
+  ser_audit_summary_free(&summary);
+  ser_manifest_free(&six);
+  ser_manifest_free(&eight);
+  ser_manifest_free(&back);
+  ser_manifest_free(&fresh);
+  free(a.data);
+  free(b.data);
+}
+
+/* A filtered row that is new beside judged ones, one that changed behind the manifest's back, one that vanished. */
+static void filtered_rows_that_change(void **state) {
+  (void)state;
+  float *a = test_speech(51, COUNT, 8000), zeros[COUNT] = {0};
+  put_audio("x.wav", a, COUNT, 1, WAV16);
+  put_audio("y_calm.wav", a, COUNT / 2, 1, WAV16);
+  put_audio("z_calm.wav", a, COUNT / 3, 1, WAV16);
+  ser_manifest first, second;
+  index_table(&first, "x.wav,sad,\ny_calm.wav,calm,\n", 6, NULL);
+  ser_audit_summary summary = run_audit(&first, SER_AUDIT_EXCLUDE, false);
+  ser_audit_summary_free(&summary);
+  index_table(&second, "x.wav,sad,\ny_calm.wav,calm,\nz_calm.wav,calm,\n", 6, &first);
+  summary = run_audit(&second, SER_AUDIT_EXCLUDE, false);
+  assert_int_equal(summary.decoded, 1);
+  ser_audit_summary_free(&summary);
+  char *gone = ser_path_join(folder, "z_calm.wav");
+  unlink(gone);
+  put_audio("y_calm.wav", zeros, COUNT / 2 + 1, 1, WAV16);
+  summary = run_audit(&second, SER_AUDIT_EXCLUDE, false);
+  expect(&second, "x.wav", SER_ROW_OK, SER_REASON_NONE);
+  expect(&second, "y_calm.wav", SER_FILTERED, SER_REASON_SILENT);
+  expect(&second, "z_calm.wav", SER_FILTERED, SER_REASON_UNREADABLE);
+  assert_int_equal(test_row(&second, "y_calm.wav")->frames, COUNT / 2 + 1);
+  assert_int_equal(summary.refused, 0);
+  ser_audit_summary_free(&summary);
+  ser_manifest_free(&first);
+  ser_manifest_free(&second);
+  free(gone);
+  free(a);
 }
 
 /* A copied folder changes no figure, is not decoded again, and its rows stay with their reason. */
@@ -395,6 +582,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_kill_loses_only_what_was_not_kept, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(every_reason_of_a_file_alone, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(relations, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(filtered_rows_are_judged, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(six_emotions_then_eight, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(filtered_rows_that_change, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_copied_folder_changes_nothing, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_new_file_meets_the_old, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_changed_file_is_seen, make_folder, remove_folder),

@@ -22,6 +22,35 @@ static void write_text(const char *path, const char *text) {
   ASSERT_OK(ser_file_write(path, text, strlen(text), &err), err);
 }
 
+static void lines_show_what_would_break_them(void **state) {
+  (void)state;
+  static const struct {
+    const char *name, *shown;
+  } cases[] = {{"", ""},
+               {"plain.wav", "plain.wav"},
+               {"\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80", "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80"},
+               {"a\nb\rc\td", "a\\nb\\rc\\td"},
+               {"\x1b[2J\x07\x7f", "\\x1b[2J\\x07\\x7f"},
+               {"\xc2\x9b"
+                "1m\xc2\xa0",
+                "\\u009b1m\xc2\xa0"},        /* a terminal's command in one character; a blank that is none */
+               {"d\xe9j\xe0", "d\xe9j\xe0"}, /* no UTF-8, but letters */
+               {"\x9b"
+                "1m\xc2",
+                "\\x9b1m\xc2"},
+               {"cut \xe2\x82", "cut \xe2\\x82"}};
+  ser_text text = {0};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char *shown = ser_shown(cases[i].name);
+    assert_string_equal(shown, cases[i].shown);
+    free(shown);
+  }
+  ser_text_line(&text, "%s: %d", "a\nb", 3);
+  ser_text_line(&text, "%s", "");
+  assert_string_equal(text.data, "a\\nb: 3\n\n");
+  free(text.data);
+}
+
 static void csv_reads_what_rfc_4180_allows(void **state) {
   (void)state;
   char *folder = test_folder_make("csv");
@@ -280,6 +309,7 @@ static void a_doubled_signal_is_one_wish(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_doubled_signal_is_one_wish),
+      cmocka_unit_test(lines_show_what_would_break_them),
       cmocka_unit_test(csv_reads_what_rfc_4180_allows),
       cmocka_unit_test(csv_refuses_with_file_and_line),
       cmocka_unit_test(csv_cells_come_back),

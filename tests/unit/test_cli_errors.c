@@ -91,6 +91,8 @@ static int set_up(void **state) {
   put("header.csv", "path,emotion\n");
   put("nopath.csv", "path,emotion\n,happy\n");
   put("twice.csv", "path,emotion\nclips/c00.wav,happy\nclips/c00.wav,sad\n");
+  put("semicolons.csv", "path;emotion\nclips/c00.wav;happy\n");
+  put("pair.csv", "path,Path,emotion\nclips/c00.wav,clips/c01.wav,happy\n");
   put("not.csv", "a,b\n1,2\n");
   put("status.csv", HEADER "/x.wav,csv,s,,happy,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,fine,\n");
   put("emotion.csv", HEADER "/x.wav,csv,s,,joyous,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,ok,\n");
@@ -100,6 +102,10 @@ static int set_up(void **state) {
   put("broken/lab.csv", "path,emotion\nc.wav,happy\nd.wav,sad\n");
   put("broken/c.wav", "this is no sound");
   put("broken/d.wav", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  put("calm.csv", "path,emotion\nbroken/c.wav,calm\nclips/c00.wav,calm\n");
+  put("mixed.csv", "path,emotion\nbroken/c.wav,happy\nclips/c00.wav,happy\nclips/c01.wav,sad\n");
+  put("rate.csv", "path,emotion\nrate.wav,happy\n");
+  must("{ head -c 24 clips/c00.wav; printf '\\144\\0\\0\\0'; tail -c +29 clips/c00.wav; } >rate.wav");
   put("notes/readme.txt", "nothing to hear");
   put("bad.yaml", "train:\n  epoch: 3\n");
   put("cut.yaml", "train: [1\n");
@@ -161,11 +167,17 @@ static const struct {
     {"S index --csv columns.csv -o m.csv", 1, "columns.csv: line 1", "the columns path and emotion were expected"},
     {"S index --csv header.csv -o m.csv", 1, "header.csv lists no recordings", "a header alone"},
     {"S index --csv nopath.csv -o m.csv", 1, "nopath.csv: line 2: the path is missing", "give one or remove the line"},
+    {"S index --csv semicolons.csv -o m.csv", 1, "semicolons.csv: line 1: semicolons stand between the columns",
+     "save the table with commas"},
+    {"S audit semicolons.csv", 1, "semicolons.csv: line 1: semicolons stand", "save the table with commas"},
+    {"S index --csv pair.csv -o m.csv", 1, "pair.csv: line 1: the column path is there twice", "keep one"},
     {"S index --csv twice.csv -o m.csv", 1, "twice.csv lists", "keep one line"},
     {"S index --csv broken/lab.csv -o m.csv", 3, "broken/c.wav: unreadable", "get the file anew"},
     {"S index --csv broken/lab.csv -o m.csv", 3, "broken/d.wav: lfs_pointer", "git lfs pull"},
     {"S index --csv broken/lab.csv -o b1.csv; S index --csv broken/lab.csv -o b1.csv", 3, "broken/d.wav: lfs_pointer",
      "git lfs pull"},
+    {"S index --csv broken/lab.csv -o b1.csv 2>&-; S index --csv broken/lab.csv -o b1.csv", 3,
+     "broken/c.wav: unreadable: not a recording that libsndfile can open (Format not recognised)", "get the file anew"},
     {"S index --csv broken/lab.csv -o b2.csv 2>said; cat said >&2; test $(grep -c broken/c.wav said) = 1 && exit 3", 3,
      "broken/c.wav: unreadable", ""},
     {"printf 'path,emotion\\ncaf\\351.wav,sad\\n' >latin.csv; S index --csv latin.csv -o m.csv", 1,
@@ -189,6 +201,10 @@ static const struct {
     {"S audit good.csv --mode exlude", 2, "--mode is 'exlude'", "one of exclude, report; the nearest is exclude"},
     {"cp good.csv g.csv; S audit g.csv --json none/a.json", 1, "cannot write none/a.json", "No such file"},
     {"S index --csv broken/lab.csv -o b.csv; S audit b.csv", 3, "broken/c.wav: unreadable", "get the file anew"},
+    {"S index --csv broken/lab.csv -o b.csv 2>&-; S audit b.csv", 3,
+     "broken/c.wav: unreadable: not a recording that libsndfile can open (Format not recognised)", "get the file anew"},
+    {"S index --csv rate.csv -o b.csv", 3, "rate.wav: unreadable: its header says 100 Hz", "get the file anew"},
+    {"S index --csv calm.csv -o f.csv && S audit f.csv && grep -c filtered,unreadable f.csv", 0, "", ""},
     /* extract */
     {"S extract", 2, "the manifest is missing", "see serenade extract --help"},
     {"S extract good.csv", 2, "the cache is not named", "write --cache DIR"},
@@ -217,6 +233,8 @@ static const struct {
     {"S train good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
     /* what a run leaves that was killed while it wrote its first file is in nobody's way */
     {"mkdir r0 && touch r0/manifest.csv.tmp-7-0; S train good.yaml -o r0", 0, "", ""},
+    {"mkdir r6 && touch r6/manifest.csv.partial; S train good.yaml -o r6 && test ! -e r6/manifest.csv.partial", 0, "",
+     ""},
     {"S train good.yaml -o good.csv", 2, "good.csv is a file", "name another"},
     {"S train good.yaml -o newer", 1, "newer/run.json is of version 99", "use a newer Serenade"},
     {"S train good.yaml -o torn", 1, "torn/run.json is damaged", "delete it"},
@@ -256,6 +274,8 @@ static const struct {
     {"S evaluate cutmodel", 1, "cutmodel/model.safetensors is not a sound", "copy or make it again"},
     {"S evaluate run --manifest none.csv", 1, "cannot open none.csv", "No such file"},
     {"S evaluate run --manifest not.csv", 1, "not.csv: line 1", "make it with"},
+    {"S index --csv mixed.csv -o x.csv 2>&-; S evaluate run --manifest x.csv", 3,
+     "broken/c.wav: unreadable: not a recording that libsndfile can open (Format not recognised)", "get the file anew"},
     {"S evaluate run --manifset good.csv", 2, "unknown option --manifset", "the nearest is --manifest"},
     /* predict */
     {"S predict", 2, "the model and at least one file, folder or - is missing", "see serenade predict --help"},
@@ -282,6 +302,8 @@ static const struct {
      "run the same command with --resume"},
     {STOP " TERM 2 \"$P\" run good.yaml -o long2 --set train.epochs=1000000", 143, "interrupted by SIGTERM",
      "run the same command to go on"},
+    {"mkdir zoo; truncate -s 256G zoo/OAF_zoo_sad.wav; " STOP " INT 1 \"$P\" index --tess zoo -o zoo.csv", 130,
+     "interrupted by SIGINT", "what was hashed is kept; run the same command to go on"},
     {STOP " TERM 2 \"$P\" predict run - <hang", 143, "interrupted by SIGTERM", "run the same command for all"},
     {STOP " INT 2 \"$P\" bench peak --runs 1000", 130, "interrupted by SIGINT", "run the same command again"},
     /* bench */
@@ -324,6 +346,73 @@ static void test_every_message(void **state) {
   if (failures) fail_msg("%d of %zu messages are not as they should be", failures, sizeof rows / sizeof *rows);
 }
 
+/* Names of files, corpora and speakers that hold a line of their own and a terminal's commands: no message and no text
+ * begins a line with it. */
+static void test_no_line_is_forged(void **state) {
+  (void)state;
+#define ODD "\nserenade: forged\033[31m"
+  static const char *const lines[] = {
+      "S index --csv odd.csv -o odd.csv.m --emotions 8",
+      "S audit odd.csv.m",
+      "S extract odd.csv.m --cache oddcache",
+      "S index --tess odd -o n.csv",
+      "S index --tess nowhere -o \"$(printf 'x\\nserenade: forged/m.csv')\"",
+      "S predict run odd/*",
+      "S predict run odd/* --format text --window 0.2 --hop 0.1",
+      "S predict run \"$(printf 'none\\nserenade: forged')\"",
+      "S info model odd.run",
+      "S info model \"$(printf 'none\\nserenade: forged')\"",
+      "S evaluate run --manifest odd.csv.m",
+      "S run odd.yaml -o odd.run",
+      "S evaluate odd.run",
+      "cd odd/*run && S info model .; cd -; S info model odd",
+      "S run odd.yaml -o odd.run2 --set split.kind=file --set split.file=odd.split",
+      "cat odd.run/report.txt odd.run2/report.txt",
+      "S \"$(printf 'x\\nserenade: forged')\"",
+  };
+  ser_text table = {0}, parts = {0};
+  ser_text_puts(&table, "path,emotion,speaker,corpus\n");
+  ser_text_puts(&parts, "path,part\n\"none" ODD "\",test\n");
+  for (int i = 0; i < 12; i++) {
+    char *name = ser_format("odd/%d" ODD ".wav", i);
+    put_wav(name, 40 + (uint64_t)(i % 11), i ? 0.5 : 0.01); /* one is too short, one is there twice */
+    ser_text_printf(&table, "\"%s\",%s,\"s%d" ODD "\",\"corpus" ODD "\"\n", name, i % 2 ? "happy" : "sad", i % 4);
+    if (i > 3)
+      ser_text_printf(&parts, "\"%s/%s\",%s\n", folder, name, i < 8 ? "train" : i < 10 ? "validation" : "test");
+    free(name);
+  }
+  put("odd/no sound" ODD ".wav", "text");
+  ser_text_puts(&table, "\"odd/no sound" ODD ".wav\",sad,,\n");
+  put("odd.csv", table.data);
+  put("odd.split", parts.data);
+  put("odd.yaml", "corpora: {csv: odd.csv}\nmodel: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
+  must("d=odd/$(printf 'r\\nserenade: forged')run; mkdir \"$d\"; cp run/model.safetensors \"$d\"");
+  int odd = 0;
+  for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+    ser_error err = {0};
+    char *texts[2], *path = ser_path_join(folder, "out");
+    size_t size;
+    run_line(lines[i], &texts[0]);
+    ASSERT_OK(ser_file_read(&texts[1], &size, path, &err), err);
+    for (int t = 0; t < 2; t++) {
+      if (strstr(texts[t], "\nserenade: forged") || strchr(texts[t], '\033')) {
+        print_error("%s\n  %s\n", lines[i], texts[t]);
+        odd++;
+      }
+      free(texts[t]);
+    }
+    free(path);
+  }
+  assert_int_equal(odd, 0);
+  char *said;
+  assert_int_equal(run_line("S index --csv odd.csv -o odd.m", &said), 3);
+  assert_non_null(strstr(said, "odd/no sound\\nserenade: forged\\x1b[31m.wav: unreadable: not a recording"));
+  free(said);
+  must("grep -q '^serenade: forged' odd.m"); /* a table keeps the true name, quoted */
+  free(table.data);
+  free(parts.data);
+}
+
 /* --help of every command: usage, an example, every option that its table has. */
 static void test_help(void **state) {
   (void)state;
@@ -346,6 +435,7 @@ static void test_help(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_message), cmocka_unit_test(test_help)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_message), cmocka_unit_test(test_no_line_is_forged),
+                                     cmocka_unit_test(test_help)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

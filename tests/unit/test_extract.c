@@ -224,6 +224,36 @@ static void test_duplicates(void **state) {
   scene_free(&s);
 }
 
+/* A file that has vanished is read from a copy, be it usable, excluded or of another name; where none is left, the
+ * usable row is named. */
+static void test_copies_stand_in(void **state) {
+  (void)state;
+  scene s = scene_make(1);
+  for (uint64_t seed = 1; seed <= 3; seed++)
+    for (int copy = 0; copy < 3; copy++) {
+      char name[32];
+      snprintf(name, sizeof name, "c%d/%d.wav", (int)seed, copy);
+      ser_error err = {0};
+      char *folder = ser_path_join(s.folder, name), *parent = ser_path_folder(folder);
+      ASSERT_OK(ser_make_folders(parent, &err), err);
+      add_noise(&s, name, seed, 20000, 16000);
+      free(folder);
+      free(parent);
+    }
+  ser_row *rows = s.manifest.rows;
+  unlink(rows[0].path); /* gone, another usable one is there */
+  rows[1].status = SER_EXCLUDED;
+  unlink(rows[4].path); /* gone, and one copy has other bytes now: the excluded one is left */
+  rows[3].status = SER_EXCLUDED;
+  assert_int_equal(truncate(rows[5].path, 100), 0);
+  for (int i = 6; i < 9; i++) unlink(rows[i].path);
+  rows[6].status = SER_EXCLUDED;
+  expect(&s, SER_MFCC39, 2, 0, 2, 0, 1, "c3/1.wav: cannot be opened");
+  assert_int_equal(cached(&s, &rows[0].hash), SER_ENTRY_OK);
+  assert_int_equal(cached(&s, &rows[4].hash), SER_ENTRY_OK);
+  scene_free(&s);
+}
+
 /* The cache never answers for other bytes than the key's: not even where size and time are those of the manifest. */
 static void test_changed(void **state) {
   (void)state;
@@ -385,9 +415,10 @@ static void test_full_disk(void **state) {
 int main(void) {
   ser_log_set_quiet(true);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_resume),      cmocka_unit_test(test_duplicates),
-      cmocka_unit_test(test_changed),    cmocka_unit_test(test_refused),     cmocka_unit_test(test_timnet),
-      cmocka_unit_test(test_long),       cmocka_unit_test(test_interrupted), cmocka_unit_test(test_full_disk),
+      cmocka_unit_test(test_same_bytes),      cmocka_unit_test(test_resume),  cmocka_unit_test(test_duplicates),
+      cmocka_unit_test(test_copies_stand_in), cmocka_unit_test(test_changed), cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_timnet),          cmocka_unit_test(test_long),    cmocka_unit_test(test_interrupted),
+      cmocka_unit_test(test_full_disk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

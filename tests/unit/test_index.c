@@ -35,7 +35,6 @@ static void index_all(ser_manifest *manifest, ser_index_summary *summary, ser_in
 static void end(ser_manifest *manifest, ser_index_summary *summary) {
   ser_manifest_free(manifest);
   free(summary->notes.data);
-  free(summary->refusals.data);
 }
 
 static void expect(const ser_manifest *manifest, const char *ending, const char *corpus, const char *speaker,
@@ -101,6 +100,11 @@ static void ravdess(void **state) {
   assert_int_equal(summary.filtered, 4);
   assert_int_equal(test_row(&manifest, "ravdess/Actor_05/03-01-02-01-02-01-05.wav")->status, SER_FILTERED);
   assert_int_equal(test_row(&manifest, "ravdess/Actor_05/03-01-08-01-02-01-05.wav")->status, SER_FILTERED);
+  ser_text text = {0};
+  ser_manifest_text(&text, &manifest);
+  assert_non_null(strstr(text.data, ",filtered,new\n"));
+  assert_null(strstr(text.data, ",filtered,\n"));
+  free(text.data);
   assert_non_null(strstr(summary.notes.data, "4 filtered (6 emotions are asked for): calm 2, surprised 2"));
   end(&manifest, &summary);
   free(root);
@@ -261,8 +265,20 @@ static void unusable_files_stay_with_their_reason(void **state) {
     assert_int_equal(manifest.rows[i].reason, reasons[i]);
     assert_int_equal(manifest.rows[i].status, i ? SER_REFUSED : SER_NEW);
   }
-  assert_non_null(strstr(summary.refusals.data, "a Git LFS pointer, not the recording"));
-  assert_non_null(strstr(summary.refusals.data, "cut short: the header promises"));
+  char words[256];
+  static const char *const told[] = {"",
+                                     "a Git LFS pointer, not the recording",
+                                     "the file is empty (0 bytes); copy",
+                                     "not a recording that libsndfile can open (",
+                                     "cut short: the header promises",
+                                     "cannot open: No such file"};
+  for (int i = 1; i < 6; i++) {
+    ser_row_refusal(words, manifest.rows + i);
+    if (!strstr(words, told[i])) fail_msg("%s: %s", manifest.rows[i].path, words);
+  }
+  test_put_clip(root, "1004_DFA_ANG_XX.wav", 4); /* sound now: the words are the reason's own */
+  ser_row_refusal(words, manifest.rows + 3);
+  assert_string_equal(words, ser_reason_meaning(SER_REASON_UNREADABLE));
   end(&manifest, &summary);
   free(cut);
   free(dead);
@@ -309,6 +325,63 @@ static void a_lab_s_table(void **state) {
   free(root);
 }
 
+/* Blanks and capital letters where tables have them: in names of columns, around labels, around paths. */
+static void an_untidy_table(void **state) {
+  (void)state;
+  char *csv = ser_path_join(folder, "untidy.csv");
+  test_put_clip(folder, "a.wav", 1);
+  test_put_clip(folder, "b.wav", 2);
+  test_put_clip(folder, " c .wav ", 3); /* truly named so */
+  char *text = ser_format("\xef\xbb\xbf Emotion , PATH,Speaker ,\"SEX\", Remark, Rate\r\n"
+                          " Happy,a.wav,s1 ,f , kept ,1\r\n"
+                          "\tsad\t, b.wav ,\" s1\", M,,\r\n"
+                          "calm, c .wav ,,,,\r\n"
+                          "angry, %s/gone.wav,,,,\r\n",
+                          folder);
+  test_put_text(folder, "untidy.csv", text);
+  ser_manifest manifest;
+  ser_index_summary summary;
+  index_all(&manifest, &summary, (ser_index_options){.csv = csv}, NULL);
+  assert_int_equal(manifest.count, 4);
+  expect(&manifest, "a.wav", "csv", "s1", "female", SER_HAPPY, "", "");
+  expect(&manifest, "b.wav", "csv", "s1", "male", SER_SAD, "", "");
+  expect(&manifest, " c .wav ", "csv", "", "", SER_CALM, "", "");
+  assert_int_equal(manifest.extra_columns, 1);
+  assert_string_equal(manifest.extra_names[0], "Remark");
+  assert_string_equal(test_row(&manifest, "a.wav")->extra[0], " kept ");
+  end(&manifest, &summary);
+  free(text);
+  free(csv);
+}
+
+/* A manifest given as a table: every column that it measures is measured anew, and none becomes a column twice. */
+static void a_manifest_as_a_lab_s_table(void **state) {
+  (void)state;
+  char *csv = ser_path_join(folder, "given.csv");
+  test_put_clip(folder, "g.wav", 9);
+  char *text = ser_format("path,emotion,speaker,session\n%s/g.wav,calm,anna,3\n", folder);
+  test_put_text(folder, "given.csv", text);
+  ser_manifest first, second;
+  ser_index_summary summary;
+  ser_error err = {0};
+  index_all(&first, &summary, (ser_index_options){.csv = csv}, NULL);
+  free(summary.notes.data);
+  ASSERT_OK(ser_manifest_write(&first, csv, &err), err);
+  index_all(&second, &summary, (ser_index_options){.csv = csv}, NULL);
+  assert_int_equal(second.extra_columns, 1);
+  assert_string_equal(second.extra_names[0], "session");
+  ser_text a = {0}, b = {0};
+  ser_manifest_text(&a, &first);
+  ser_manifest_text(&b, &second);
+  assert_string_equal(a.data, b.data);
+  free(a.data);
+  free(b.data);
+  end(&second, &summary);
+  ser_manifest_free(&first);
+  free(text);
+  free(csv);
+}
+
 static void refuse(ser_index_options options, ser_status status, const char *words) {
   ser_error err = {0};
   ser_manifest manifest;
@@ -337,6 +410,15 @@ static void wrong_tables_and_roots_are_named(void **state) {
   refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 1: the columns path and emotion");
   test_put_text(folder, "wrong.csv", "path,emotion\n,sad\n");
   refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 2: the path is missing");
+  test_put_text(folder, "wrong.csv", "path,emotion\n  ,sad\n");
+  refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 2: the path is missing");
+  test_put_text(folder, "wrong.csv", "path,Emotion ,emotion\nw1.wav,sad,happy\n");
+  refuse((ser_index_options){.csv = csv}, SER_FAILED, "wrong.csv: line 1: the column emotion is there twice; keep one");
+  test_put_text(folder, "wrong.csv", "path;emotion;level\nw1.wav;sad;0,5\n");
+  refuse((ser_index_options){.csv = csv}, SER_FAILED,
+         "wrong.csv: line 1: semicolons stand between the columns; save the table with commas instead");
+  test_put_text(folder, "wrong.csv", "path\temotion\nw1.wav\tsad\n");
+  refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 1: tabs stand between the columns");
   test_put_text(folder, "wrong.csv", "path,emotion\n");
   refuse((ser_index_options){.csv = csv}, SER_FAILED, "lists no recordings");
   free(csv);
@@ -398,6 +480,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(one_root_for_all, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(unusable_files_stay_with_their_reason, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_lab_s_table, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(an_untidy_table, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(a_manifest_as_a_lab_s_table, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(wrong_tables_and_roots_are_named, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(an_older_manifest_is_trusted, make_folder, remove_folder),
   };

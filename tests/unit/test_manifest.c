@@ -48,6 +48,7 @@ static void fill(ser_manifest *manifest) {
     row->emotion = i % SER_EMOTIONS;
     row->status = (ser_row_status)(i % 5);
     row->reason = (ser_reason)(i % SER_REASON_TOO_SHORT);
+    row->unjudged = row->status == SER_FILTERED && row->reason == SER_REASON_NONE && i % 2;
     row->extra = ser_alloc_zero(2, sizeof *row->extra);
     row->extra[0] = ser_strdup(texts[(i + 2) % 10]);
     row->extra[1] = ser_strdup(texts[(i + 5) % 10]);
@@ -83,6 +84,7 @@ static void assert_same(const ser_manifest *a, const ser_manifest *b) {
     assert_memory_equal(&x->hash, &y->hash, sizeof x->hash);
     assert_int_equal(x->status, y->status);
     assert_int_equal(x->reason, y->reason);
+    assert_int_equal(x->unjudged, y->unjudged);
     for (size_t c = 0; c < a->extra_columns; c++) assert_string_equal(x->extra[c], y->extra[c]);
   }
 }
@@ -148,6 +150,7 @@ static void wrong_cells_are_named(void **state) {
       {"/a.wav,c,s,male,sad,,,8000,1,4,0.5,52,7,0011,ok,", "column hash is '0011'"},
       {"/a.wav,c,s,male,sad,,,8000,1,4,0.5,52,7,,fine,", "column status is 'fine': one of new, ok"},
       {"/a.wav,c,s,male,sad,,,8000,1,4,0.5,52,7,,ok,loud", "column reason is 'loud'"},
+      {"/a.wav,c,s,male,sad,,,8000,1,4,0.5,52,7,,ok,new", "column reason is 'new'"}, /* but for what is filtered */
       {"/a.wav,c,s,male,sad,,,8000,1,4,0.5,52,7,,ok,too_short", "column reason is 'too_short'"},
   };
   char *path = ser_path_join(folder, "wrong.csv");

@@ -45,7 +45,6 @@ static rig rig_make(bool one_is_short) {
   ASSERT_OK(ser_manifest_write(&manifest, r.manifest, &err), err);
   ser_manifest_free(&manifest);
   free(summary.notes.data);
-  free(summary.refusals.data);
   free(csv.data);
   free(list);
   ser_config_init(&r.config);
