@@ -51,8 +51,11 @@ static ser_status make_rule(ser_predictor *p, ser_error *err) {
   if (window > own + p->unit / 2)
     return ser_fail(err, SER_USAGE, "the window of %g s is longer than the model's own, %.4g s; give at most that",
                     window, own);
+  if (window > 0 && window < ser_config_least_window(mfcc))
+    return ser_fail(err, SER_USAGE,
+                    "the window of %g s is shorter than the model's features need, %g s; give at least that", window,
+                    ser_config_least_window(mfcc));
   p->rule.length = window > 0 ? llround(window / p->unit) : p->rule.limit;
-  if (p->rule.length < 1) p->rule.length = 1;
   if (hop > (double)p->rule.length * p->unit + p->unit / 2)
     return ser_fail(err, SER_USAGE,
                     "the hop of %g s is longer than the window, %.4g s: sound between windows would go unheard; "

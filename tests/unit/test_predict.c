@@ -350,7 +350,9 @@ static void test_rules_refused(void **state) {
     const char *said;
   } cases[] = {{4, -1, "longer than the model's own, 3.762 s"},
                {1, 1.2, "longer than the window"},
-               {-1, 60, "longer than the window"}};
+               {-1, 60, "longer than the window"},
+               {0.001, -1, "shorter than the model's features need, 0.209 s"},
+               {0.208, 0.1, "give at least that"}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     ser_error err = {0};
     ser_predictor *predictor;
@@ -364,6 +366,13 @@ static void test_rules_refused(void **state) {
   ser_error err = {0};
   ser_predictor *predictor;
   ser_predict_options options = usual(m);
+  options.model = m->timnet; /* windows of the signal hold at least one analysis */
+  options.window = 0.09;
+  assert_int_equal(ser_predictor_open(&predictor, &options, &err), SER_USAGE);
+  assert_non_null(strstr(err.text, "the model's features need, 0.093 s"));
+  options.window = 0.093;
+  ASSERT_OK(ser_predictor_open(&predictor, &options, &err), err);
+  ser_predictor_close(predictor);
   options.model = "/nowhere/model.safetensors";
   assert_int_equal(ser_predictor_open(&predictor, &options, &err), SER_FAILED);
   assert_non_null(strstr(err.text, "/nowhere/model.safetensors"));
