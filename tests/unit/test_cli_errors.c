@@ -281,6 +281,14 @@ static const struct {
     {"S predict run broken/d.wav", 3, "broken/d.wav", "git lfs pull"},
     {"S predict run short/c.wav", 3, "short/c.wav", "short"},
     {"S predict run notes", 3, "notes: no recording below this folder", "taken by suffix"},
+    /* stdout holds nothing or one whole array, whatever came in between */
+    {"S predict run none.wav --format json; n=$?; test \"$(cat out)\" = '[]' && exit $n", 3, "none.wav",
+     "No such file"},
+    {"S predict run clips/c00.wav --format json --device cuda; n=$?; test ! -s out && exit $n", 2,
+     "--device cuda: this build has no CUDA", "use --device cpu"},
+    {STOP " INT 2 \"$P\" predict run $(yes clips | head -3000) --format json; n=$?; "
+          "{ test ! -s out || test \"$(tail -c 4 out)\" = \"$(printf '}\\n]')\"; } && exit $n",
+     130, "interrupted by SIGINT", "run the same command for all"},
     {"S predict run clips/c00.wav >/dev/full", 1, "cannot write the results to stdout", "No space left"},
     /* signals */
     {STOP " INT 2 \"$P\" train good.yaml -o long --set train.epochs=1000000", 130, "interrupted by SIGINT",
