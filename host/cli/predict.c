@@ -36,6 +36,8 @@ static ser_status print_answer(void *context, const ser_answer *answer, ser_erro
     p->refused++;
     return SER_OK;
   }
+  if (answer->silent)
+    ser_warn("%s: silent (at most -60 dBFS): there is no voice in it, whatever the answer says", answer->path);
   ser_text text = {0};
   begin_once(&text, p);
   ser_answers_add(&text, &p->format, answer);

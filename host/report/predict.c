@@ -226,7 +226,8 @@ static void join(ser_span *whole, const ser_predictor *p, const ser_span *window
 
 static ser_status answer(const ser_predictor *p, const batch *b, size_t i, ser_answer_fn each, void *context,
                          ser_error *err) {
-  ser_answer given = {.path = b->paths[i], .reason = b->clips[i]->reason, .detail = b->clips[i]->detail};
+  ser_answer given = {
+      .path = b->paths[i], .reason = b->clips[i]->reason, .detail = b->clips[i]->detail, .silent = b->clips[i]->silent};
   if (given.reason != SER_REASON_NONE) return each(context, &given, err);
   size_t count = b->first[i + 1] - b->first[i];
   int64_t units = units_of(p, b->clips[i]), classes = p->info.model.classes;

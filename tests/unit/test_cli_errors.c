@@ -97,6 +97,10 @@ static int set_up(void **state) {
   put("number.csv", HEADER "/x.wav,csv,s,,happy,,,fast,1,8000,0.5,16044,1,00000000000000000000000000000000,ok,\n");
   put("short/lab.csv", "path,emotion\nc.wav,happy\n");
   put_wav("short/c.wav", 7, 0.05);
+  float none[8000] = {0};
+  char *silent = ser_path_join(folder, "silent.wav");
+  test_write_wav(silent, none, 8000, 16000);
+  free(silent);
   put("broken/lab.csv", "path,emotion\nc.wav,happy\nd.wav,sad\n");
   put("broken/c.wav", "this is no sound");
   put("broken/d.wav", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
@@ -281,6 +285,8 @@ static const struct {
     {"S predict run broken/d.wav", 3, "broken/d.wav", "git lfs pull"},
     {"S predict run short/c.wav", 3, "short/c.wav", "short"},
     {"S predict run notes", 3, "notes: no recording below this folder", "taken by suffix"},
+    {"S predict run silent.wav", 0, "warning: silent.wav: silent (at most -60 dBFS)", "there is no voice in it"},
+    {"S predict run clips/c00.wav 2>said; cat said >&2; test ! -s said", 0, "", ""},
     /* stdout holds nothing or one whole array, whatever came in between */
     {"S predict run none.wav --format json; n=$?; test \"$(cat out)\" = '[]' && exit $n", 3, "none.wav",
      "No such file"},
