@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/stages.h"
+#include "train/train.h"
 
 enum { RUN_VERSION = 1 };
 
@@ -256,18 +257,51 @@ static char *earlier_folder(const cli_run *run, const char *inputs, int64_t epoc
   return folder;
 }
 
-bool cli_run_fits(const cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs) {
-  return !*run->training || (!strcmp(run->training, inputs) && run->epochs <= epochs);
+typedef struct {
+  const char *folder;
+  int64_t epochs; /* the most that a checkpoint holds */
+  bool unknown;   /* there is a model without its checkpoint */
+} reach_walk;
+
+static ser_status visit_reach(void *context, const char *path, ser_error *err) {
+  reach_walk *walk = context;
+  int64_t epochs = 0;
+  if (!strncmp(path + strlen(walk->folder) + 1, "earlier/", 8)) return SER_OK;
+  if (!strcmp(ser_path_name(path), "checkpoint")) SER_TRY(ser_checkpoint_epochs(&epochs, path, err));
+  if (epochs > walk->epochs) walk->epochs = epochs;
+  if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
+  char *folder = ser_path_folder(path);
+  walk->unknown = walk->unknown || !holds(folder, "checkpoint");
+  free(folder);
+  return SER_OK;
+}
+
+ser_status cli_run_compare(bool *fits, cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err) {
+  run->reached = run->epochs;
+  *fits = !*run->training;
+  if (strcmp(run->training, inputs)) return SER_OK;
+  if (run->epochs > epochs) {
+    reach_walk walk = {.folder = run->folder};
+    SER_TRY(ser_walk(run->folder, visit_reach, &walk, err));
+    if (!walk.unknown) run->reached = walk.epochs;
+  }
+  *fits = run->reached <= epochs;
+  return SER_OK;
 }
 
 ser_status cli_run_turn_to(cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err) {
   size_t moved = 0;
+  bool fits;
   ser_status status = SER_OK;
   char *old = earlier_folder(run, run->training, run->epochs), *kept = earlier_folder(run, inputs, epochs);
   if (strcmp(run->training, inputs) || run->epochs != epochs) {
-    if (!*run->training || !cli_run_fits(run, inputs, epochs) || ser_is_folder(kept))
-      SER_TRY_DONE(move_results(old, run->folder, &moved, err));
-    if (moved) ser_info("train: the inputs have changed; the results of the old ones are kept in %s", old);
+    SER_TRY_DONE(cli_run_compare(&fits, run, inputs, epochs, err));
+    if (!*run->training || !fits || ser_is_folder(kept)) SER_TRY_DONE(move_results(old, run->folder, &moved, err));
+    if (moved && !strcmp(run->training, inputs))
+      ser_info("train: another number of epochs is asked for; the results of %lld are kept in %s",
+               (long long)run->reached, old);
+    else if (moved)
+      ser_info("train: the inputs have changed; the results of the old ones are kept in %s", old);
     memcpy(run->training, inputs, SER_HASH_HEX);
     run->epochs = epochs;
     run->trained[0] = run->evaluated[0] = 0;

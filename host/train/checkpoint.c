@@ -120,20 +120,39 @@ static bool take_all(ser_checkpoint *c, const ser_tensors *tensors) {
          take(c->m, tensors, "adam_m", "F32", trained) && take(c->v, tensors, "adam_v", "F32", trained);
 }
 
-ser_status ser_checkpoint_read(ser_checkpoint *c, bool *fits, const char *identity, const char *path, ser_error *err) {
-  ser_tensors tensors;
+/* A file that is whole and of our version; to be freed where that is so. */
+static ser_status open_checkpoint(ser_tensors *tensors, const char *path, ser_error *err) {
   ser_status status;
   ser_error inner = {0};
-  *fits = false;
   if (!checksum_fits(path, &status, err)) return status != SER_OK ? status : damaged(path, "its checksum differs", err);
-  if (ser_tensors_read(&tensors, path, &inner) != SER_OK) return damaged(path, "it is no safetensors file", err);
-  const char *told = ser_tensors_metadata(&tensors, "serenade_checkpoint");
+  if (ser_tensors_read(tensors, path, &inner) != SER_OK) return damaged(path, "it is no safetensors file", err);
+  const char *told = ser_tensors_metadata(tensors, "serenade_checkpoint");
+  if (told && !strcmp(told, version)) return SER_OK;
+  ser_fail(err, SER_FAILED,
+           "the checkpoint %s has version %s, but this Serenade reads version %s; remove it to train anew", path,
+           told ? told : "0", version);
+  ser_tensors_free(tensors);
+  return SER_FAILED;
+}
+
+ser_status ser_checkpoint_epochs(int64_t *epochs, const char *path, ser_error *err) {
+  int64_t numbers[NUMBERS];
+  ser_tensors tensors;
+  SER_TRY(open_checkpoint(&tensors, path, err));
+  bool fine = take(numbers, &tensors, "numbers", "I64", sizeof numbers);
+  ser_tensors_free(&tensors);
+  if (!fine) return damaged(path, "it has no numbers", err);
+  *epochs = numbers[2];
+  return SER_OK;
+}
+
+ser_status ser_checkpoint_read(ser_checkpoint *c, bool *fits, const char *identity, const char *path, ser_error *err) {
+  ser_tensors tensors;
+  ser_status status = SER_OK;
+  *fits = false;
+  SER_TRY(open_checkpoint(&tensors, path, err));
   const char *whose = ser_tensors_metadata(&tensors, "identity");
-  if (!told || strcmp(told, version)) {
-    status = ser_fail(err, SER_FAILED,
-                      "the checkpoint %s has version %s, but this Serenade reads version %s; remove it to train anew",
-                      path, told ? told : "0", version);
-  } else if (whose && !strcmp(whose, identity)) {
+  if (whose && !strcmp(whose, identity)) {
     *fits = take_all(c, &tensors);
     if (!*fits) status = damaged(path, "its tensors are not those of its model", err);
     snprintf(c->identity, sizeof c->identity, "%s", identity);

@@ -127,6 +127,28 @@ expect 0 run small.yaml -o longer --set train.epochs=2 --set cache.dir=cache
 expect 0 run small.yaml -o longer --set cache.dir=cache
 said "goes on after epoch 2"
 same longer/model.safetensors first.safetensors
+echo "== fewer epochs than it has had: trained anew, and kept"
+expect 0 run small.yaml -o longer --set train.epochs=2 --set cache.dir=cache
+said "the results of 4 are kept"
+[[ $(wc -l <longer/history.csv) == 3 ]] || fail "history.csv has $(wc -l <longer/history.csv) lines, not one an epoch"
+expect 0 run small.yaml -o longer --set cache.dir=cache
+said "taken back"
+same longer/model.safetensors first.safetensors
+echo "== fewer than it was to have: it goes on"
+"$serenade" train small.yaml -o fewer --set train.epochs=1000000 --set cache.dir=cache >out 2>err &
+pid=$!
+for _ in $(seq 600); do
+  [[ -s fewer/checkpoint ]] && break
+  sleep 0.05
+done
+kill -TERM $pid
+wait $pid || true
+epochs=$(($(wc -l <fewer/history.csv) + 2))
+expect 0 train small.yaml -o fewer --resume --set train.epochs=$epochs --set cache.dir=cache
+said "goes on after epoch $((epochs - 3))"
+[[ $(wc -l <fewer/history.csv) == $((epochs + 1)) ]] || fail "history.csv does not hold $epochs epochs"
+expect 0 run small.yaml -o anew --set train.epochs=$epochs --set cache.dir=cache
+same fewer/model.safetensors anew/model.safetensors
 
 echo "== cut off by signals and resumed"
 "$serenade" run small.yaml -o whole --set train.epochs=40 --set cache.dir=cache >out 2>err || fail "run"
@@ -176,6 +198,8 @@ said "add --resume"
 expect 0 train small.yaml -o trained --set cache.dir=cache --resume
 expect 2 train small.yaml -o trained --set cache.dir=cache --resume --set train.lr=0.01
 said "other settings"
+expect 2 train small.yaml -o trained --set cache.dir=cache --resume --set train.epochs=3
+said "trained has had 4 epochs already"
 expect 0 train small.yaml -o given --manifest manifest.csv --set cache.dir=cache
 same given/model.safetensors first.safetensors
 expect 0 evaluate trained

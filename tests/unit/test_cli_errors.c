@@ -218,6 +218,8 @@ static const struct {
     {"S train good.yaml -o run", 2, "run holds a run already", "add --resume"},
     {"S train good.yaml -o run --resume --set train.lr=0.1", 2, "run was trained from other settings",
      "name another folder"},
+    {"S train good.yaml -o had --set train.epochs=2 && S train good.yaml -o had --resume", 2,
+     "had has had 2 epochs already, more than train.epochs=1", "ask for at least 2"},
     {"S train good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
     /* what a run leaves that was killed while it wrote its first file is in nobody's way */
     {"mkdir r0 && touch r0/manifest.csv.tmp-7-0; S train good.yaml -o r0", 0, "", ""},

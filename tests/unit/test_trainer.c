@@ -372,6 +372,8 @@ static void test_other_settings(void **state) {
   r.config.train.lr = 0.01;
   r.config.train.epochs = 7; /* fewer than it has had */
   assert_int_equal(train_in(&r, folder, 1, &err), SER_USAGE);
+  assert_non_null(strstr(err.text, "has had 8 epochs already, more than train.epochs=7 asks for; ask for at least 8"));
+  assert_same_file(folder, copy, "checkpoint");
   r.config.train.epochs = 8;
   r.manifest.rows[3].hash.bytes[0] ^= 1; /* another recording in a clip's place */
   assert_int_equal(train_in(&r, folder, 1, &err), SER_USAGE);
@@ -381,6 +383,11 @@ static void test_other_settings(void **state) {
   ASSERT_OK(train_with(&r, folder, 1, true, &err), err);
   char *other = train(&r, "other", 1);
   assert_same_training(folder, other);
+  r.config.train.epochs = 5;
+  ASSERT_OK(train_with(&r, folder, 1, true, &err), err);
+  char *fewer = train(&r, "fewer", 1);
+  assert_same_training(folder, fewer);
+  free(fewer);
   free(other);
   free(folder);
   free(copy);
