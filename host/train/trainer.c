@@ -250,6 +250,19 @@ static bool over(const trainer *t) {
                            t->job->config->train.patience);
 }
 
+/* The device joins those that the epochs so far were computed on. Another instruction set may round otherwise, which
+ * nothing but a comparison of bytes would show. */
+static void join_device(trainer *t) {
+  char *here = ser_computing_name(t->device), *before = t->state.computed_on;
+  if (before && strcmp(before, here))
+    ser_warn("%s goes on with %s, but its epochs so far were computed with %s: its bytes may differ from those of a "
+             "training that was not cut off",
+             t->job->folder, here, before);
+  t->state.computed_on = ser_computing_join(before, here);
+  free(before);
+  free(here);
+}
+
 static ser_status begin_anew(trainer *t, ser_error *err) {
   const ser_training *job = t->job;
   remove(t->model_path);
@@ -257,6 +270,7 @@ static ser_status begin_anew(trainer *t, ser_error *err) {
   remove(t->checkpoint_path);
   t->state.seed = job->seed;
   t->state.fold = job->fold;
+  join_device(t);
   return ser_model_initialise(t->model, t->stream, (uint64_t)job->seed, err);
 }
 
@@ -316,6 +330,7 @@ static ser_status begin(trainer *t, ser_error *err) {
     return SER_OK;
   }
   ser_info("%s: goes on after epoch %lld", job->folder, (long long)t->state.epoch);
+  join_device(t);
   remove(t->model_path); /* of fewer epochs, where there is one */
   rt->write(t->stream, ser_model_flat(t->model), t->state.parameters, (size_t)t->state.flat_count * sizeof(float));
   rt->write(t->stream, t->m, t->state.m, (size_t)t->state.trained_count * sizeof(float));

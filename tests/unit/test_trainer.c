@@ -2,6 +2,7 @@
  * was cut off, killed and resumed; and what goes wrong is named. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/philox.h"
+#include "model/safetensors.h"
 #include "support/harness.h"
 #include "train/internal.h"
 
@@ -394,6 +396,98 @@ static void test_other_settings(void **state) {
   rig_free(&r);
 }
 
+/* What the training said on stderr; the caller frees it. */
+static char *train_and_listen(const rig *r, const char *name) {
+  ser_error err = {0};
+  size_t size;
+  char *said, *path = ser_path_join(r->folder, "stderr");
+  fflush(stderr);
+  int kept = dup(STDERR_FILENO), file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  assert_true(kept >= 0 && file >= 0 && dup2(file, STDERR_FILENO) >= 0);
+  free(train(r, name, 1));
+  fflush(stderr);
+  assert_true(dup2(kept, STDERR_FILENO) >= 0);
+  close(kept);
+  close(file);
+  ASSERT_OK(ser_file_read(&said, &size, path, &err), err);
+  free(path);
+  return said;
+}
+
+/* The checkpoint's metadata at a key: copied, or NULL. With `drop` the file is written again without it. */
+static char *checkpoint_metadata(const char *folder, const char *key, bool drop) {
+  ser_error err = {0};
+  ser_tensors t;
+  ser_text file = {0};
+  const char *keys[8], *values[8], *found = NULL;
+  size_t count = 0;
+  char *path = ser_path_join(folder, "checkpoint"), hex[SER_HASH_HEX];
+  ASSERT_OK(ser_tensors_read(&t, path, &err), err);
+  for (size_t i = 0; i < t.metadata_count; i++) {
+    bool checksum = !strcmp(t.keys[i], "checksum");
+    if (!strcmp(t.keys[i], key)) found = t.values[i];
+    if (!strcmp(t.keys[i], key)) continue;
+    keys[count] = t.keys[i];
+    values[count++] = checksum ? "00000000000000000000000000000000" : t.values[i];
+  }
+  ser_tensors_text(&file, t.tensors, t.count, keys, values, count);
+  ser_hash hash = ser_hash_bytes(file.data, file.size);
+  ser_hash_hex(hex, &hash);
+  memcpy(strstr(file.data + 8, "00000000000000000000000000000000"), hex, 32);
+  if (drop) ASSERT_OK(ser_file_write(path, file.data, file.size, &err), err);
+  char *copy = found ? ser_strdup(found) : NULL;
+  ser_tensors_free(&t);
+  free(file.data);
+  free(path);
+  return copy;
+}
+
+/* Going on with another instruction set is told, each time, since its bytes may be others; with the same one, and from
+ * a checkpoint of before that was noted, it is not. */
+static void test_other_instruction_set(void **state) {
+  rig r = rig_make();
+  (void)state;
+  r.config.train.epochs = 2;
+  setenv("SERENADE_ISA", "base", 1);
+  char *folder = train(&r, "run", 1), *said = train_and_listen(&r, "run");
+  unsetenv("SERENADE_ISA");
+  assert_string_equal(said, ""); /* there was nothing to do */
+  free(said);
+  free(train(&r, "same", 1));
+  ser_device *device;
+  ser_error err = {0};
+  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 1, &err), err);
+  char *here = ser_computing_name(device), *both = ser_computing_join("cpu base", here);
+  bool other = strcmp(here, "cpu base") != 0;
+  ser_device_close(device);
+  if (!other) print_message("this processor has no instruction set but the base: no warning to be seen\n");
+  for (int64_t epochs = 3; epochs <= 4; epochs++) {
+    r.config.train.epochs = epochs;
+    said = train_and_listen(&r, "run");
+    const char *warning = strstr(said, "warning: "), *names = epochs == 3 ? "computed with cpu base:" : both;
+    if (other && !(warning && strstr(warning, names) && strstr(warning, here) && strstr(warning, "may differ")))
+      fail_msg("going on with %s said: %s", here, said);
+    assert_true(other || !warning);
+    char *list = checkpoint_metadata(folder, "computed_on", false);
+    assert_string_equal(list, both);
+    free(list);
+    free(said);
+    said = train_and_listen(&r, "same");
+    assert_null(strstr(said, "warning"));
+    free(said);
+    char *same = ser_path_join(r.folder, "same");
+    free(checkpoint_metadata(same, "computed_on", true));
+    free(same);
+  }
+  char *list = checkpoint_metadata(folder, "computed_on", false);
+  assert_null(strstr(list + strlen("cpu base"), "cpu base")); /* each stands there once */
+  free(list);
+  free(both);
+  free(here);
+  free(folder);
+  rig_free(&r);
+}
+
 static void test_damaged_checkpoint(void **state) {
   rig r = rig_make();
   ser_error err = {0};
@@ -541,6 +635,7 @@ int main(void) {
       cmocka_unit_test(test_killed),
       cmocka_unit_test(test_finished_is_left_alone),
       cmocka_unit_test(test_other_settings),
+      cmocka_unit_test(test_other_instruction_set),
       cmocka_unit_test(test_damaged_checkpoint),
       cmocka_unit_test(test_not_finite),
       cmocka_unit_test(test_validation_not_finite),
