@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "cli/stages.h"
 #include "train/train.h"
@@ -166,14 +167,7 @@ ser_status cli_training_inputs(char hex[SER_HASH_HEX], const ser_config *config,
   ser_status status = neutral_config(&neutral, err);
   if (status == SER_OK) ser_config_write(&text, &neutral);
   ser_config_free(&neutral);
-  for (size_t i = 0; i < manifest->count && status == SER_OK; i++) {
-    const ser_row *row = &manifest->rows[i];
-    char digits[SER_HASH_HEX];
-    if (!ser_row_usable(row)) continue;
-    ser_hash_hex(digits, &row->hash);
-    ser_text_printf(&text, "%s\t%s\t%s\t%s\t%d\t%s\n", row->path, row->corpus, row->speaker, row->sex, row->emotion,
-                    digits);
-  }
+  ser_manifest_usable_text(&text, manifest);
   ser_hash hash = ser_hash_bytes(text.data, text.size);
   ser_hash_hex(hex, &hash);
   free(text.data);
@@ -214,6 +208,41 @@ ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, bool *complete, co
   *count = walk.count;
   *complete = walk.complete && walk.count;
   free(walk.text.data);
+  return status;
+}
+
+typedef struct {
+  const char *folder;
+  char split[SER_HASH_HEX];
+  bool fits;
+} split_walk;
+
+static ser_status visit_split(void *context, const char *path, ser_error *err) {
+  split_walk *walk = context;
+  ser_model_info model;
+  if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
+  if (!strncmp(path + strlen(walk->folder) + 1, "earlier/", 8)) return SER_OK;
+  if (ser_model_load(NULL, &model, NULL, path, NULL) == SER_OK) {
+    walk->fits = walk->fits && !strcmp(model.split_hash, walk->split);
+    ser_model_info_free(&model);
+  } else {
+    walk->fits = false; /* damaged: training writes it again */
+  }
+  return ser_interrupt_check(err);
+}
+
+ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err) {
+  split_walk walk = {.folder = folder, .fits = true};
+  ser_hash hash;
+  *fits = holds(folder, "split.csv");
+  if (!*fits) return SER_OK;
+  char *path = ser_path_join(folder, "split.csv");
+  ser_status status = ser_hash_file(&hash, path, err);
+  free(path);
+  SER_TRY(status);
+  ser_hash_hex(walk.split, &hash);
+  status = ser_walk(folder, visit_split, &walk, err);
+  *fits = walk.fits;
   return status;
 }
 

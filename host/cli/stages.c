@@ -157,8 +157,13 @@ static ser_status train_stage(cli_run *run, const ser_config *config, const char
   bool complete = false;
   SER_TRY(cli_models(models, &count, &complete, run->folder, err));
   if (!strcmp(run->trained, run->training) && count == run->models && count) {
-    ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
-    return SER_OK;
+    bool fits;
+    SER_TRY(cli_split_fits(&fits, run->folder, err));
+    if (fits) {
+      ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
+      return SER_OK;
+    }
+    ser_warn("%s: split.csv and the models do not belong together; what was changed is made again", run->folder);
   }
   const ser_train_options options = {.config = config,
                                      .folder = run->folder,

@@ -32,6 +32,9 @@ ser_status cli_training_inputs(char hex[SER_HASH_HEX], const ser_config *config,
 /* The hash of the models in RUN (earlier ones left out), and how many there are. complete: each has its reports. */
 ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, bool *complete, const char *folder, ser_error *err);
 
+/* Whether RUN/split.csv is there and the one that all models in RUN were trained with. */
+ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err);
+
 /* Whether results in RUN, if there are any, come from these inputs, or are the first epochs of theirs. A training that
  * was cut off is judged by the epochs that its checkpoints hold, not by those that it was to have. */
 ser_status cli_run_compare(bool *fits, cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err);

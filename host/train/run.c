@@ -211,10 +211,8 @@ static ser_status train_parts(job *j, ser_error *err) {
 /* ---- the job ----------------------------------------------------------------------------------------------------- */
 
 static ser_status prepare(job *j, bool *partial, ser_error *err) {
-  ser_hash hash;
   SER_TRY(ser_manifest_read(&j->manifest, j->options->manifest, err));
-  SER_TRY(ser_hash_file(&hash, j->options->manifest, err));
-  ser_hash_hex(j->manifest_hash, &hash);
+  ser_manifest_usable_hash(j->manifest_hash, &j->manifest);
   SER_TRY(begin_folder(j, err));
   SER_TRY(make_split(j, err));
   if (!j->options->extracted) SER_TRY(extract_missing(j, partial, err));

@@ -96,6 +96,25 @@ for file in model.safetensors report.json manifest.csv; do
   [[ $(stat -c %Y "run/$file") == "$(date -d 2001-01-01 +%s)" ]] || fail "run/$file was written again"
 done
 
+echo "== a split that was edited is refused, and made again"
+sed -i '0,/,train,/s//,test,/' run/split.csv
+expect 1 evaluate run
+said "run/split.csv is not the split that"
+expect 0 run small.yaml -o run
+said "made again"
+said "evaluate: nothing to do"
+expect 0 evaluate run
+same run/model.safetensors first.safetensors
+same run/predictions.csv first.csv
+
+echo "== other times of files change nothing"
+touch -d '2001-01-01' corpus/TESS/YAF_sad/YAF_back_sad.wav
+expect 0 run small.yaml -o run
+said "train: nothing to do"
+expect 0 evaluate run
+never_said "has changed since the training"
+same run/predictions.csv first.csv
+
 echo "== a parameter of the features"
 expect 0 run small.yaml -o run --set features.mfcc39.mels=64
 said "index: nothing to do"
