@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes a golden anew with the packages that are installed and compares it with the committed one.
 
-    python3 tests/golden/check_goldens.py mfcc|metrics|resample|temporal
+    python3 tests/golden/check_goldens.py loss|mfcc|metrics|resample|temporal
 
 The generator runs in a temporary folder; the committed files stay as they are. Versions may differ from those recorded:
 numbers may then move by rounding, so each has a tolerance, far below that of the test which uses the golden.
@@ -93,12 +93,23 @@ def check_temporal(folder):
                          for key in kept), tolerance)
 
 
+def check_loss(folder):
+    from safetensors.numpy import load_file
+
+    run("make_loss.py", folder, str(folder))
+    made, kept = load_file(folder / "loss.safetensors"), load_file(HERE / "loss.safetensors")
+    if {n: t.shape for n, t in made.items()} != {n: t.shape for n, t in kept.items()}:
+        sys.exit("loss: tensors differ")
+    differ("loss", max(float(np.abs(made[name] - kept[name]).max()) for name in kept), 1e-12)
+
+
 def check_mfcc(_):
     subprocess.run([sys.executable, str(HERE / "make_mfcc.py"), "--check"], check=True)
 
 
 if __name__ == "__main__":
-    checks = {"mfcc": check_mfcc, "metrics": check_metrics, "resample": check_resample, "temporal": check_temporal}
+    checks = {"loss": check_loss, "mfcc": check_mfcc, "metrics": check_metrics, "resample": check_resample}
+    checks["temporal"] = check_temporal
     if len(sys.argv) != 2 or sys.argv[1] not in checks:
         sys.exit(f"usage: check_goldens.py {'|'.join(checks)}")
     with tempfile.TemporaryDirectory() as temporary:
