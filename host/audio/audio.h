@@ -51,6 +51,10 @@ typedef struct {
 } ser_clip;
 void ser_clip_free(ser_clip *clip);
 
+/* A recording whose lowest and highest sample are at most so far apart is silent: half of it is -60 dBFS. An offset
+ * does not hide it. The quietest clip of RAVDESS peaks at -44 dBFS, the quietest of TESS at -30. */
+#define SER_SILENT_SPAN 0.002f
+
 /* Called with each block of interleaved frames as decoded, before averaging and resampling; for the audit. */
 typedef void (*ser_block_fn)(void *context, const float *interleaved, int64_t frames, int32_t channels);
 

@@ -131,6 +131,35 @@ static ser_status check_split(const ser_config *config, ser_error *err) {
   return SER_OK;
 }
 
+double ser_config_least_window(const ser_mfcc_config *mfcc) {
+  double rate = (double)mfcc->rate, own = (double)(mfcc->samples ? mfcc->samples : mfcc->frames * mfcc->hop) / rate;
+  double least = (double)(mfcc->samples ? mfcc->n_fft : (mfcc->deltas ? 9 : 1) * mfcc->hop) / rate;
+  least = ceil(1000 * least) / 1000; /* so that what a message names is accepted */
+  return least < own ? least : own;
+}
+
+static ser_status check_windows(const ser_config *config, ser_error *err) {
+  const ser_mfcc_config *mfcc = ser_config_mfcc(config, config->features.kind);
+  double window = config->predict.window, own = (double)(mfcc->frames * mfcc->hop) / (double)mfcc->rate;
+  double least = ser_config_least_window(mfcc);
+  if (window > own)
+    return ser_fail(err, SER_USAGE,
+                    "predict.window (%g s) is above what the model sees at once (%g s); lower it, or raise "
+                    "features.%s.frames",
+                    window, own, ser_feature_names[config->features.kind]);
+  if (window > 0 && window < least)
+    return ser_fail(err, SER_USAGE,
+                    "predict.window (%g s) is below what the features need (%g s); raise it, or set 0 for what the "
+                    "model sees at once",
+                    window, least);
+  if (window == 0) window = own;
+  if (config->predict.hop > window)
+    return ser_fail(err, SER_USAGE,
+                    "predict.hop (%g s) is above the window (%g s): sound between windows would go unheard; lower it",
+                    config->predict.hop, window);
+  return SER_OK;
+}
+
 ser_status ser_config_check(const ser_config *config, ser_error *err) {
   SER_TRY(check_mfcc(&config->features.mfcc39, "mfcc39", err));
   SER_TRY(check_mfcc(&config->features.timnet, "timnet", err));
@@ -140,19 +169,7 @@ ser_status ser_config_check(const ser_config *config, ser_error *err) {
   if (config->model.residual && config->model.branch == SER_BRANCH_TIMNET)
     return ser_fail(err, SER_USAGE,
                     "model.residual belongs to model.branch=reference (timnet has gates); set model.residual=false");
-  const ser_mfcc_config *mfcc = ser_config_mfcc(config, config->features.kind);
-  double window = config->predict.window, own = (double)(mfcc->frames * mfcc->hop) / (double)mfcc->rate;
-  if (window > own)
-    return ser_fail(err, SER_USAGE,
-                    "predict.window (%g s) is above what the model sees at once (%g s); lower it, or raise "
-                    "features.%s.frames",
-                    window, own, ser_feature_names[config->features.kind]);
-  if (window == 0) window = own;
-  if (config->predict.hop > window)
-    return ser_fail(err, SER_USAGE,
-                    "predict.hop (%g s) is above the window (%g s): sound between windows would go unheard; lower it",
-                    config->predict.hop, window);
-  return SER_OK;
+  return check_windows(config, err);
 }
 
 const ser_mfcc_config *ser_config_mfcc(const ser_config *config, ser_feature_kind kind) {

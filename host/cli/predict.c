@@ -12,6 +12,7 @@
 typedef struct {
   ser_answer_format format;
   size_t refused;
+  bool begun; /* something of the results is on stdout */
 } printing;
 
 static ser_status print_text(ser_text *text, ser_error *err) {
@@ -22,6 +23,12 @@ static ser_status print_text(ser_text *text, ser_error *err) {
   return status;
 }
 
+/* Before the first answer and no sooner: a job that ends before it leaves stdout empty. */
+static void begin_once(ser_text *text, printing *p) {
+  if (!p->begun) ser_answers_begin(text, &p->format);
+  p->begun = true;
+}
+
 static ser_status print_answer(void *context, const ser_answer *answer, ser_error *err) {
   printing *p = context;
   if (answer->reason != SER_REASON_NONE) {
@@ -29,7 +36,10 @@ static ser_status print_answer(void *context, const ser_answer *answer, ser_erro
     p->refused++;
     return SER_OK;
   }
+  if (answer->silent)
+    ser_warn("%s: silent (at most -60 dBFS): there is no voice in it, whatever the answer says", answer->path);
   ser_text text = {0};
+  begin_once(&text, p);
   ser_answers_add(&text, &p->format, answer);
   return print_text(&text, err);
 }
@@ -51,12 +61,12 @@ static ser_status predict_all(ser_predictor *predictor, const ser_predict_inputs
   p->format.classes = ser_predictor_labels(predictor, labels);
   p->format.labels = labels;
   p->format.path_width = path_width(inputs);
-  ser_answers_begin(&text, &p->format);
-  SER_TRY(print_text(&text, err));
-  SER_TRY(ser_predict(predictor, inputs->sources, inputs->count, print_answer, p, err));
-  text = (ser_text){0};
-  ser_answers_end(&text, &p->format);
-  return print_text(&text, err);
+  ser_status status = ser_predict(predictor, inputs->sources, inputs->count, print_answer, p, err);
+  if (status != SER_OK && !p->begun) return status;
+  begin_once(&text, p);
+  ser_answers_end(&text, &p->format); /* whatever ended the job: the answers so far are one whole array */
+  ser_status printed = print_text(&text, status == SER_OK ? err : NULL);
+  return status == SER_OK ? printed : status;
 }
 
 /* Lines on folders that hold no recording: they were asked for and gave nothing. */

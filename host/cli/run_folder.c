@@ -14,8 +14,10 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "cli/stages.h"
+#include "train/train.h"
 
 enum { RUN_VERSION = 1 };
 
@@ -165,14 +167,7 @@ ser_status cli_training_inputs(char hex[SER_HASH_HEX], const ser_config *config,
   ser_status status = neutral_config(&neutral, err);
   if (status == SER_OK) ser_config_write(&text, &neutral);
   ser_config_free(&neutral);
-  for (size_t i = 0; i < manifest->count && status == SER_OK; i++) {
-    const ser_row *row = &manifest->rows[i];
-    char digits[SER_HASH_HEX];
-    if (!ser_row_usable(row)) continue;
-    ser_hash_hex(digits, &row->hash);
-    ser_text_printf(&text, "%s\t%s\t%s\t%s\t%d\t%s\n", row->path, row->corpus, row->speaker, row->sex, row->emotion,
-                    digits);
-  }
+  ser_manifest_usable_text(&text, manifest);
   ser_hash hash = ser_hash_bytes(text.data, text.size);
   ser_hash_hex(hex, &hash);
   free(text.data);
@@ -216,6 +211,41 @@ ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, bool *complete, co
   return status;
 }
 
+typedef struct {
+  const char *folder;
+  char split[SER_HASH_HEX];
+  bool fits;
+} split_walk;
+
+static ser_status visit_split(void *context, const char *path, ser_error *err) {
+  split_walk *walk = context;
+  ser_model_info model;
+  if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
+  if (!strncmp(path + strlen(walk->folder) + 1, "earlier/", 8)) return SER_OK;
+  if (ser_model_load(NULL, &model, NULL, path, NULL) == SER_OK) {
+    walk->fits = walk->fits && !strcmp(model.split_hash, walk->split);
+    ser_model_info_free(&model);
+  } else {
+    walk->fits = false; /* damaged: training writes it again */
+  }
+  return ser_interrupt_check(err);
+}
+
+ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err) {
+  split_walk walk = {.folder = folder, .fits = true};
+  ser_hash hash;
+  *fits = holds(folder, "split.csv");
+  if (!*fits) return SER_OK;
+  char *path = ser_path_join(folder, "split.csv");
+  ser_status status = ser_hash_file(&hash, path, err);
+  free(path);
+  SER_TRY(status);
+  ser_hash_hex(walk.split, &hash);
+  status = ser_walk(folder, visit_split, &walk, err);
+  *fits = walk.fits;
+  return status;
+}
+
 /* ---- results of other inputs ------------------------------------------------------------------------------------- */
 
 /* What belongs to RUN whatever is trained there. */
@@ -256,18 +286,51 @@ static char *earlier_folder(const cli_run *run, const char *inputs, int64_t epoc
   return folder;
 }
 
-bool cli_run_fits(const cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs) {
-  return !*run->training || (!strcmp(run->training, inputs) && run->epochs <= epochs);
+typedef struct {
+  const char *folder;
+  int64_t epochs; /* the most that a checkpoint holds */
+  bool unknown;   /* there is a model without its checkpoint */
+} reach_walk;
+
+static ser_status visit_reach(void *context, const char *path, ser_error *err) {
+  reach_walk *walk = context;
+  int64_t epochs = 0;
+  if (!strncmp(path + strlen(walk->folder) + 1, "earlier/", 8)) return SER_OK;
+  if (!strcmp(ser_path_name(path), "checkpoint")) SER_TRY(ser_checkpoint_epochs(&epochs, path, err));
+  if (epochs > walk->epochs) walk->epochs = epochs;
+  if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
+  char *folder = ser_path_folder(path);
+  walk->unknown = walk->unknown || !holds(folder, "checkpoint");
+  free(folder);
+  return SER_OK;
+}
+
+ser_status cli_run_compare(bool *fits, cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err) {
+  run->reached = run->epochs;
+  *fits = !*run->training;
+  if (strcmp(run->training, inputs)) return SER_OK;
+  if (run->epochs > epochs) {
+    reach_walk walk = {.folder = run->folder};
+    SER_TRY(ser_walk(run->folder, visit_reach, &walk, err));
+    if (!walk.unknown) run->reached = walk.epochs;
+  }
+  *fits = run->reached <= epochs;
+  return SER_OK;
 }
 
 ser_status cli_run_turn_to(cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err) {
   size_t moved = 0;
+  bool fits;
   ser_status status = SER_OK;
   char *old = earlier_folder(run, run->training, run->epochs), *kept = earlier_folder(run, inputs, epochs);
   if (strcmp(run->training, inputs) || run->epochs != epochs) {
-    if (!*run->training || !cli_run_fits(run, inputs, epochs) || ser_is_folder(kept))
-      SER_TRY_DONE(move_results(old, run->folder, &moved, err));
-    if (moved) ser_info("train: the inputs have changed; the results of the old ones are kept in %s", old);
+    SER_TRY_DONE(cli_run_compare(&fits, run, inputs, epochs, err));
+    if (!*run->training || !fits || ser_is_folder(kept)) SER_TRY_DONE(move_results(old, run->folder, &moved, err));
+    if (moved && !strcmp(run->training, inputs))
+      ser_info("train: another number of epochs is asked for; the results of %lld are kept in %s",
+               (long long)run->reached, old);
+    else if (moved)
+      ser_info("train: the inputs have changed; the results of the old ones are kept in %s", old);
     memcpy(run->training, inputs, SER_HASH_HEX);
     run->epochs = epochs;
     run->trained[0] = run->evaluated[0] = 0;

@@ -159,8 +159,13 @@ static ser_status train_stage(cli_run *run, const ser_config *config, const char
   bool complete = false;
   SER_TRY(cli_models(models, &count, &complete, run->folder, err));
   if (!strcmp(run->trained, run->training) && count == run->models && count) {
-    ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
-    return SER_OK;
+    bool fits;
+    SER_TRY(cli_split_fits(&fits, run->folder, err));
+    if (fits) {
+      ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
+      return SER_OK;
+    }
+    ser_warn("%s: split.csv and the models do not belong together; what was changed is made again", run->folder);
   }
   const ser_train_options options = {.config = config,
                                      .folder = run->folder,
@@ -178,6 +183,22 @@ static ser_status train_stage(cli_run *run, const ser_config *config, const char
   return cli_run_save(run, err);
 }
 
+/* What train refuses and run does anew. */
+static ser_status must_fit(cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err) {
+  bool fits;
+  SER_TRY(cli_run_compare(&fits, run, inputs, epochs, err));
+  if (fits) return SER_OK;
+  if (!strcmp(run->training, inputs))
+    return ser_fail(err, SER_USAGE,
+                    "%s has had %lld epochs already, more than train.epochs=%lld asks for; ask for at least %lld, name "
+                    "another folder, or use 'serenade run', which trains anew and keeps the old results",
+                    run->folder, (long long)run->reached, (long long)epochs, (long long)run->reached);
+  return ser_fail(err, SER_USAGE,
+                  "%s was trained from other settings or recordings; name another folder, or use "
+                  "'serenade run', which trains anew and keeps the old results",
+                  run->folder);
+}
+
 ser_status cli_train(cli_run *run, const ser_config *config, const char *given_manifest, bool anew, bool *partial,
                      ser_error *err) {
   ser_manifest manifest;
@@ -192,13 +213,7 @@ ser_status cli_train(cli_run *run, const ser_config *config, const char *given_m
   else
     SER_TRY_DONE(cli_manifest(&manifest, config, manifest_path, partial, err));
   SER_TRY_DONE(cli_training_inputs(inputs, config, &manifest, err));
-  if (!anew && !cli_run_fits(run, inputs, config->train.epochs)) {
-    status = ser_fail(err, SER_USAGE,
-                      "%s was trained from other settings or recordings; name another folder, or use "
-                      "'serenade run', which trains anew and keeps the old results",
-                      run->folder);
-    goto done;
-  }
+  if (!anew) SER_TRY_DONE(must_fit(run, inputs, config->train.epochs, err));
   const char *cache = *config->cache_dir ? config->cache_dir : own_cache;
   SER_TRY_DONE(cli_extract(config, config->features.kind, cache, &manifest, &said, partial, err));
   ser_info("extract: %s", said.data);

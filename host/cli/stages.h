@@ -13,6 +13,7 @@ typedef struct {
   int lock;                     /* the folder's descriptor, locked; -1: not open */
   char training[SER_HASH_HEX];  /* inputs of the training that stands in RUN, finished or not; epochs left out */
   int64_t epochs;               /* train.epochs of it */
+  int64_t reached;              /* the epochs that it has had, as far as cli_run_compare saw; not in the file */
   char trained[SER_HASH_HEX];   /* the same as training, once all epochs were done */
   char evaluated[SER_HASH_HEX]; /* inputs of the reports */
   int64_t models;               /* how many model files the finished training left */
@@ -31,8 +32,12 @@ ser_status cli_training_inputs(char hex[SER_HASH_HEX], const ser_config *config,
 /* The hash of the models in RUN (earlier ones left out), and how many there are. complete: each has its reports. */
 ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, bool *complete, const char *folder, ser_error *err);
 
-/* Whether results in RUN, if there are any, come from these inputs, or are the first epochs of theirs. */
-bool cli_run_fits(const cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs);
+/* Whether RUN/split.csv is there and the one that all models in RUN were trained with. */
+ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err);
+
+/* Whether results in RUN, if there are any, come from these inputs, or are the first epochs of theirs. A training that
+ * was cut off is judged by the epochs that its checkpoints hold, not by those that it was to have. */
+ser_status cli_run_compare(bool *fits, cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err);
 
 /* Makes RUN the place of a training from these inputs: results of others move to RUN/earlier/<hash>-<epochs>, and
  * results of these that were moved there before come back. Safe against a kill at any moment. */

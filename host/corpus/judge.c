@@ -1,7 +1,6 @@
 /* Judges a recording by its samples, decoded once in blocks.
  *
- * silent   half the distance from the lowest to the highest sample is at most -60 dBFS (0.001), in every channel; an
- *          offset does not hide it. The quietest clip of RAVDESS peaks at -44 dBFS, the quietest of TESS at -30.
+ * silent   its lowest and highest sample are at most SER_SILENT_SPAN apart, in every channel.
  * clipped  runs of three or more equal samples at 0.98 of full scale and above make at least one sample in 10 000.
  *          0.98 is where mu-law ends; neither RAVDESS nor TESS has one such run. Lossy files blur their flat tops:
  * there it is seen only where the decoder clips.
@@ -17,7 +16,7 @@
 
 #include "base/memory.h"
 
-static const float SILENT_SPAN = 2 * 0.001f, FULL_SCALE = 0.98f;
+static const float FULL_SCALE = 0.98f;
 static const double CLIPPED_SHARE = 1e-4;
 enum { CLIPPED_RUN = 3 };
 
@@ -141,7 +140,7 @@ static void conclude(verdict *out, const listening *all) {
     span = here > span ? here : span;
   }
   double share = all->samples ? (double)all->clipped / (double)all->samples : 0;
-  if (span <= SILENT_SPAN) {
+  if (span <= SER_SILENT_SPAN) {
     out->reason = SER_REASON_SILENT;
     snprintf(out->detail, sizeof out->detail,
              span > 0 ? "silent: its peak is %.1f dBFS" : "silent: all samples are equal",

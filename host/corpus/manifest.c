@@ -107,6 +107,25 @@ bool ser_row_usable(const ser_row *row) {
   return row->status == SER_NEW || row->status == SER_ROW_OK;
 }
 
+void ser_manifest_usable_text(ser_text *text, const ser_manifest *manifest) {
+  for (size_t i = 0; i < manifest->count; i++) {
+    const ser_row *row = &manifest->rows[i];
+    char digits[SER_HASH_HEX];
+    if (!ser_row_usable(row)) continue;
+    ser_hash_hex(digits, &row->hash);
+    ser_text_printf(text, "%s\t%s\t%s\t%s\t%d\t%s\n", row->path, row->corpus, row->speaker, row->sex, row->emotion,
+                    digits);
+  }
+}
+
+void ser_manifest_usable_hash(char hex[SER_HASH_HEX], const ser_manifest *manifest) {
+  ser_text text = {0};
+  ser_manifest_usable_text(&text, manifest);
+  ser_hash hash = ser_hash_bytes(text.data, text.size);
+  ser_hash_hex(hex, &hash);
+  free(text.data);
+}
+
 /* ---- reading ---- */
 
 typedef struct {

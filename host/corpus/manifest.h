@@ -64,6 +64,10 @@ void ser_manifest_text(ser_text *text, const ser_manifest *manifest);
 
 /* Rows that training and extraction may use: status new or ok. */
 bool ser_row_usable(const ser_row *row);
+/* What trainings and reports take from the usable rows, a line each: path, corpus, speaker, sex, emotion, bytes. Times,
+ * and rows that are not used, leave it as it is. */
+void ser_manifest_usable_text(ser_text *text, const ser_manifest *manifest);
+void ser_manifest_usable_hash(char hex[SER_HASH_HEX], const ser_manifest *manifest);
 
 /* ---- index: from folders to a manifest (index.c; one file a corpus: ravdess.c, cremad.c, tess.c, savee.c, lab.c) ----
  */

@@ -109,11 +109,12 @@ typedef struct {
   ser_model_config model;
   ser_feature_kind feature;
   ser_mfcc_config mfcc;
-  int emotions[SER_EMOTIONS]; /* label i is ser_emotion_names[emotions[i]] */
-  float *mean, *inv_std;      /* [channels], the standardisation */
-  double window, hop;         /* predict's, in seconds; 0: the model's window, half of it */
-  char manifest_hash[SER_HASH_HEX], split_hash[SER_HASH_HEX];
-  int64_t seed; /* of the training */
+  int emotions[SER_EMOTIONS];       /* label i is ser_emotion_names[emotions[i]] */
+  float *mean, *inv_std;            /* [channels], the standardisation */
+  double window, hop;               /* predict's, in seconds; 0: the model's window, half of it */
+  char manifest_hash[SER_HASH_HEX]; /* ser_manifest_usable_hash */
+  char split_hash[SER_HASH_HEX];    /* of split.csv's bytes */
+  int64_t seed;                     /* of the training */
   int fold;
   int64_t epoch;      /* the one chosen, from 1 */
   char chosen_by[48]; /* "validation UAR", "last epoch (no validation clips)" ... */

@@ -1,6 +1,7 @@
 /* Decoding ahead of the device: a ring of places, filled by workers, emptied in order. */
 #include "report/decode_ahead.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -28,6 +29,33 @@ void ser_decoded_free(ser_decoded *decoded) {
   free(decoded);
 }
 
+typedef struct {
+  float lowest, highest;
+} levels;
+
+/* Of the samples as they are in the file: resampling rings where an offset begins and ends. */
+static void listen_to(void *context, const float *interleaved, int64_t frames, int32_t channels) {
+  levels *l = context;
+  float lowest = l->lowest, highest = l->highest;
+  for (int64_t i = 0; i < frames; i++) {
+    float sum = 0;
+    for (int32_t c = 0; c < channels; c++) sum += interleaved[i * channels + c];
+    sum /= (float)channels;
+    lowest = sum < lowest ? sum : lowest;
+    highest = sum > highest ? sum : highest;
+  }
+  *l = (levels){lowest, highest};
+}
+
+static ser_decoded *decode(const ser_ahead *ahead, size_t input) {
+  ser_decoded *decoded = ser_alloc_zero(1, sizeof *decoded);
+  levels l = {INFINITY, -INFINITY};
+  decoded->status = ser_audio_decode(&decoded->clip, &decoded->reason, decoded->detail, &ahead->inputs[input],
+                                     ahead->rate, listen_to, &l, &decoded->err);
+  decoded->silent = decoded->clip.count > 0 && l.highest - l.lowest <= SER_SILENT_SPAN;
+  return decoded;
+}
+
 static bool may_begin(const ser_ahead *ahead) {
   if (ahead->begun >= ahead->taken + ahead->places) return false;
   return ahead->begun == ahead->taken || ahead->waiting < BUDGET;
@@ -42,9 +70,7 @@ static void *work(void *argument) {
     if (ahead->stop || ahead->begun == ahead->count) break;
     size_t input = ahead->begun++;
     pthread_mutex_unlock(&ahead->lock);
-    ser_decoded *decoded = ser_alloc_zero(1, sizeof *decoded);
-    decoded->status = ser_audio_decode(&decoded->clip, &decoded->reason, decoded->detail, &ahead->inputs[input],
-                                       ahead->rate, NULL, NULL, &decoded->err);
+    ser_decoded *decoded = decode(ahead, input);
     pthread_mutex_lock(&ahead->lock);
     ahead->ring[input % ahead->places] = decoded;
     ahead->waiting += decoded->clip.count;
@@ -88,9 +114,7 @@ void ser_ahead_stop(ser_ahead *ahead) {
 
 /* Where not one thread could be started, the taker does the work itself. */
 static void decode_here(ser_ahead *ahead) {
-  ser_decoded *decoded = ser_alloc_zero(1, sizeof *decoded);
-  decoded->status = ser_audio_decode(&decoded->clip, &decoded->reason, decoded->detail, &ahead->inputs[ahead->begun++],
-                                     ahead->rate, NULL, NULL, &decoded->err);
+  ser_decoded *decoded = decode(ahead, ahead->begun++);
   ahead->ring[ahead->taken % ahead->places] = decoded;
   ahead->waiting += decoded->clip.count;
 }

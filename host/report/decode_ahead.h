@@ -9,6 +9,7 @@ typedef struct {
   ser_clip clip;
   ser_reason reason;
   char detail[256];  /* the reason in words */
+  bool silent;       /* as the audit judges it, of the mean over channels, which is what is heard */
   ser_status status; /* other than SER_OK: the machine failed or the job was interrupted; err says it */
   ser_error err;
 } ser_decoded;

@@ -14,6 +14,7 @@ typedef struct {
   ser_model_info *models;   /* [parts.count]; they agree on labels and features */
   ser_manifest given;       /* --manifest's rows, else empty */
   bool other;               /* `given` is what is evaluated */
+  bool changed;             /* `trained` is not what the models were trained with */
   char *out;                /* where the reports go */
   ser_run_parts out_parts;  /* the folders of each part's report */
   char *cache;              /* folder */

@@ -99,6 +99,10 @@ void ser_evaluation_notes(ser_text *notes, const ser_evaluation *e) {
     note_other(notes, e);
   else if (e->split.notes.data)
     ser_text_puts(notes, e->split.notes.data);
+  if (e->changed)
+    ser_text_puts(notes,
+                  "The manifest of the run has changed since the training: other recordings can be used, or they "
+                  "have other labels, speakers or bytes.\n");
   if (e->unusable)
     ser_text_printf(notes, "%zu recordings could not be used (unreadable, too short ...) and are in no figure.\n",
                     e->unusable);

@@ -63,6 +63,34 @@ static ser_status read_models(ser_evaluation *e, ser_error *err) {
   return SER_OK;
 }
 
+/* The split and the manifest must be those of the models. Another split may count clips as a test that a model was
+ * trained on: refused, and of another manifest too what was trained on would be told wrongly. A manifest that was
+ * indexed or audited again is none the worse while what is used of it stays the same; else it is told. */
+static ser_status compare_with_inputs(ser_evaluation *e, ser_error *err) {
+  ser_hash hash;
+  char split[SER_HASH_HEX], manifest[SER_HASH_HEX], *path = ser_path_join(e->folder, "split.csv");
+  ser_status status = ser_hash_file(&hash, path, err);
+  free(path);
+  SER_TRY(status);
+  ser_hash_hex(split, &hash);
+  ser_manifest_usable_hash(manifest, &e->trained);
+  for (size_t i = 0; i < e->parts.count; i++) {
+    if (strcmp(e->models[i].split_hash, split))
+      return ser_fail(
+          err, SER_FAILED,
+          "%s/split.csv is not the split that %s/model.safetensors was trained with, so test clips may have "
+          "been trained on; 'serenade train %s/config.yaml --manifest %s/manifest.csv --resume -o %s' puts "
+          "it right",
+          e->folder, e->parts.folders[i], e->folder, e->folder, e->folder);
+    e->changed = e->changed || strcmp(e->models[i].manifest_hash, manifest);
+  }
+  if (e->changed)
+    ser_warn("%s/manifest.csv has changed since the training: other recordings can be used, or they have other labels, "
+             "speakers or bytes; it is taken as it is now",
+             e->folder);
+  return SER_OK;
+}
+
 static void compare_with_config(const ser_evaluation *e) {
   const ser_model_info *model = &e->models[0];
   ser_model_info asked = {.feature = e->config.features.kind,
@@ -100,6 +128,7 @@ ser_status ser_evaluation_open(ser_evaluation *e, const char *run_folder, const 
   e->models = ser_alloc_zero(e->parts.count, sizeof *e->models);
   e->usable = ser_alloc_zero(ser_evaluation_manifest(e)->count, sizeof *e->usable);
   SER_TRY(read_models(e, err));
+  SER_TRY(compare_with_inputs(e, err));
   compare_with_config(e);
   return SER_OK;
 }

@@ -51,8 +51,11 @@ static ser_status make_rule(ser_predictor *p, ser_error *err) {
   if (window > own + p->unit / 2)
     return ser_fail(err, SER_USAGE, "the window of %g s is longer than the model's own, %.4g s; give at most that",
                     window, own);
+  if (window > 0 && window < ser_config_least_window(mfcc))
+    return ser_fail(err, SER_USAGE,
+                    "the window of %g s is shorter than the model's features need, %g s; give at least that", window,
+                    ser_config_least_window(mfcc));
   p->rule.length = window > 0 ? llround(window / p->unit) : p->rule.limit;
-  if (p->rule.length < 1) p->rule.length = 1;
   if (hop > (double)p->rule.length * p->unit + p->unit / 2)
     return ser_fail(err, SER_USAGE,
                     "the hop of %g s is longer than the window, %.4g s: sound between windows would go unheard; "
@@ -223,7 +226,8 @@ static void join(ser_span *whole, const ser_predictor *p, const ser_span *window
 
 static ser_status answer(const ser_predictor *p, const batch *b, size_t i, ser_answer_fn each, void *context,
                          ser_error *err) {
-  ser_answer given = {.path = b->paths[i], .reason = b->clips[i]->reason, .detail = b->clips[i]->detail};
+  ser_answer given = {
+      .path = b->paths[i], .reason = b->clips[i]->reason, .detail = b->clips[i]->detail, .silent = b->clips[i]->silent};
   if (given.reason != SER_REASON_NONE) return each(context, &given, err);
   size_t count = b->first[i + 1] - b->first[i];
   int64_t units = units_of(p, b->clips[i]), classes = p->info.model.classes;

@@ -30,6 +30,7 @@ typedef struct {
   const char *path;
   ser_reason reason; /* other than SER_REASON_NONE: refused, and only detail is set */
   const char *detail;
+  bool silent; /* answered all the same, but there is no voice in it */
   ser_span whole;
   const ser_span *windows; /* one, equal to whole, for a clip within the model's window */
   size_t window_count;

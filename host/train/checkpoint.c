@@ -33,6 +33,7 @@ void ser_checkpoint_free(ser_checkpoint *c) {
   free(c->m);
   free(c->v);
   free(c->history);
+  free(c->computed_on);
   memset(c, 0, sizeof *c);
 }
 
@@ -56,11 +57,11 @@ ser_status ser_checkpoint_write(const ser_checkpoint *c, const char *path, ser_e
       tensor_of("adam_m", "F32", c->m, 4, c->trained_count, 0),
       tensor_of("adam_v", "F32", c->v, 4, c->trained_count, 0),
   };
-  const char *const keys[] = {"checksum", "serenade_checkpoint", "identity"};
-  const char *const values[] = {no_checksum, version, c->identity};
+  const char *const keys[] = {"checksum", "serenade_checkpoint", "identity", "computed_on"};
+  const char *const values[] = {no_checksum, version, c->identity, c->computed_on};
   ser_text file = {0};
   char hex[SER_HASH_HEX];
-  ser_tensors_text(&file, tensors, TENSORS, keys, values, 3);
+  ser_tensors_text(&file, tensors, TENSORS, keys, values, c->computed_on ? 4 : 3);
   ser_hash hash = ser_hash_bytes(file.data, file.size);
   ser_hash_hex(hex, &hash);
   SER_CHECK(!memcmp(file.data + 8, opening, sizeof opening - 1));
@@ -120,26 +121,62 @@ static bool take_all(ser_checkpoint *c, const ser_tensors *tensors) {
          take(c->m, tensors, "adam_m", "F32", trained) && take(c->v, tensors, "adam_v", "F32", trained);
 }
 
-ser_status ser_checkpoint_read(ser_checkpoint *c, bool *fits, const char *identity, const char *path, ser_error *err) {
-  ser_tensors tensors;
+/* A file that is whole and of our version; to be freed where that is so. */
+static ser_status open_checkpoint(ser_tensors *tensors, const char *path, ser_error *err) {
   ser_status status;
   ser_error inner = {0};
-  *fits = false;
   if (!checksum_fits(path, &status, err)) return status != SER_OK ? status : damaged(path, "its checksum differs", err);
-  if (ser_tensors_read(&tensors, path, &inner) != SER_OK) return damaged(path, "it is no safetensors file", err);
-  const char *told = ser_tensors_metadata(&tensors, "serenade_checkpoint");
+  if (ser_tensors_read(tensors, path, &inner) != SER_OK) return damaged(path, "it is no safetensors file", err);
+  const char *told = ser_tensors_metadata(tensors, "serenade_checkpoint");
+  if (told && !strcmp(told, version)) return SER_OK;
+  ser_fail(err, SER_FAILED,
+           "the checkpoint %s has version %s, but this Serenade reads version %s; remove it to train anew", path,
+           told ? told : "0", version);
+  ser_tensors_free(tensors);
+  return SER_FAILED;
+}
+
+ser_status ser_checkpoint_epochs(int64_t *epochs, const char *path, ser_error *err) {
+  int64_t numbers[NUMBERS];
+  ser_tensors tensors;
+  SER_TRY(open_checkpoint(&tensors, path, err));
+  bool fine = take(numbers, &tensors, "numbers", "I64", sizeof numbers);
+  ser_tensors_free(&tensors);
+  if (!fine) return damaged(path, "it has no numbers", err);
+  *epochs = numbers[2];
+  return SER_OK;
+}
+
+ser_status ser_checkpoint_read(ser_checkpoint *c, bool *fits, const char *identity, const char *path, ser_error *err) {
+  ser_tensors tensors;
+  ser_status status = SER_OK;
+  *fits = false;
+  SER_TRY(open_checkpoint(&tensors, path, err));
   const char *whose = ser_tensors_metadata(&tensors, "identity");
-  if (!told || strcmp(told, version)) {
-    status = ser_fail(err, SER_FAILED,
-                      "the checkpoint %s has version %s, but this Serenade reads version %s; remove it to train anew",
-                      path, told ? told : "0", version);
-  } else if (whose && !strcmp(whose, identity)) {
+  if (whose && !strcmp(whose, identity)) {
     *fits = take_all(c, &tensors);
     if (!*fits) status = damaged(path, "its tensors are not those of its model", err);
     snprintf(c->identity, sizeof c->identity, "%s", identity);
+    const char *computed_on = ser_tensors_metadata(&tensors, "computed_on"); /* of older ones it is not known */
+    free(c->computed_on);
+    c->computed_on = computed_on ? ser_strdup(computed_on) : NULL;
   }
   ser_tensors_free(&tensors);
   return status;
+}
+
+char *ser_computing_name(ser_device *device) {
+  ser_device_properties properties;
+  device->rt->properties(device, &properties);
+  return ser_format("%s %s", properties.backend, properties.isa);
+}
+
+char *ser_computing_join(const char *list, const char *name) {
+  if (!list || !*list) return ser_strdup(name);
+  size_t size = strlen(name);
+  for (const char *at = list; at; at = strstr(at, ", "), at = at ? at + 2 : NULL)
+    if (!strncmp(at, name, size) && (!at[size] || at[size] == ',')) return ser_strdup(list);
+  return ser_format("%s, %s", list, name);
 }
 
 static void put_value(ser_text *text, double value) {

@@ -25,6 +25,7 @@ typedef struct {
   float *m, *v;             /* [trained_count], Adam's moments */
   ser_epoch *history;       /* [epoch], room for history_capacity */
   int64_t history_capacity;
+  char *computed_on; /* backends and instruction sets of its epochs: "cpu avx2, cpu avx512"; NULL: not told */
 } ser_checkpoint;
 
 void ser_checkpoint_init(ser_checkpoint *checkpoint, int64_t flat_count, int64_t trained_count);
@@ -35,6 +36,11 @@ ser_status ser_checkpoint_write(const ser_checkpoint *checkpoint, const char *pa
  * belongs to another identity. Damage is SER_FAILED, naming the file and the cure. */
 ser_status ser_checkpoint_read(ser_checkpoint *checkpoint, bool *fits, const char *identity, const char *path,
                                ser_error *err);
+
+/* "cpu avx2": what decides about the last bits of a training on this device. The caller frees it. */
+char *ser_computing_name(ser_device *device);
+/* A list as in computed_on (NULL: an empty one) with `name` in it, behind the others where it is new. */
+char *ser_computing_join(const char *list, const char *name);
 
 /* history.csv of the epochs so far: epoch, then ser_epoch's values (empty where NaN), then best: 1 where the epoch was
  * the best so far. */

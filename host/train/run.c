@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/threads.h"
-#include "train/train.h"
+#include "train/internal.h"
 
 typedef struct {
   const ser_train_options *options;
@@ -38,6 +38,22 @@ static ser_status write_if_new(const char *folder, const char *name, const ser_t
   return status;
 }
 
+/* The backends and instruction sets that the run was started on up to now, this start's among them: config.yaml keeps
+ * the list from one start to the next. */
+static ser_status list_starts(char **list, const job *j, const char *here, ser_error *err) {
+  static const char mark[] = "\n# started on: ";
+  char *path = ser_path_join(j->options->folder, "config.yaml"), *before = NULL;
+  size_t size = 0;
+  ser_status status = ser_file_exists(path) ? ser_file_read(&before, &size, path, err) : SER_OK;
+  char *line = before ? strstr(before, mark) : NULL;
+  if (line) line += sizeof mark - 1;
+  if (line) line[strcspn(line, "\n")] = 0;
+  *list = ser_computing_join(line, here);
+  free(before);
+  free(path);
+  return status;
+}
+
 /* config.yaml: every key resolved, and as comments what was chosen at run time. */
 static ser_status write_config(const job *j, ser_error *err) {
   ser_text yaml = {0};
@@ -45,11 +61,16 @@ static ser_status write_config(const job *j, ser_error *err) {
   ser_device_properties properties;
   SER_TRY(ser_device_open(&device, j->config->device, j->cores, err));
   device->rt->properties(device, &properties);
+  char *here = ser_computing_name(device), *starts = NULL;
   ser_device_close(device);
+  ser_status status = list_starts(&starts, j, here, err);
   ser_config_write(&yaml, j->config);
-  ser_text_printf(&yaml, "# chosen at run time\n# device: %s (%s)\n# instruction set: %s\n# threads: %d\n",
-                  properties.backend, properties.name, properties.isa, properties.threads);
-  ser_status status = write_if_new(j->options->folder, "config.yaml", &yaml, err);
+  ser_text_printf(&yaml,
+                  "# chosen at run time\n# device: %s (%s)\n# instruction set: %s\n# threads: %d\n# started on: %s\n",
+                  properties.backend, properties.name, properties.isa, properties.threads, starts);
+  if (status == SER_OK) status = write_if_new(j->options->folder, "config.yaml", &yaml, err);
+  free(here);
+  free(starts);
   free(yaml.data);
   return status;
 }
@@ -190,10 +211,8 @@ static ser_status train_parts(job *j, ser_error *err) {
 /* ---- the job ----------------------------------------------------------------------------------------------------- */
 
 static ser_status prepare(job *j, bool *partial, ser_error *err) {
-  ser_hash hash;
   SER_TRY(ser_manifest_read(&j->manifest, j->options->manifest, err));
-  SER_TRY(ser_hash_file(&hash, j->options->manifest, err));
-  ser_hash_hex(j->manifest_hash, &hash);
+  ser_manifest_usable_hash(j->manifest_hash, &j->manifest);
   SER_TRY(begin_folder(j, err));
   SER_TRY(make_split(j, err));
   if (!j->options->extracted) SER_TRY(extract_missing(j, partial, err));

@@ -51,6 +51,8 @@ typedef struct {
 /* The model that a configuration asks for. */
 ser_model_config ser_training_model(const ser_config *config, int64_t channels, int64_t classes);
 ser_status ser_train_one(ser_device *device, const ser_training *training, ser_error *err);
+/* The epochs that a checkpoint holds (checkpoint.c). */
+ser_status ser_checkpoint_epochs(int64_t *epochs, const char *path, ser_error *err);
 
 /* ---- the job (run.c): extract what is missing, split, every seed and fold side by side
  * ------------------------------------- */

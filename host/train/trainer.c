@@ -250,6 +250,19 @@ static bool over(const trainer *t) {
                            t->job->config->train.patience);
 }
 
+/* The device joins those that the epochs so far were computed on. Another instruction set may round otherwise, which
+ * nothing but a comparison of bytes would show. */
+static void join_device(trainer *t) {
+  char *here = ser_computing_name(t->device), *before = t->state.computed_on;
+  if (before && strcmp(before, here))
+    ser_warn("%s goes on with %s, but its epochs so far were computed with %s: its bytes may differ from those of a "
+             "training that was not cut off",
+             t->job->folder, here, before);
+  t->state.computed_on = ser_computing_join(before, here);
+  free(before);
+  free(here);
+}
+
 static ser_status begin_anew(trainer *t, ser_error *err) {
   const ser_training *job = t->job;
   remove(t->model_path);
@@ -257,6 +270,7 @@ static ser_status begin_anew(trainer *t, ser_error *err) {
   remove(t->checkpoint_path);
   t->state.seed = job->seed;
   t->state.fold = job->fold;
+  join_device(t);
   return ser_model_initialise(t->model, t->stream, (uint64_t)job->seed, err);
 }
 
@@ -270,6 +284,32 @@ static void remove_leftovers(const char *folder) {
   if (open_folder) closedir(open_folder);
 }
 
+/* A checkpoint that this training cannot go on from, of other settings or clips (fits is false) or of more epochs: that
+ * is said, and where the caller asks for it, it is trained anew. */
+static ser_status cannot_go_on(trainer *t, bool fits, const char *identity, ser_error *err) {
+  const ser_training *job = t->job;
+  long long had = (long long)t->state.epoch, asked = (long long)job->config->train.epochs;
+  if (fits && !job->anew)
+    return ser_fail(err, SER_USAGE,
+                    "%s has had %lld epochs already, more than train.epochs=%lld asks for; ask for at least %lld, or "
+                    "give another folder with -o",
+                    job->folder, had, asked, had);
+  if (!job->anew)
+    return ser_fail(err, SER_USAGE,
+                    "%s was trained with other settings or clips; give another folder with -o, or remove its "
+                    "checkpoint to train anew",
+                    job->folder);
+  if (fits)
+    ser_warn("%s has had %lld epochs, more than train.epochs=%lld asks for: it is trained anew", job->folder, had,
+             asked);
+  else
+    ser_warn("%s was trained with other settings or clips: it is trained anew", job->folder);
+  ser_checkpoint_free(&t->state);
+  ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
+  memcpy(t->state.identity, identity, sizeof t->state.identity);
+  return begin_anew(t, err);
+}
+
 /* From the checkpoint where there is one that fits, else from the seed. */
 static ser_status begin(trainer *t, ser_error *err) {
   const ser_training *job = t->job;
@@ -281,18 +321,7 @@ static ser_status begin(trainer *t, ser_error *err) {
   char identity[SER_HASH_HEX];
   memcpy(identity, t->state.identity, sizeof identity);
   SER_TRY(ser_checkpoint_read(&t->state, &fits, identity, t->checkpoint_path, err));
-  if (!fits || t->state.epoch > job->config->train.epochs) {
-    if (!job->anew)
-      return ser_fail(err, SER_USAGE,
-                      "%s was trained with other settings or clips; give another folder with -o, or remove its "
-                      "checkpoint to train anew",
-                      job->folder);
-    ser_warn("%s was trained with other settings or clips: it is trained anew", job->folder);
-    ser_checkpoint_free(&t->state);
-    ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
-    memcpy(t->state.identity, identity, sizeof identity);
-    return begin_anew(t, err);
-  }
+  if (!fits || t->state.epoch > job->config->train.epochs) return cannot_go_on(t, fits, identity, err);
   t->written_epoch = t->state.epoch;
   t->written_at = now();
   if (job->progress) ser_progress_add(job->progress, t->state.epoch * (int64_t)t->train_count);
@@ -301,6 +330,7 @@ static ser_status begin(trainer *t, ser_error *err) {
     return SER_OK;
   }
   ser_info("%s: goes on after epoch %lld", job->folder, (long long)t->state.epoch);
+  join_device(t);
   remove(t->model_path); /* of fewer epochs, where there is one */
   rt->write(t->stream, ser_model_flat(t->model), t->state.parameters, (size_t)t->state.flat_count * sizeof(float));
   rt->write(t->stream, t->m, t->state.m, (size_t)t->state.trained_count * sizeof(float));

@@ -96,6 +96,25 @@ for file in model.safetensors report.json manifest.csv; do
   [[ $(stat -c %Y "run/$file") == "$(date -d 2001-01-01 +%s)" ]] || fail "run/$file was written again"
 done
 
+echo "== a split that was edited is refused, and made again"
+sed -i '0,/,train,/s//,test,/' run/split.csv
+expect 1 evaluate run
+said "run/split.csv is not the split that"
+expect 0 run small.yaml -o run
+said "made again"
+said "evaluate: nothing to do"
+expect 0 evaluate run
+same run/model.safetensors first.safetensors
+same run/predictions.csv first.csv
+
+echo "== other times of files change nothing"
+touch -d '2001-01-01' corpus/TESS/YAF_sad/YAF_back_sad.wav
+expect 0 run small.yaml -o run
+said "train: nothing to do"
+expect 0 evaluate run
+never_said "has changed since the training"
+same run/predictions.csv first.csv
+
 echo "== a parameter of the features"
 expect 0 run small.yaml -o run --set features.mfcc39.mels=64
 said "index: nothing to do"
@@ -127,6 +146,28 @@ expect 0 run small.yaml -o longer --set train.epochs=2 --set cache.dir=cache
 expect 0 run small.yaml -o longer --set cache.dir=cache
 said "goes on after epoch 2"
 same longer/model.safetensors first.safetensors
+echo "== fewer epochs than it has had: trained anew, and kept"
+expect 0 run small.yaml -o longer --set train.epochs=2 --set cache.dir=cache
+said "the results of 4 are kept"
+[[ $(wc -l <longer/history.csv) == 3 ]] || fail "history.csv has $(wc -l <longer/history.csv) lines, not one an epoch"
+expect 0 run small.yaml -o longer --set cache.dir=cache
+said "taken back"
+same longer/model.safetensors first.safetensors
+echo "== fewer than it was to have: it goes on"
+"$serenade" train small.yaml -o fewer --set train.epochs=1000000 --set cache.dir=cache >out 2>err &
+pid=$!
+for _ in $(seq 600); do
+  [[ -s fewer/checkpoint ]] && break
+  sleep 0.05
+done
+kill -TERM $pid
+wait $pid || true
+epochs=$(($(wc -l <fewer/history.csv) + 2))
+expect 0 train small.yaml -o fewer --resume --set train.epochs=$epochs --set cache.dir=cache
+said "goes on after epoch $((epochs - 3))"
+[[ $(wc -l <fewer/history.csv) == $((epochs + 1)) ]] || fail "history.csv does not hold $epochs epochs"
+expect 0 run small.yaml -o anew --set train.epochs=$epochs --set cache.dir=cache
+same fewer/model.safetensors anew/model.safetensors
 
 echo "== cut off by signals and resumed"
 "$serenade" run small.yaml -o whole --set train.epochs=40 --set cache.dir=cache >out 2>err || fail "run"
@@ -176,6 +217,8 @@ said "add --resume"
 expect 0 train small.yaml -o trained --set cache.dir=cache --resume
 expect 2 train small.yaml -o trained --set cache.dir=cache --resume --set train.lr=0.01
 said "other settings"
+expect 2 train small.yaml -o trained --set cache.dir=cache --resume --set train.epochs=3
+said "trained has had 4 epochs already"
 expect 0 train small.yaml -o given --manifest manifest.csv --set cache.dir=cache
 same given/model.safetensors first.safetensors
 expect 0 evaluate trained

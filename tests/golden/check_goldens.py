@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes a golden anew with the packages that are installed and compares it with the committed one.
 
-    python3 tests/golden/check_goldens.py mfcc|metrics|resample|temporal
+    python3 tests/golden/check_goldens.py loss|mfcc|metrics|resample|temporal
 
 The generator runs in a temporary folder; the committed files stay as they are. Versions may differ from those recorded:
 numbers may then move by rounding, so each has a tolerance, far below that of the test which uses the golden.
@@ -61,11 +61,28 @@ def check_resample(folder):
     differ("resample", float(np.abs(made - kept).max()) if made.shape == kept.shape else float("inf"), 1e-6)
 
 
+def check_trained(folder):
+    """The trained state is one of many, and another rounding ends in another: what counts is how it goes on."""
+    from safetensors.numpy import load_file
+
+    sys.path.insert(0, str(folder))
+    import make_temporal
+
+    name = "temporal_trained.safetensors"
+    made, kept = load_file(folder / name), load_file(HERE / name)
+    if {n: t.shape for n, t in made.items()} != {n: t.shape for n, t in kept.items()}:
+        sys.exit(f"{name}: tensors differ")
+    made = make_temporal.go_on(kept)
+    differ(name, max(float(np.abs(made[key] - kept[key]).max()) for key in made), 1e-9)
+
+
 def check_temporal(folder):
     from safetensors.numpy import load_file
 
     run("make_temporal.py", folder, str(folder))
     names = sorted(path.name for path in HERE.glob("temporal_*.safetensors"))
+    names.remove("temporal_trained.safetensors")
+    check_trained(folder)
     for name in names:
         made, kept = load_file(folder / name), load_file(HERE / name)
         if made.keys() != kept.keys():
@@ -76,12 +93,23 @@ def check_temporal(folder):
                          for key in kept), tolerance)
 
 
+def check_loss(folder):
+    from safetensors.numpy import load_file
+
+    run("make_loss.py", folder, str(folder))
+    made, kept = load_file(folder / "loss.safetensors"), load_file(HERE / "loss.safetensors")
+    if {n: t.shape for n, t in made.items()} != {n: t.shape for n, t in kept.items()}:
+        sys.exit("loss: tensors differ")
+    differ("loss", max(float(np.abs(made[name] - kept[name]).max()) for name in kept), 1e-12)
+
+
 def check_mfcc(_):
     subprocess.run([sys.executable, str(HERE / "make_mfcc.py"), "--check"], check=True)
 
 
 if __name__ == "__main__":
-    checks = {"mfcc": check_mfcc, "metrics": check_metrics, "resample": check_resample, "temporal": check_temporal}
+    checks = {"loss": check_loss, "mfcc": check_mfcc, "metrics": check_metrics, "resample": check_resample}
+    checks["temporal"] = check_temporal
     if len(sys.argv) != 2 or sys.argv[1] not in checks:
         sys.exit(f"usage: check_goldens.py {'|'.join(checks)}")
     with tempfile.TemporaryDirectory() as temporary:

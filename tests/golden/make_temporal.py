@@ -2,7 +2,8 @@
 
 Small cases (one safetensors file each) hold weights, inputs and everything that PyTorch makes of them, in double. The
 full-size case holds only the losses of 20 steps: its weights and inputs come from Philox, which test_temporal.c draws
-in the same way. Run with numpy, safetensors and torch installed: python tests/golden/make_temporal.py [folder]
+in the same way. From a random start rounding grows fast there, so one case goes on from a trained state that it holds,
+with Adam's moments and running statistics, in small steps: its losses tell rounding from mistakes. Run with numpy, safetensors and torch installed: python tests/golden/make_temporal.py [folder]
 """
 
 import json
@@ -117,10 +118,14 @@ def initialise(model, seed):
             p.copy_(torch.from_numpy(value))
 
 
-def train(model, batches, steps):
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.93, 0.98), eps=1e-8)
+def adam(model, lr=1e-3):
+    return torch.optim.Adam(model.parameters(), lr=lr, betas=(0.93, 0.98), eps=1e-8)
+
+
+def train(model, batches, steps, optimiser=None, first=0):
+    optimiser = optimiser or adam(model)
     losses = []
-    for step in range(steps):
+    for step in range(first, first + steps):
         x, lengths, truth = batches[step % len(batches)]
         loss = F.cross_entropy(model(x, lengths), truth, label_smoothing=SMOOTHING)
         optimiser.zero_grad()
@@ -194,6 +199,45 @@ def full_losses(c, dtype):
     return np.array(train(model.to(dtype), [full_batch(c, i, 64, dtype) for i in range(20)], 20))
 
 
+TRAINED = dict(channels=39, filters=13, blocks=8, kernel=2, frames=162, classes=6, pool="all", join="none")
+TRAINED |= dict(branch="reference", steps=100, lr=1e-4)
+
+
+def trained_batches():
+    return [full_batch(TRAINED, i, 64, torch.float64) for i in range(4)]
+
+
+def trained_state():
+    """Weights, running statistics and moments after so many steps of the recipe's length, as float32."""
+    model = Model(TRAINED)
+    initialise(model, 1)
+    optimiser = adam(model.double())
+    train(model, trained_batches(), TRAINED["steps"], optimiser)
+    trained, running = model.table()
+    state = {f"start.{n}": p for n, p in (trained | running).items()}
+    state |= {f"m.{n}": optimiser.state[p]["exp_avg"] for n, p in trained.items()}
+    state |= {f"v.{n}": optimiser.state[p]["exp_avg_sq"] for n, p in trained.items()}
+    return {n: p.detach().float().numpy().copy() for n, p in state.items()}
+
+
+def go_on(state):
+    """The losses of 8 more steps from a state, and the probabilities of the first batch behind them."""
+    model, batches = Model(TRAINED).double(), trained_batches()
+    optimiser = adam(model, TRAINED["lr"])
+    trained, running = model.table()
+    value = lambda name: torch.from_numpy(np.array(state[name])).double()
+    with torch.no_grad():
+        for n, p in (trained | running).items():
+            p.copy_(value(f"start.{n}"))
+    for n, p in trained.items():
+        step = torch.tensor(float(TRAINED["steps"]))
+        optimiser.state[p] = {"step": step, "exp_avg": value(f"m.{n}"), "exp_avg_sq": value(f"v.{n}")}
+    losses = np.array(train(model, batches, 8, optimiser, TRAINED["steps"]))
+    model.eval()
+    with torch.no_grad():
+        return {"losses": losses, "inferred": torch.softmax(model(*batches[0][:2]), -1).numpy()}
+
+
 def main(folder):
     torch.set_num_threads(1)
     versions = {"torch": torch.__version__, "numpy": np.__version__, "safetensors": safetensors.__version__}
@@ -211,6 +255,9 @@ def main(folder):
         out[f"{name}.float32"] = full_losses(c, torch.float32)
     path = os.path.join(folder, "temporal_full.safetensors")
     save_file(out, path, metadata={"versions": json.dumps(versions)})
+    state = trained_state()
+    path = os.path.join(folder, "temporal_trained.safetensors")
+    save_file(state | go_on(state), path, metadata={"config": json.dumps(TRAINED), "versions": json.dumps(versions)})
 
 
 if __name__ == "__main__":

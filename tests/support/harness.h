@@ -40,6 +40,9 @@ float test_random(uint64_t seed, uint64_t index);
 /* The largest |got - want| / max(1, |want|); NaN anywhere gives INFINITY. */
 double test_difference(const float *got, const double *want, size_t count);
 
+/* The larger of two errors; one that is NaN stays, where fmax would pass over it. */
+double test_worse(double a, double b);
+
 /* A fresh folder below the build's temporary folder, removed by test_folder_remove with all it holds. Free it. */
 char *test_folder_make(const char *name);
 void test_folder_remove(char *folder);

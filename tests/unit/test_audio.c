@@ -145,7 +145,7 @@ static void formats_decode(void **state) {
     if (!formats[i].optional) assert_int_equal(clip.count, COUNT);
     double worst = 0;
     for (int64_t k = 0; k < COUNT && k < clip.count && !formats[i].optional; k++)
-      worst = fmax(worst, fabs((double)clip.samples[k] - (double)speech[k]));
+      worst = test_worse(worst, fabs((double)clip.samples[k] - (double)speech[k]));
     if (!(worst <= formats[i].tolerance)) fail_msg("%s: %g off", formats[i].name, worst);
 
     size_t size;

@@ -99,6 +99,10 @@ static int set_up(void **state) {
   put("number.csv", HEADER "/x.wav,csv,s,,happy,,,fast,1,8000,0.5,16044,1,00000000000000000000000000000000,ok,\n");
   put("short/lab.csv", "path,emotion\nc.wav,happy\n");
   put_wav("short/c.wav", 7, 0.05);
+  float none[8000] = {0};
+  char *silent = ser_path_join(folder, "silent.wav");
+  test_write_wav(silent, none, 8000, 16000);
+  free(silent);
   put("broken/lab.csv", "path,emotion\nc.wav,happy\nd.wav,sad\n");
   put("broken/c.wav", "this is no sound");
   put("broken/d.wav", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
@@ -230,6 +234,8 @@ static const struct {
     {"S train good.yaml -o run", 2, "run holds a run already", "add --resume"},
     {"S train good.yaml -o run --resume --set train.lr=0.1", 2, "run was trained from other settings",
      "name another folder"},
+    {"S train good.yaml -o had --set train.epochs=2 && S train good.yaml -o had --resume", 2,
+     "had has had 2 epochs already, more than train.epochs=1", "ask for at least 2"},
     {"S train good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
     /* what a run leaves that was killed while it wrote its first file is in nobody's way */
     {"mkdir r0 && touch r0/manifest.csv.tmp-7-0; S train good.yaml -o r0", 0, "", ""},
@@ -272,6 +278,13 @@ static const struct {
     {"S evaluate notes", 2, "notes holds no run", "give the folder"},
     {"S evaluate unfinished", 1, "model.safetensors is missing: this training is not finished", "train with --resume"},
     {"S evaluate cutmodel", 1, "cutmodel/model.safetensors is not a sound", "copy or make it again"},
+    {"cp -r run edited && sed -i '0,/,train,/s//,test,/' edited/split.csv && S evaluate edited", 1,
+     "edited/split.csv is not the split that edited/model.safetensors was trained with",
+     "'serenade train edited/config.yaml --manifest edited/manifest.csv --resume -o edited' puts it right"},
+    {"S train edited/config.yaml --manifest edited/manifest.csv --resume -o edited && S evaluate edited", 0,
+     "edited: split.csv and the models do not belong together", "made again"},
+    {"cp -r run relabelled && sed -i '2s/neutral/sad/' relabelled/manifest.csv && S evaluate relabelled", 0,
+     "relabelled/manifest.csv has changed since the training", "it is taken as it is now"},
     {"S evaluate run --manifest none.csv", 1, "cannot open none.csv", "No such file"},
     {"S evaluate run --manifest not.csv", 1, "not.csv: line 1", "make it with"},
     {"S index --csv mixed.csv -o x.csv 2>&-; S evaluate run --manifest x.csv", 3,
@@ -286,6 +299,11 @@ static const struct {
     {"S predict run clips/c00.wav --format xml", 2, "--format is 'xml'", "one of text, json, csv"},
     {"S predict run clips/c00.wav --window 9", 2, "the window of 9 s is longer than the model's own",
      "give at most that"},
+    {"S predict run clips/c00.wav --window 0.2", 2,
+     "the window of 0.2 s is shorter than the model's features need, 0.209", "give at least that"},
+    {"S predict run clips/c00.wav --window 0.209", 0, "", ""},
+    {"S train good.yaml -o r --set predict.window=0.1", 2, "predict.window (0.1 s) is below what the features need",
+     "raise it"},
     {"S predict run clips/c00.wav --window 1 --hop 2", 2, "the hop of 2 s is longer than the window",
      "give at most that"},
     {"S predict run clips/c00.wav --hop x", 2, "--hop: 'x' is no number of seconds", "as in --hop 2.5"},
@@ -296,6 +314,16 @@ static const struct {
     {"S predict run broken/d.wav", 3, "broken/d.wav", "git lfs pull"},
     {"S predict run short/c.wav", 3, "short/c.wav", "short"},
     {"S predict run notes", 3, "notes: no recording below this folder", "taken by suffix"},
+    {"S predict run silent.wav", 0, "warning: silent.wav: silent (at most -60 dBFS)", "there is no voice in it"},
+    {"S predict run clips/c00.wav 2>said; cat said >&2; test ! -s said", 0, "", ""},
+    /* stdout holds nothing or one whole array, whatever came in between */
+    {"S predict run none.wav --format json; n=$?; test \"$(cat out)\" = '[]' && exit $n", 3, "none.wav",
+     "No such file"},
+    {"S predict run clips/c00.wav --format json --device cuda; n=$?; test ! -s out && exit $n", 2,
+     "--device cuda: this build has no CUDA", "use --device cpu"},
+    {STOP " INT 2 \"$P\" predict run $(yes clips | head -3000) --format json; n=$?; "
+          "{ test ! -s out || test \"$(tail -c 4 out)\" = \"$(printf '}\\n]')\"; } && exit $n",
+     130, "interrupted by SIGINT", "run the same command for all"},
     {"S predict run clips/c00.wav >/dev/full", 1, "cannot write the results to stdout", "No space left"},
     /* signals */
     {STOP " INT 2 \"$P\" train good.yaml -o long --set train.epochs=1000000", 130, "interrupted by SIGINT",

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/file.h"
+#include "model/safetensors.h"
 #include "report/predict.h"
 #include "report/report.h"
 #include "support/model.h"
@@ -111,11 +112,41 @@ static int tear_down(void **state) {
   return 0;
 }
 
+/* The model's file says that it was trained with RUN's split and manifest as they are now. */
+static void belong(const made *m, const char *model) {
+  ser_error err = {0};
+  ser_hash hash;
+  ser_manifest manifest;
+  ser_tensors t;
+  ser_text file = {0};
+  char split[SER_HASH_HEX], used[SER_HASH_HEX];
+  char *paths[] = {ser_path_join(m->run, "split.csv"), ser_path_join(m->run, "manifest.csv")};
+  ASSERT_OK(ser_hash_file(&hash, paths[0], &err), err);
+  ser_hash_hex(split, &hash);
+  ser_manifest_init(&manifest);
+  ASSERT_OK(ser_manifest_read(&manifest, paths[1], &err), err);
+  ser_manifest_usable_hash(used, &manifest);
+  ASSERT_OK(ser_tensors_read(&t, model, &err), err);
+  const char *values[16];
+  for (size_t i = 0; i < t.metadata_count; i++) {
+    bool of_split = !strcmp(t.keys[i], "split_hash"), of_manifest = !strcmp(t.keys[i], "manifest_hash");
+    values[i] = of_split ? split : of_manifest ? used : t.values[i];
+  }
+  ser_tensors_text(&file, t.tensors, t.count, (const char *const *)t.keys, values, t.metadata_count);
+  ASSERT_OK(ser_file_write(model, file.data, file.size, &err), err);
+  ser_tensors_free(&t);
+  ser_manifest_free(&manifest);
+  free(file.data);
+  free(paths[0]);
+  free(paths[1]);
+}
+
 static char *write_model(const made *m, const char *part, uint64_t seed) {
   ser_error err = {0};
   char *folder = ser_path_join(m->run, part), *path = ser_path_join(folder, "model.safetensors");
   ASSERT_OK(ser_make_folders(folder, &err), err);
   test_model_write(path, SER_MFCC39, 6, seed);
+  belong(m, path);
   free(folder);
   return path;
 }
@@ -294,6 +325,71 @@ static void test_models_rule(void **state) {
   free(edited.data);
 }
 
+/* A split that the model was not trained with is no test: refused, with the cure, and of another manifest too, whose
+ * report would say wrongly what was trained on. Nothing is written. */
+static void test_other_split(void **state) {
+  const made *m = *state;
+  ser_error err = {0};
+  ser_text said = {0};
+  bool partial;
+  char *model = write_model(m, ".", 1), *report = ser_path_join(m->run, "report.json");
+  char *other = ser_path_join(m->folder, "other.csv");
+  char *split = ser_path_join(m->run, "split.csv"), *text, *at;
+  size_t size;
+  write_manifest(m, other, 6, 18, "ok");
+  ASSERT_OK(ser_file_read(&text, &size, split, &err), err);
+  at = strstr(text, ",train,"); /* a clip that was trained on is called a test */
+  ser_text edited = {0};
+  ser_text_printf(&edited, "%.*s,test,%s", (int)(at - text), text, at + strlen(",train,"));
+  write_text(m->run, "split.csv", &edited);
+  for (int given = 0; given < 2; given++) {
+    err = (ser_error){0};
+    assert_int_equal(evaluate(m, given ? other : NULL, &said, &partial, &err), SER_FAILED);
+    assert_non_null(strstr(err.text, split));
+    assert_non_null(strstr(err.text, "is not the split that"));
+    assert_non_null(strstr(err.text, "--resume -o "));
+    assert_false(ser_file_exists(report));
+  }
+  ASSERT_OK(ser_file_write(split, text, size, &err), err);
+  ASSERT_OK(evaluate(m, NULL, &said, &partial, &err), err);
+  ASSERT_OK(evaluate(m, other, &said, &partial, &err), err);
+  free(said.data);
+  free(edited.data);
+  free(text);
+  free(split);
+  free(other);
+  free(report);
+  free(model);
+}
+
+/* RUN's manifest, indexed or audited again: other times and rows that are not used change nothing; another label is
+ * told in the report, and the label that stands there now counts. */
+static void test_changed_manifest(void **state) {
+  const made *m = *state;
+  ser_error err = {0};
+  ser_manifest manifest;
+  bool partial;
+  char *model = write_model(m, ".", 1), *path = ser_path_join(m->run, "manifest.csv");
+  for (int relabelled = 0; relabelled < 2; relabelled++) {
+    ser_text said = {0};
+    ser_manifest_init(&manifest);
+    ASSERT_OK(ser_manifest_read(&manifest, path, &err), err);
+    for (size_t i = 0; i < manifest.count; i++) manifest.rows[i].mtime_ns += 1000;
+    manifest.rows[0].status = SER_ROW_OK;
+    manifest.rows[0].reason = SER_REASON_CLIPPED;
+    if (relabelled) manifest.rows[2].emotion = SER_DISGUST;
+    ASSERT_OK(ser_manifest_write(&manifest, path, &err), err);
+    ser_manifest_free(&manifest);
+    ASSERT_OK(evaluate(m, NULL, &said, &partial, &err), err);
+    json_t *report = load(m, "report.json");
+    assert_int_equal(noted(report, "The manifest of the run has changed since the training"), relabelled);
+    json_decref(report);
+    free(said.data);
+  }
+  free(model);
+  free(path);
+}
+
 static void test_refused(void **state) {
   const made *m = *state;
   ser_error err = {0};
@@ -319,6 +415,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_seeds_and_folds, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_other_manifest, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_models_rule, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_other_split, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_changed_manifest, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,6 +103,7 @@ typedef struct {
   char *paths[64];
   ser_reason reasons[64];
   char details[64][256];
+  bool silent[64];
   ser_span whole[64];
   size_t windows[64];
   ser_span *spans[64];
@@ -116,6 +117,7 @@ static ser_status hear(void *context, const ser_answer *answer, ser_error *err) 
   h->reasons[i] = answer->reason;
   snprintf(h->details[i], sizeof h->details[i], "%s", answer->detail ? answer->detail : "");
   h->refused += answer->reason != SER_REASON_NONE;
+  h->silent[i] = answer->silent;
   h->whole[i] = answer->whole;
   h->windows[i] = answer->window_count;
   h->spans[i] = ser_alloc((answer->window_count + 1) * sizeof *h->spans[i]);
@@ -343,6 +345,38 @@ static void test_refusals(void **state) {
   free(missing);
 }
 
+/* Zeros, an offset alone, a whisper on both sides of -60 dBFS, at a rate that is resampled: each gets its answer. */
+static void test_silence(void **state) {
+  const made *m = *state;
+  static const struct {
+    const char *name;
+    float offset, peak;
+    bool silent;
+  } cases[] = {{"zeros.wav", 0, 0, true},
+               {"offset.wav", 0.5f, 0, true},
+               {"faint.wav", 0.25f, 0.0009f, true},
+               {"quiet.wav", 0, 0.0012f, false},
+               {"speech.wav", 0, 0.4f, false}};
+  enum { COUNT = sizeof cases / sizeof *cases, SAMPLES = 16000 };
+  char *paths[COUNT];
+  for (size_t i = 0; i < COUNT; i++) {
+    float samples[SAMPLES];
+    for (int s = 0; s < SAMPLES; s++) samples[s] = cases[i].offset + cases[i].peak * (float)sin(0.2 * s);
+    paths[i] = ser_path_join(m->folder, cases[i].name);
+    test_write_wav(paths[i], samples, SAMPLES, 16000);
+  }
+  ser_predict_options options = usual(m);
+  heard h;
+  predict(&h, &options, (const char *const *)paths, COUNT);
+  assert_int_equal(h.refused, 0);
+  for (size_t i = 0; i < COUNT; i++) {
+    assert_int_equal(h.windows[i], 1);
+    if (h.silent[i] != cases[i].silent) fail_msg("%s: silent is %d", cases[i].name, h.silent[i]);
+    free(paths[i]);
+  }
+  forget(&h);
+}
+
 static void test_rules_refused(void **state) {
   const made *m = *state;
   const struct {
@@ -350,7 +384,9 @@ static void test_rules_refused(void **state) {
     const char *said;
   } cases[] = {{4, -1, "longer than the model's own, 3.762 s"},
                {1, 1.2, "longer than the window"},
-               {-1, 60, "longer than the window"}};
+               {-1, 60, "longer than the window"},
+               {0.001, -1, "shorter than the model's features need, 0.209 s"},
+               {0.208, 0.1, "give at least that"}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     ser_error err = {0};
     ser_predictor *predictor;
@@ -364,6 +400,13 @@ static void test_rules_refused(void **state) {
   ser_error err = {0};
   ser_predictor *predictor;
   ser_predict_options options = usual(m);
+  options.model = m->timnet; /* windows of the signal hold at least one analysis */
+  options.window = 0.09;
+  assert_int_equal(ser_predictor_open(&predictor, &options, &err), SER_USAGE);
+  assert_non_null(strstr(err.text, "the model's features need, 0.093 s"));
+  options.window = 0.093;
+  ASSERT_OK(ser_predictor_open(&predictor, &options, &err), err);
+  ser_predictor_close(predictor);
   options.model = "/nowhere/model.safetensors";
   assert_int_equal(ser_predictor_open(&predictor, &options, &err), SER_FAILED);
   assert_non_null(strstr(err.text, "/nowhere/model.safetensors"));
@@ -550,6 +593,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_neighbours, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_fitted, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_silence, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_rules_refused, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_answers_not_finite, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_inputs, set_up, tear_down),

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "support/harness.h"
-#include "train/train.h"
+#include "train/internal.h"
 
 enum { CLIPS = 24, RATE = 16000 };
 
@@ -162,6 +162,39 @@ static void test_goes_on(void **state) {
   rig_free(&r);
 }
 
+/* config.yaml keeps what the run was started on, whatever the last start was. */
+static void test_starts(void **state) {
+  rig r = rig_make(false);
+  ser_error err = {0};
+  ser_device *device;
+  size_t size;
+  (void)state;
+  char *run = ser_path_join(r.folder, "run");
+  ASSERT_OK(ser_config_set(&r.config, "train.seeds=[1]", &err), err);
+  setenv("SERENADE_ISA", "base", 1);
+  ASSERT_OK(run_job(&r, run, false, &err), err);
+  unsetenv("SERENADE_ISA");
+  char *config = bytes_of(run, "config.yaml", &size);
+  assert_non_null(strstr(config, "# instruction set: base\n"));
+  assert_non_null(strstr(config, "# started on: cpu base\n"));
+  free(config);
+  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 1, &err), err);
+  char *here = ser_computing_name(device), *both = ser_computing_join("cpu base", here);
+  char *line = ser_format("# started on: %s\n", both);
+  ser_device_close(device);
+  for (int again = 0; again < 2; again++) {
+    ASSERT_OK(run_job(&r, run, true, &err), err);
+    config = bytes_of(run, "config.yaml", &size);
+    assert_non_null(strstr(config, line));
+    free(config);
+  }
+  free(here);
+  free(both);
+  free(line);
+  free(run);
+  rig_free(&r);
+}
+
 /* What a clip's features lack is said of the clip, and training goes on without it. */
 static void test_too_short(void **state) {
   rig r = rig_make(true);
@@ -195,7 +228,8 @@ static void test_changed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_shared_out), cmocka_unit_test(test_goes_on),
-                                     cmocka_unit_test(test_too_short), cmocka_unit_test(test_changed)};
+                                     cmocka_unit_test(test_starts), cmocka_unit_test(test_too_short),
+                                     cmocka_unit_test(test_changed)};
   ser_log_set_quiet(true);
   return cmocka_run_group_tests_name("unit.train_job", tests, NULL, NULL);
 }
