@@ -292,6 +292,51 @@ static void half_a_listing_is_none(void **state) {
   test_folder_remove(folder);
 }
 
+/* Sanitizers would end the process in words of their own. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+  return "allocator_may_return_null=1";
+}
+
+/* What a process says that asks for so much; it must end with 1. */
+static char *words_of_no_memory(int way, const char *path) {
+  fflush(stdout);
+  pid_t child = fork();
+  if (child == 0) {
+    if (!freopen(path, "w", stderr)) _exit(2);
+    if (way == 0) ser_alloc((size_t)3 << 60);
+    if (way == 1) ser_alloc_zero((size_t)5 << 40, (size_t)1 << 12);
+    if (way == 2) ser_alloc_zero((size_t)1 << 62, 1 << 20);
+    if (way == 3) ser_realloc(NULL, ((size_t)1 << 60) + ((size_t)1 << 59));
+    if (way == 4) ser_alloc_aligned(SIZE_MAX - 3);
+    _exit(3);
+  }
+  int result;
+  size_t size;
+  char *said;
+  ser_error err = {0};
+  assert_int_equal(waitpid(child, &result, 0), child);
+  assert_true(WIFEXITED(result));
+  assert_int_equal(WEXITSTATUS(result), 1);
+  ASSERT_OK(ser_file_read(&said, &size, path, &err), err);
+  return said;
+}
+
+static void no_memory_is_told_in_sizes_for_people(void **state) {
+  (void)state;
+  static const char *const sizes[] = {"(3.0 EiB asked for)", "(20.0 PiB asked for)", "(16.0 EiB asked for)",
+                                      "(1.5 EiB asked for)", "(16.0 EiB asked for)"};
+  char *folder = test_folder_make("memory"), *path = ser_path_join(folder, "said");
+  for (int way = 0; way < 5; way++) {
+    char *said = words_of_no_memory(way, path);
+    if (!strstr(said, sizes[way])) fail_msg("'%s' does not say '%s'", said, sizes[way]);
+    assert_non_null(strstr(said, "use fewer --threads"));
+    free(said);
+  }
+  free(path);
+  test_folder_remove(folder);
+}
+
 typedef struct {
   char names[8][64];
   int count;
@@ -391,6 +436,7 @@ int main(void) {
       cmocka_unit_test(a_failed_write_leaves_the_old_file),
       cmocka_unit_test(a_write_sweeps_what_killed_ones_left),
       cmocka_unit_test(half_a_listing_is_none),
+      cmocka_unit_test(no_memory_is_told_in_sizes_for_people),
       cmocka_unit_test(a_walk_is_ordered_and_survives_loops),
       cmocka_unit_test(philox_gives_the_published_numbers),
       cmocka_unit_test(texts_grow),
