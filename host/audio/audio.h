@@ -31,6 +31,7 @@ typedef struct {
   int32_t rate, channels;
   int64_t frames;     /* samples per channel; 0 where the container does not say */
   char container[32]; /* libsndfile's name of the major format: "WAV", "AIFF", "FLAC", "OGG" ... */
+  bool passing;       /* with a reason: opening or reading failed, the bytes are not judged; another time may do */
 } ser_audio_info;
 
 /* Reads the header. Where the file cannot be used, reason says why (unreadable, lfs_pointer, empty, truncated) and

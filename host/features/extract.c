@@ -195,7 +195,7 @@ static ser_status decode_item(extract_job *job, extract_item *item, ser_error *e
     if (!data && !unchanged(item->row->path, &info))
       refuse(item, false, ser_strdup("it changed while it was read; run `serenade index` again"));
     else if (reason != SER_REASON_NONE)
-      refuse(item, true, ser_format("%s: %s", ser_reason_name(reason), detail));
+      refuse(item, !item->clip.info.passing, ser_format("%s: %s", ser_reason_name(reason), detail));
     else if (config->samples > 0)
       ser_fit_samples(&item->clip.samples, &item->clip.count, config->samples);
     if (!item->refusal) judge_length(item, config);
