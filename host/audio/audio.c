@@ -22,6 +22,7 @@ enum {
   LOWEST_RATE = 1000,      /* Hz; below it and above the highest a header is taken for damaged */
   HIGHEST_RATE = 768000,
   TRUSTED_FRAMES = 1 << 24, /* room made at once on the word of a header */
+  RULES = 1,                /* raised with every change of what is refused, here or by a feature's least length */
 };
 
 static const char *const reason_names[] = {
@@ -295,6 +296,10 @@ done:
 
 void ser_audio_libraries(char text[SER_AUDIO_LIBRARIES]) {
   snprintf(text, SER_AUDIO_LIBRARIES, "%s %s", sf_version_string(), resampler_version());
+}
+
+void ser_audio_decoder(char text[SER_AUDIO_DECODER]) {
+  snprintf(text, SER_AUDIO_DECODER, "%s rules %d", sf_version_string(), RULES);
 }
 
 bool ser_audio_named(const char *path) {

@@ -77,6 +77,11 @@ ser_status ser_audio_decode(ser_clip *clip, ser_reason *reason, char *detail, co
 enum { SER_AUDIO_LIBRARIES = 128 };
 void ser_audio_libraries(char text[SER_AUDIO_LIBRARIES]);
 
+/* What decides whether a recording can be used: libsndfile's version and the number of our own rules. A refusal that is
+ * remembered holds for the same words alone. */
+enum { SER_AUDIO_DECODER = 64 };
+void ser_audio_decoder(char text[SER_AUDIO_DECODER]);
+
 /* soxr HQ in one call, for tests and arrays in memory: [ceil(count * to / from)] samples. */
 ser_status ser_resample(float **out, int64_t *out_count, const float *in, int64_t count, int32_t from, int32_t to,
                         ser_error *err);

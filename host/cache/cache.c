@@ -196,6 +196,7 @@ ser_status cache_open_folder(ser_cache **out, const char *folder, const char *co
   cache->folder = ser_strdup(folder);
   cache->configuration = ser_strdup(configuration);
   cache->attributes = ser_strdup(attributes ? attributes : "{}");
+  cache->decoder = cache_decoder(cache->attributes);
   cache->columns = columns;
   cache->deep = options->deep;
   cache->report = options->report;
@@ -245,7 +246,7 @@ const char *ser_cache_folder(const ser_cache *cache) {
 }
 
 ser_entry_status ser_cache_find(const ser_cache *cache, const ser_hash *key, int64_t *rows) {
-  const cache_entry *entry = cache_index_find(&cache->index, key);
+  const cache_entry *entry = cache_index_find(&cache->index, key, &cache->decoder);
   if (rows) *rows = entry ? entry->frames : 0;
   return entry ? (ser_entry_status)entry->status : SER_ENTRY_MISSING;
 }
@@ -335,7 +336,7 @@ static ser_status plan_read(wanted_row *wanted, int64_t *offset, const ser_cache
                             size_t count, ser_error *err) {
   offset[0] = 0;
   for (size_t i = 0; i < count; i++) {
-    const cache_entry *entry = cache_index_find(&cache->index, &keys[i]);
+    const cache_entry *entry = cache_index_find(&cache->index, &keys[i], &cache->decoder);
     if (!entry || entry->status != SER_ENTRY_OK) {
       char hex[SER_HASH_HEX];
       ser_hash_hex(hex, &keys[i]);

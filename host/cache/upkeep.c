@@ -364,7 +364,8 @@ static size_t find_small(small_shard **small, ser_cache *cache) {
   return count;
 }
 
-/* Adds the entries of a shard that stand for their keys; duplicates that another shard answers for are left out. */
+/* Adds the entries of a shard that stand for their keys, its own decoder asking; duplicates that another shard answers
+ * for are left out. */
 static ser_status carry_over(ser_cache *cache, size_t number, ser_error *err) {
   cache_table table;
   ser_error ignored;
@@ -372,7 +373,7 @@ static ser_status carry_over(ser_cache *cache, size_t number, ser_error *err) {
   if (status != SER_OK) return status;
   if (cache_load_shard(&table, cache, number, true, &ignored) != CACHE_LOADED) return SER_OK;
   for (int64_t i = 0; i < table.count && status == SER_OK; i++) {
-    const cache_entry *entry = cache_index_find(&cache->index, &table.key[i]);
+    const cache_entry *entry = cache_index_find(&cache->index, &table.key[i], &cache->index.shards[number].decoder);
     if (!entry || entry->shard != number || entry->row != i) continue;
     int64_t rows = (int64_t)(table.offset[i + 1] - table.offset[i]);
     const float *features = rows ? table.features + (int64_t)table.offset[i] * table.columns : NULL;

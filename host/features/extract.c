@@ -396,13 +396,15 @@ static ser_status open_cache(ser_cache **cache, const char *folder, ser_feature_
                              const ser_mfcc_config *config, const ser_device *device, bool create, ser_error *err) {
   ser_device_properties properties = {.backend = "", .isa = ""};
   if (device) device->rt->properties(device, &properties);
-  char libraries[SER_AUDIO_LIBRARIES];
+  char libraries[SER_AUDIO_LIBRARIES], decoder[SER_AUDIO_DECODER];
   ser_audio_libraries(libraries);
+  ser_audio_decoder(decoder);
   char *json = ser_feature_json(kind, config);
-  char *attributes = ser_format("{\"audio\":\"%s\",\"backend\":\"%s\",\"hop_seconds\":%.9g,\"instructions\":\"%s\","
-                                "\"serenade\":\"" SER_VERSION "\",\"units\":\"cepstrum of dB%s\"}",
-                                libraries, properties.backend, (double)config->hop / (double)config->rate,
-                                properties.isa, config->deltas ? ", its delta and delta-delta per frame" : "");
+  char *attributes =
+      ser_format("{\"audio\":\"%s\",\"backend\":\"%s\",\"decoder\":\"%s\",\"hop_seconds\":%.9g,"
+                 "\"instructions\":\"%s\",\"serenade\":\"" SER_VERSION "\",\"units\":\"cepstrum of dB%s\"}",
+                 libraries, properties.backend, decoder, (double)config->hop / (double)config->rate, properties.isa,
+                 config->deltas ? ", its delta and delta-delta per frame" : "");
   ser_status status = ser_cache_open(cache, folder, ser_feature_names[kind], json, attributes,
                                      ser_feature_columns(config), create, err);
   free(attributes);

@@ -236,6 +236,80 @@ static void test_seals_itself(void **state) {
   test_folder_remove(folder);
 }
 
+static ser_cache *open_for(const char *folder, const char *attributes) {
+  ser_cache *cache;
+  ser_error err = {0};
+  ASSERT_OK(ser_cache_open(&cache, folder, "test", TEST_CACHE_CONFIG, attributes, TEST_CACHE_COLUMNS, true, &err), err);
+  return cache;
+}
+
+static size_t found_by(const char *folder, const char *attributes, bool without_index) {
+  ser_cache *cache = open_for(folder, attributes);
+  char *index = ser_path_join(ser_cache_folder(cache), "index");
+  size_t found = test_cache_count(cache, 0, 200);
+  test_cache_close(cache);
+  if (without_index) {
+    assert_int_equal(unlink(index), 0);
+    assert_int_equal(found_by(folder, attributes, false), found);
+  }
+  free(index);
+  return found;
+}
+
+static const char first_decoder[] = "{\"decoder\":\"lib 1.0 rules 1\"}";
+static const char second_decoder[] = "{\"decoder\":\"lib 1.1 rules 1\"}";
+enum { BARE = 22, BETTER = 10 }; /* clips below 100 without features; one of them that the second decoder can decode */
+
+/* Each decoder finds its own refusals, and the features whoever computed them. */
+static void check_decoders(const char *folder) {
+  static const char *const decoders[] = {first_decoder, second_decoder, "{}"};
+  static const size_t others[] = {99, 99, 99 - (BARE - 1)};
+  ser_hash better = test_cache_key(BETTER);
+  for (int i = 0; i < 3; i++) {
+    ser_cache *cache = open_for(folder, decoders[i]);
+    assert_int_equal(ser_cache_find(cache, &better, NULL), SER_ENTRY_OK);
+    assert_int_equal(test_cache_count(cache, 0, BETTER) + test_cache_count(cache, BETTER + 1, 100), others[i]);
+    test_cache_close(cache);
+  }
+}
+
+/* What one decoder could not use another one may: only features answer for all of them. */
+static void test_decoders(void **state) {
+  (void)state;
+  char *folder = test_folder_make("cache");
+  float features[3 * TEST_CACHE_COLUMNS] = {1, 2, 3};
+  ser_error err = {0};
+  ser_text report = {0};
+  ser_cache *cache = open_for(folder, first_decoder);
+  test_cache_fill(cache, 0, 100);
+  test_cache_close(cache);
+  assert_int_equal(found_by(folder, first_decoder, true), 100);
+  assert_int_equal(found_by(folder, second_decoder, true), 100 - BARE);
+  assert_int_equal(found_by(folder, "{}", true), 100 - BARE);
+  cache = open_for(folder, second_decoder);
+  for (int64_t i = 0; i < 100; i++) { /* what extract does */
+    ser_hash key = test_cache_key(i);
+    if (ser_cache_find(cache, &key, NULL) != SER_ENTRY_MISSING) continue;
+    if (i == BETTER)
+      ASSERT_OK(ser_cache_add(cache, &key, SER_ENTRY_OK, features, 3, &err), err);
+    else
+      ASSERT_OK(test_cache_add(cache, i, &err), err);
+  }
+  test_cache_close(cache);
+  check_decoders(folder);
+  for (int i = 0; i < 2; i++) { /* a second small shard of each, for gc to join with the first */
+    cache = open_for(folder, i ? second_decoder : first_decoder);
+    test_cache_fill(cache, 190 + i, 191 + i);
+    test_cache_close(cache);
+  }
+  ASSERT_OK(ser_cache_gc(folder, &report, &err), err);
+  assert_non_null(strstr(report.data, "4 shards"));
+  assert_non_null(strstr(report.data, "became 2"));
+  check_decoders(folder);
+  free(report.data);
+  test_folder_remove(folder);
+}
+
 /* The same clips give the same bytes, and so the same name. */
 static void test_same_bytes(void **state) {
   (void)state;
@@ -259,9 +333,9 @@ static void test_same_bytes(void **state) {
 int main(void) {
   ser_log_set_quiet(true);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_empty),      cmocka_unit_test(test_unknown_format),
-      cmocka_unit_test(test_verify),       cmocka_unit_test(test_merge),      cmocka_unit_test(test_gc),
-      cmocka_unit_test(test_seals_itself), cmocka_unit_test(test_same_bytes),
+      cmocka_unit_test(test_round_trip), cmocka_unit_test(test_empty),        cmocka_unit_test(test_unknown_format),
+      cmocka_unit_test(test_verify),     cmocka_unit_test(test_merge),        cmocka_unit_test(test_gc),
+      cmocka_unit_test(test_decoders),   cmocka_unit_test(test_seals_itself), cmocka_unit_test(test_same_bytes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

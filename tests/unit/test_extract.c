@@ -281,6 +281,27 @@ static void test_refused(void **state) {
   scene_free(&s);
 }
 
+/* A refusal of a decoder that is not the present one (or of a shard that names none) is no answer. */
+static void test_other_decoder(void **state) {
+  (void)state;
+  static const char *const attributes[] = {"{}", "{\"decoder\":\"libsndfile-0.1 rules 0\"}"};
+  scene s = scene_make(1);
+  add_clips(&s, 4);
+  char *json = ser_feature_json(SER_MFCC39, &s.config.features.mfcc39);
+  for (int i = 0; i < 2; i++) {
+    ser_cache *cache;
+    ser_error err = {0};
+    ASSERT_OK(ser_cache_open(&cache, s.cache, "mfcc39", json, attributes[i], 39, true, &err), err);
+    ASSERT_OK(ser_cache_add(cache, &s.manifest.rows[2 * i].hash, SER_ENTRY_REFUSED, NULL, 0, &err), err);
+    ASSERT_OK(ser_cache_add(cache, &s.manifest.rows[2 * i + 1].hash, SER_ENTRY_TOO_SHORT, NULL, 0, &err), err);
+    ASSERT_OK(ser_cache_close(cache, &err), err);
+  }
+  free(json);
+  expect(&s, SER_MFCC39, 1, 0, 4, 0, 0, NULL);
+  expect(&s, SER_MFCC39, 1, 4, 0, 0, 0, NULL);
+  scene_free(&s);
+}
+
 /* timnet: every clip is fitted to one length, so that none is too short. */
 static void test_timnet(void **state) {
   (void)state;
@@ -414,10 +435,10 @@ static void test_full_disk(void **state) {
 int main(void) {
   ser_log_set_quiet(true);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_resume),        cmocka_unit_test(test_duplicates),
-      cmocka_unit_test(test_changed),    cmocka_unit_test(test_refused),       cmocka_unit_test(test_timnet),
-      cmocka_unit_test(test_long),       cmocka_unit_test(test_reading_fails), cmocka_unit_test(test_interrupted),
-      cmocka_unit_test(test_full_disk),
+      cmocka_unit_test(test_same_bytes),  cmocka_unit_test(test_resume),    cmocka_unit_test(test_duplicates),
+      cmocka_unit_test(test_changed),     cmocka_unit_test(test_refused),   cmocka_unit_test(test_other_decoder),
+      cmocka_unit_test(test_timnet),      cmocka_unit_test(test_long),      cmocka_unit_test(test_reading_fails),
+      cmocka_unit_test(test_interrupted), cmocka_unit_test(test_full_disk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
