@@ -44,10 +44,14 @@ ser_status ser_cache_seal(ser_cache *cache, ser_error *err);
 ser_status ser_cache_tick(ser_cache *cache, ser_error *err);
 
 /* Reads the features of many keys into one ragged array: offset [count + 1] rows, features [offset[count]][C] (both
- * freed by the caller). Each touched shard is rehashed against its name once per open, each row against row_hash. A key
- * that is missing, not OK or damaged is SER_FAILED naming the key and saying to run extract again. */
+ * freed by the caller). Each touched shard is rehashed against its name, each row against row_hash. A key that is
+ * missing, not OK or damaged is SER_FAILED naming the key and saying to run extract again; all shards of the keys have
+ * been looked at by then, so that one extraction brings back what all damaged ones held. */
 ser_status ser_cache_read(ser_cache *cache, int64_t **offset, float **features, const ser_hash *keys, size_t count,
                           ser_error *err);
+
+/* Shards found damaged (told, and moved to quarantine) since the cache was opened. */
+size_t ser_cache_damaged(const ser_cache *cache);
 
 /* `serenade cache verify|merge|gc` and `info cache`: over every feature folder of a cache. The report is lines for
  * people. verify: SER_FAILED where something is damaged (and quarantines it). merge: shards of `from` are linked or

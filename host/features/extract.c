@@ -233,12 +233,13 @@ static void *work(void *context) {
 
 /* ---- the caller: batches and the cache ------------------------------------------------------------------------- */
 
-/* Counts a clip that cannot be used and keeps the words for it (`why` is the job's from now on). */
+/* Counts a clip that cannot be used and keeps the words for it (`why` is the job's from now on; NULL: told before). */
 static void note(extract_job *job, const ser_row *row, ser_entry_status status, char *why) {
   if (status == SER_ENTRY_TOO_SHORT)
     job->summary->too_short++;
   else
     job->summary->refused++;
+  if (!why) return;
   SER_GROW(job->notes, job->note_count, job->note_capacity);
   job->notes[job->note_count++] = (extract_note){row, why};
 }
@@ -353,10 +354,11 @@ static bool is_missing(extract_job *job, const ser_row *row) {
   }
   ser_entry_status status = ser_cache_find(job->cache, &row->hash, NULL);
   if (status == SER_ENTRY_OK) job->summary->present++;
-  if (status == SER_ENTRY_TOO_SHORT) note(job, row, status, ser_strdup("too short for these features"));
+  const char *why = NULL;
+  if (status == SER_ENTRY_TOO_SHORT) why = "too short for these features";
   if (status == SER_ENTRY_REFUSED)
-    note(job, row, status,
-         ser_strdup("could not be decoded when it was first met; run `serenade audit` for the reason"));
+    why = "could not be decoded when it was first met; run `serenade audit` for the reason";
+  if (why) note(job, row, status, job->options->known_told ? NULL : ser_strdup(why));
   return status == SER_ENTRY_MISSING;
 }
 

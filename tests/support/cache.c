@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -137,4 +138,20 @@ void test_damage(const char *path, long at, int mode) {
   struct timespec times[2] = {info.st_atim, info.st_mtim};
   futimens(fd, times);
   close(fd);
+}
+
+static ser_status damage_shard(void *context, const char *path, ser_error *err) {
+  size_t size = strlen(path);
+  (void)err;
+  if (!strstr(path, "/shards/") || strcmp(path + size - 3, ".h5") != 0) return SER_OK;
+  test_damage(path, -700, 'f');
+  ++*(size_t *)context;
+  return SER_OK;
+}
+
+size_t test_damage_shards(const char *folder) {
+  size_t count = 0;
+  ser_error err = {0};
+  ASSERT_OK(ser_walk(folder, damage_shard, &count, &err), err);
+  return count;
 }

@@ -29,5 +29,7 @@ char *test_cache_shard(const ser_cache *cache);
 /* Changes a file in place and keeps its time, as a failing disk does: flips a bit ('f'), zeroes 4 KiB ('z') or cuts it
  * ('c') at this place, counted from the end where it is negative. */
 void test_damage(const char *path, long at, int mode);
+/* Flips a bit in every shard below a cache's folder; how many there are. */
+size_t test_damage_shards(const char *folder);
 
 #endif

@@ -76,6 +76,27 @@ static void test_duplicates(void **state) {
   test_folder_remove(folder);
 }
 
+/* One read finds every damaged shard that its keys stand in, not the first alone. */
+static void test_several(void **state) {
+  (void)state;
+  char *folder = test_folder_make("cache");
+  ser_cache *cache = test_cache_open(folder, true);
+  for (int64_t i = 0; i < 4; i++) test_cache_fill(cache, 20 * i, 20 * i + 20);
+  assert_int_equal(test_damage_shards(folder), 4);
+  test_cache_fill(cache, 80, 100);
+  ser_hash keys[4] = {test_cache_key(3), test_cache_key(81), test_cache_key(44), test_cache_key(63)};
+  ser_error err = {0};
+  int64_t *offset;
+  float *features;
+  assert_int_equal(ser_cache_damaged(cache), 0);
+  assert_int_equal(ser_cache_read(cache, &offset, &features, keys, 4, &err), SER_FAILED);
+  assert_int_equal(ser_cache_damaged(cache), 3);
+  assert_int_equal(test_cache_files(cache, "quarantine"), 3);
+  test_cache_check(cache, 80, 100);
+  test_cache_close(cache);
+  test_folder_remove(folder);
+}
+
 /* A shard whose bytes are what its name says, but which does not belong here or does not fit together. */
 static void test_false_shards(void **state) {
   (void)state;
@@ -251,10 +272,10 @@ static void test_full_disk(void **state) {
 int main(void) {
   ser_log_set_quiet(true);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_damaged_shard), cmocka_unit_test(test_duplicates),
-      cmocka_unit_test(test_false_shards),  cmocka_unit_test(test_garbage_in_shards),
-      cmocka_unit_test(test_damaged_index), cmocka_unit_test(test_shard_removed),
-      cmocka_unit_test(test_full_disk),
+      cmocka_unit_test(test_damaged_shard),     cmocka_unit_test(test_duplicates),
+      cmocka_unit_test(test_several),           cmocka_unit_test(test_false_shards),
+      cmocka_unit_test(test_garbage_in_shards), cmocka_unit_test(test_damaged_index),
+      cmocka_unit_test(test_shard_removed),     cmocka_unit_test(test_full_disk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

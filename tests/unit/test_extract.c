@@ -92,7 +92,7 @@ static void add_clips(scene *s, int count) {
 }
 
 static ser_status extract(ser_extract_summary *summary, scene *s, ser_feature_kind kind, int jobs, ser_error *err) {
-  ser_extract_options options = {kind, ser_config_mfcc(&s->config, kind), s->cache, jobs, s->device};
+  ser_extract_options options = {kind, ser_config_mfcc(&s->config, kind), s->cache, jobs, s->device, false};
   return ser_extract(summary, &s->manifest, &options, err);
 }
 
