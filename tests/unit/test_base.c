@@ -297,6 +297,10 @@ const char *__asan_default_options(void);
 const char *__asan_default_options(void) {
   return "allocator_may_return_null=1";
 }
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) {
+  return __asan_default_options();
+}
 
 /* What a process says that asks for so much; it must end with 1. */
 static char *words_of_no_memory(int way, const char *path) {
