@@ -26,22 +26,13 @@ if [[ -n ${SERENADE_CORPORA:-} ]]; then
   export SERENADE_CORPORA
 fi
 
-# The addresses of a process are not shuffled for ThreadSanitizer: GCC 12's does not know where newer kernels put things.
-steady=()
-if setarch "$(uname -m)" -R true 2>/dev/null; then steady=(setarch "$(uname -m)" -R); fi
-
 failed=0
 run_tests() { # PRESET ctest-arguments...
   local preset=$1
   shift
   say "testing $preset"
-  "${steady[@]}" ctest --test-dir "build/$preset" --output-on-failure -j "$jobs" "$@" || failed=1
+  ctest --test-dir "build/$preset" --output-on-failure -j "$jobs" "$@" || failed=1
 }
-
-export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}
-export LSAN_OPTIONS=${LSAN_OPTIONS:-suppressions=$root/tests/support/leaks.supp:print_suppressions=0}
-export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
-export TSAN_OPTIONS=${TSAN_OPTIONS:-second_deadlock_stack=1:suppressions=$root/tests/support/races.supp}
 
 build_preset asan
 run_tests asan -L 'unit|ops'

@@ -22,6 +22,7 @@ enum {
   LOWEST_RATE = 1000,      /* Hz; below it and above the highest a header is taken for damaged */
   HIGHEST_RATE = 768000,
   TRUSTED_FRAMES = 1 << 24, /* room made at once on the word of a header */
+  RULES = 1,                /* raised with every change of what is refused, here or by a feature's least length */
 };
 
 static const char *const reason_names[] = {
@@ -118,6 +119,7 @@ static ser_reason recording_open(recording *rec, char *detail, const ser_audio_s
   if (!byte_source_open(&rec->bytes, source)) {
     const char *why = errno == EINVAL ? "it is a pipe or a device" : strerror(errno);
     snprintf(detail, DETAIL, "cannot open: %s; get the file anew, or take it out", why);
+    rec->info.passing = true;
     return SER_REASON_UNREADABLE;
   }
   ser_reason reason = container_check(detail, &rec->bytes);
@@ -151,6 +153,15 @@ static ser_reason recording_open(recording *rec, char *detail, const ser_audio_s
   return SER_REASON_NONE;
 }
 
+/* Where a read failed, what was concluded from the bytes that came says nothing of the recording. */
+static ser_reason judge_reading(ser_reason reason, char *detail, recording *rec) {
+  if (!rec->bytes.problem) return reason;
+  rec->info.passing = true;
+  snprintf(detail, DETAIL, "cannot be read: %s; try again when its disk or network answers",
+           strerror(rec->bytes.problem));
+  return SER_REASON_UNREADABLE;
+}
+
 static ser_reason no_samples(char *detail) {
   snprintf(detail, DETAIL, "holds no samples; get the file anew, or take it out");
   return SER_REASON_EMPTY;
@@ -162,12 +173,13 @@ ser_status ser_audio_probe(ser_audio_info *info, ser_reason *reason, char *detai
   if (!detail) detail = unused;
   recording rec;
   *reason = recording_open(&rec, detail, &(ser_audio_source){.path = path});
-  *info = rec.info;
   if (*reason == SER_REASON_NONE && rec.info.frames == 0) {
     float *frame = ser_alloc_zero((size_t)rec.info.channels, sizeof *frame);
     if (sf_readf_float(rec.file, frame, 1) < 1) *reason = no_samples(detail);
     free(frame);
   }
+  *reason = judge_reading(*reason, detail, &rec);
+  *info = rec.info;
   recording_close(&rec);
   return SER_OK;
 }
@@ -257,7 +269,7 @@ ser_status ser_audio_decode(ser_clip *clip, ser_reason *reason, char *detail, co
   ser_status status = SER_OK;
   decoding job = {.each = each, .context = context, .keep = rate >= 0};
   recording rec;
-  *reason = recording_open(&rec, detail, source);
+  *reason = judge_reading(recording_open(&rec, detail, source), detail, &rec);
   if (*reason != SER_REASON_NONE) goto done;
   if (rate <= 0) rate = rec.info.rate;
   SER_TRY_DONE(resampler_open(&job.stream, rec.info.rate, rate, err));
@@ -267,6 +279,7 @@ ser_status ser_audio_decode(ser_clip *clip, ser_reason *reason, char *detail, co
   }
   SER_TRY_DONE(decode_blocks(&job, reason, detail, &rec, err));
   if (*reason == SER_REASON_NONE) *reason = judge_end(detail, &job, &rec);
+  *reason = judge_reading(*reason, detail, &rec);
   if (*reason != SER_REASON_NONE) goto done;
   if (job.keep) SER_TRY_DONE(resampler_finish(&job.stream, &job.out, err));
   rec.info.frames = job.frames;
@@ -284,6 +297,10 @@ done:
 
 void ser_audio_libraries(char text[SER_AUDIO_LIBRARIES]) {
   snprintf(text, SER_AUDIO_LIBRARIES, "%s %s", sf_version_string(), resampler_version());
+}
+
+void ser_audio_decoder(char text[SER_AUDIO_DECODER]) {
+  snprintf(text, SER_AUDIO_DECODER, "%s rules %d", sf_version_string(), RULES);
 }
 
 bool ser_audio_named(const char *path) {

@@ -31,6 +31,7 @@ typedef struct {
   int32_t rate, channels;
   int64_t frames;     /* samples per channel; 0 where the container does not say */
   char container[32]; /* libsndfile's name of the major format: "WAV", "AIFF", "FLAC", "OGG" ... */
+  bool passing;       /* with a reason: opening or reading failed, the bytes are not judged; another time may do */
 } ser_audio_info;
 
 /* Reads the header. Where the file cannot be used, reason says why (unreadable, lfs_pointer, empty, truncated) and
@@ -79,6 +80,11 @@ ser_status ser_audio_decode(ser_clip *clip, ser_reason *reason, char *detail, co
 /* The libraries that decode and resample, as versions: "libsndfile-1.2.0 libsoxr-0.1.3". */
 enum { SER_AUDIO_LIBRARIES = 128 };
 void ser_audio_libraries(char text[SER_AUDIO_LIBRARIES]);
+
+/* What decides whether a recording can be used: libsndfile's version and the number of our own rules. A refusal that is
+ * remembered holds for the same words alone. */
+enum { SER_AUDIO_DECODER = 64 };
+void ser_audio_decoder(char text[SER_AUDIO_DECODER]);
 
 /* soxr HQ in one call, for tests and arrays in memory: [ceil(count * to / from)] samples. */
 ser_status ser_resample(float **out, int64_t *out_count, const float *in, int64_t count, int32_t from, int32_t to,

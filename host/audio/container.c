@@ -1,9 +1,9 @@
 /* Judges whether a file is as long as its own header says, for libsndfile opens a cut file without a word.
  *
- *   WAV (RIFF, RIFX, RF64, BW64), AIFF, AIFC   the sound chunk (data, SSND) must lie within the file, and so must every
- *       chunk behind it that the form's size still covers. A form's size that is merely wrong, and bytes behind the
- *       form, are no cut: many writers do that.
- *   W64, CAF, AU, NIST SPHERE                  the same for their sound chunk.
+ *   WAV (RIFF, RIFX, RF64, BW64), AIFF, AIFC, IFF (8SVX, 16SV)   the sound chunk (data, SSND, BODY) must lie within the
+ *       file, and so must every chunk behind it that the form's size still covers. A form's size that is merely wrong,
+ *       and bytes behind the form, are no cut: many writers do that.
+ *   W64, CAF, AU, NIST SPHERE, Creative Voice  the same for their sound chunk.
  *   Ogg                                        the last page must be whole and carry the end-of-stream flag.
  *   FLAC, MP3 and all others                   nothing here: decoding compares the frames that come with those
  * promised.
@@ -75,7 +75,8 @@ static void mend_length(byte_source *source, uint64_t at, uint64_t length, bool 
 
 /* RIFF, RIFX, RF64, BW64 and FORM: id, size, type, then chunks on even places. */
 static ser_reason check_form(char *detail, byte_source *source, const uint8_t *head) {
-  bool aiff = is(head, "FORM"), big = aiff || is(head, "RIFX");
+  bool form = is(head, "FORM"), big = form || is(head, "RIFX");
+  const char *sound = !form ? "data" : is(head + 8, "AIFF") || is(head + 8, "AIFC") ? "SSND" : "BODY";
   bool wide = is(head, "RF64") || is(head, "BW64");
   uint64_t size = (uint64_t)source->size, form_end = 8 + number(head + 4, 4, big), wide_data = 0;
   bool form_known = !open_ended(form_end - 8) && !wide;
@@ -88,7 +89,7 @@ static ser_reason check_form(char *detail, byte_source *source, const uint8_t *h
       form_end = 8 + number(chunk, 8, false);
       wide_data = number(chunk + 8, 8, false);
       form_known = form_end > 8;
-    } else if (is(chunk, aiff ? "SSND" : "data")) {
+    } else if (is(chunk, sound)) {
       if (wide && length == 0xffffffffu && wide_data) length = wide_data;
       if (length == 0 && form_known && form_end == size) {
         snprintf(detail, DETAIL, "holds no samples: its sound chunk is empty; get the file anew, or take it out");
@@ -169,6 +170,21 @@ static ser_reason check_sphere(char *detail, byte_source *source) {
   return end > (uint64_t)source->size ? cut(detail, end, source->size) : SER_REASON_NONE;
 }
 
+/* Creative Voice: blocks of a type and a 24-bit size, from the place on that the header tells. libsndfile reads the
+ * first one that holds sound (1; 9 with a header of its own); what may come before are texts, marks and settings. The
+ * end's block, one byte, is left out by some writers. */
+static ser_reason check_voc(char *detail, byte_source *source, const uint8_t *head) {
+  uint8_t block[4] = {0};
+  for (uint64_t at = number(head + 20, 2, false); byte_source_read(source, block, (int64_t)at, 4) == 4;) {
+    uint64_t end = at + 4 + number(block + 1, 3, false);
+    if (block[0] == 0 || block[0] > 9) return SER_REASON_NONE; /* no sound: libsndfile says so */
+    if (end > (uint64_t)source->size) return cut(detail, end, source->size);
+    if (block[0] == 1 || block[0] == 9) return SER_REASON_NONE;
+    at = end;
+  }
+  return block[0] == 0 ? SER_REASON_NONE : cut_header(detail);
+}
+
 /* The last page's head lies within the last 64 KiB + 283 bytes, for no page is longer. */
 static ser_reason check_ogg(char *detail, byte_source *source) {
   static const int64_t LONGEST_PAGE = 27 + 255 + 255 * 255;
@@ -206,11 +222,14 @@ ser_reason container_check(char *detail, byte_source *source) {
   if (riff && (got < 12 || is(head + 8, "WAVE")))
     return got < 12 ? cut_header(detail) : check_form(detail, source, head);
   if (is(head, "FORM") && got < 12) return cut_header(detail);
-  if (is(head, "FORM") && (is(head + 8, "AIFF") || is(head + 8, "AIFC"))) return check_form(detail, source, head);
+  if (is(head, "FORM") &&
+      (is(head + 8, "AIFF") || is(head + 8, "AIFC") || is(head + 8, "8SVX") || is(head + 8, "16SV")))
+    return check_form(detail, source, head);
   if (is(head, "riff")) return check_w64(detail, source);
   if (is(head, "caff")) return check_caf(detail, source);
   if ((is(head, ".snd") || is(head, "dns.")) && got >= 24) return check_au(detail, source, head);
   if (got >= 8 && !memcmp(head, "NIST_1A\n", 8)) return check_sphere(detail, source);
   if (is(head, "OggS")) return check_ogg(detail, source);
+  if (got >= 22 && !memcmp(head, "Creative Voice File\x1a", 20)) return check_voc(detail, source, head);
   return SER_REASON_NONE;
 }

@@ -33,11 +33,12 @@ void byte_source_close(byte_source *source) {
   *source = (byte_source){.fd = -1};
 }
 
-static int64_t read_file(int fd, uint8_t *to, int64_t offset, int64_t count) {
+static int64_t read_file(byte_source *source, uint8_t *to, int64_t offset, int64_t count) {
   int64_t done = 0;
   while (done < count) {
-    ssize_t got = pread(fd, to + done, (size_t)(count - done), offset + done);
+    ssize_t got = pread(source->fd, to + done, (size_t)(count - done), offset + done);
     if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && !source->problem) source->problem = errno;
     if (got <= 0) break;
     done += got;
   }
@@ -52,13 +53,13 @@ int64_t byte_source_read(byte_source *source, void *to, int64_t offset, int64_t 
     memcpy(to, source->data + offset, (size_t)count);
     done = count;
   } else if (count >= SOURCE_BUFFER) {
-    done = read_file(source->fd, to, offset, count);
+    done = read_file(source, to, offset, count);
   }
   while (!source->data && count < SOURCE_BUFFER && done < count) {
     int64_t at = offset + done - source->buffered_at;
     if (at < 0 || at >= source->buffered) {
       source->buffered_at = offset + done;
-      source->buffered = read_file(source->fd, source->buffer, offset + done, SOURCE_BUFFER);
+      source->buffered = read_file(source, source->buffer, offset + done, SOURCE_BUFFER);
       if (source->buffered <= 0) break;
       at = 0;
     }

@@ -15,6 +15,7 @@ typedef struct {
   int64_t size;
   int64_t position; /* libsndfile's */
   int64_t furthest; /* the highest position that was read up to */
+  int problem;      /* errno of the first read that failed, or 0: what is missing then is not the bytes' own */
   int64_t buffered_at, buffered;
   uint8_t *buffer;  /* [SOURCE_BUFFER], files only */
   int64_t patch_at; /* where not 0: reads see the four bytes of `patch` there, a length that a writer left at 0 */

@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -45,15 +47,17 @@ ser_status ser_file_read(char **data, size_t *size, const char *path, ser_error 
   return SER_OK;
 }
 
-static ser_status write_all(int fd, const char *bytes, size_t size) {
+bool ser_write_all(int fd, const void *data, size_t size) {
+  const char *bytes = data;
   while (size) {
     ssize_t put = write(fd, bytes, size);
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return SER_FAILED;
+    if (put == 0) errno = EIO; /* no file does that; it would go on for ever */
+    if (put <= 0) return false;
     bytes += put;
     size -= (size_t)put;
   }
-  return SER_OK;
+  return true;
 }
 
 static void sync_folder_of(const char *path) {
@@ -72,24 +76,67 @@ ser_status ser_file_rename(const char *from, const char *to, ser_error *err) {
   return SER_OK;
 }
 
+/* ---- files that are not in their place yet ----------------------------------------------------------------------- */
+
+static void host_name(char host[128]) {
+  memset(host, 0, 128);
+  if (gethostname(host, 127) != 0) strcpy(host, "host");
+  for (char *at = host; *at; at++)
+    if (*at == '/') *at = '_';
+}
+
+char *ser_writer_mark(void) {
+  char host[128];
+  uint64_t random = 0;
+  host_name(host);
+  if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) random = (uint64_t)clock();
+  return ser_format("%s-%ld-%016llx", host, (long)getpid(), (unsigned long long)random);
+}
+
+bool ser_writer_gone(const char *mark, const struct stat *info) {
+  char host[128];
+  host_name(host);
+  const char *random = strrchr(mark, '-'), *pid = random;
+  while (pid && pid > mark && pid[-1] != '-') pid--;
+  bool ours = random && pid > mark && (size_t)(pid - 1 - mark) == strlen(host) && !strncmp(mark, host, strlen(host));
+  long number = ours ? strtol(pid, NULL, 10) : 0;
+  if (number > 0) return kill((pid_t)number, 0) != 0 && errno == ESRCH;
+  return time(NULL) - info->st_mtim.tv_sec > 24 * 3600;
+}
+
+/* What writers of this file left beside it that were killed on the way. */
+static void sweep_beside(const char *path) {
+  char *folder = ser_path_folder(path), *before = ser_format("%s.tmp-", ser_path_name(path)), **names = NULL;
+  size_t count = 0, size = strlen(before);
+  ser_error ignored;
+  if (ser_folder_names(&names, &count, folder, &ignored) != SER_OK) count = 0;
+  for (size_t i = 0; i < count; i++) {
+    struct stat info;
+    if (strncmp(names[i], before, size) != 0) continue;
+    char *left = ser_path_join(folder, names[i]);
+    if (lstat(left, &info) == 0 && S_ISREG(info.st_mode) && ser_writer_gone(names[i] + size, &info)) unlink(left);
+    free(left);
+  }
+  ser_names_free(names, count);
+  free(before);
+  free(folder);
+}
+
 ser_status ser_file_write(const char *path, const void *data, size_t size, ser_error *err) {
-  static atomic_uint serial;
   ser_status status = SER_OK;
-  char *beside;
-  int fd;
-  do { /* a killed process of the same number may have left a file of this name */
-    beside = ser_format("%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&serial, 1));
-    fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  } while (fd < 0 && errno == EEXIST && (free(beside), true));
+  char *mark = ser_writer_mark(), *beside = ser_format("%s.tmp-%s", path, mark);
+  sweep_beside(path); /* first: on a full disk it makes room */
+  int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) {
     status = ser_fail_errno(err, SER_FAILED, "cannot write %s", path);
   } else {
-    if (write_all(fd, data, size) != SER_OK || fsync(fd) != 0)
+    if (!ser_write_all(fd, data, size) || fsync(fd) != 0)
       status = ser_fail_errno(err, SER_FAILED, "cannot write %s (the old one, if any, is untouched)", path);
     if (close(fd) != 0 && status == SER_OK) status = ser_fail_errno(err, SER_FAILED, "cannot write %s", path);
     if (status == SER_OK) status = ser_file_rename(beside, path, err);
     if (status != SER_OK) unlink(beside);
   }
+  free(mark);
   free(beside);
   return status;
 }
@@ -179,23 +226,36 @@ static int compare_names(const void *a, const void *b) {
   return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The names below folder, each folder's with a slash behind it: so sorting the names sorts the paths. */
-static ser_status list_folder(char ***names, size_t *count, const char *folder, ser_error *err) {
+/* The names in a folder but "." and "..", sorted. with_kinds: of files and folders alone, links followed, a folder's
+ * name with a slash behind it. */
+static ser_status list_folder(char ***names, size_t *count, const char *folder, bool with_kinds, ser_error *err) {
+  ser_status status = SER_OK;
+  size_t capacity = 0;
+  *names = NULL;
+  *count = 0;
   DIR *handle = opendir(folder);
   if (!handle) return ser_fail_errno(err, SER_FAILED, "cannot list the folder %s", folder);
-  size_t capacity = 0;
-  struct dirent *entry;
-  while ((entry = readdir(handle))) {
+  for (;;) {
+    errno = 0; /* the only way to tell the end from an error */
+    struct dirent *entry = readdir(handle);
+    if (!entry) break;
     if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
-    struct stat info; /* a link to nothing is visited like a file: whoever opens it says what is wrong */
-    if (fstatat(dirfd(handle), entry->d_name, &info, 0) != 0) info.st_mode = S_IFREG;
+    struct stat info = {.st_mode = S_IFREG}; /* also of a link to nothing: whoever opens it says what is wrong */
+    if (with_kinds) (void)fstatat(dirfd(handle), entry->d_name, &info, 0);
     if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode)) continue;
     SER_GROW(*names, *count, capacity);
     (*names)[(*count)++] = ser_format("%s%s", entry->d_name, S_ISDIR(info.st_mode) ? "/" : "");
   }
+  if (errno)
+    status = ser_fail_errno(err, SER_FAILED, "cannot list the whole folder %s; run the same command again", folder);
   closedir(handle);
+  if (status != SER_OK) {
+    ser_names_free(*names, *count);
+    *names = NULL;
+    *count = 0;
+  }
   if (*count) qsort(*names, *count, sizeof **names, compare_names);
-  return SER_OK;
+  return status;
 }
 
 static ser_status walk_folder(walk_state *walk, const char *folder, ser_error *err) {
@@ -208,7 +268,7 @@ static ser_status walk_folder(walk_state *walk, const char *folder, ser_error *e
 
   char **names = NULL;
   size_t count = 0;
-  ser_status status = list_folder(&names, &count, folder, err);
+  ser_status status = list_folder(&names, &count, folder, true, err);
   for (size_t i = 0; i < count; i++) {
     size_t last = strlen(names[i]) - 1;
     bool is_folder = names[i][last] == '/';
@@ -224,19 +284,7 @@ static ser_status walk_folder(walk_state *walk, const char *folder, ser_error *e
 }
 
 ser_status ser_folder_names(char ***names, size_t *count, const char *folder, ser_error *err) {
-  *names = NULL;
-  *count = 0;
-  size_t capacity = 0;
-  DIR *handle = opendir(folder);
-  if (!handle) return ser_fail_errno(err, SER_FAILED, "cannot list the folder %s", folder);
-  for (struct dirent *entry; (entry = readdir(handle));) {
-    if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
-    SER_GROW(*names, *count, capacity);
-    (*names)[(*count)++] = ser_strdup(entry->d_name);
-  }
-  closedir(handle);
-  if (*count) qsort(*names, *count, sizeof **names, compare_names);
-  return SER_OK;
+  return list_folder(names, count, folder, false, err);
 }
 
 void ser_names_free(char **names, size_t count) {

@@ -5,14 +5,27 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "base/status.h"
 
 /* Reads a whole file; *data is NUL-terminated behind its *size bytes and freed by the caller. */
 ser_status ser_file_read(char **data, size_t *size, const char *path, ser_error *err);
 
-/* Writes the file atomically: PATH.tmp-<pid>-<n> in the same folder, fsync, rename, fsync of the folder. */
+/* Writes the file atomically: PATH.tmp-<mark> in the same folder, fsync, rename, fsync of the folder. What killed
+ * writers of the same PATH left there is removed first. */
 ser_status ser_file_write(const char *path, const void *data, size_t size, ser_error *err);
+
+/* "<host>-<pid>-<random>": marks a file that is being written and not in its place yet. The caller frees it. */
+char *ser_writer_mark(void);
+
+/* Whether the writer of a file with this mark is gone. On its own host the process is asked for; on a shared file
+ * system nobody can ask for those of other hosts: theirs, and what has no such mark, count as left behind after a day.
+ */
+bool ser_writer_gone(const char *mark, const struct stat *info);
+
+/* All of the bytes, however many calls that takes. false: errno says why. */
+bool ser_write_all(int fd, const void *data, size_t size);
 
 /* Renames a finished file onto its place and syncs the folder. */
 ser_status ser_file_rename(const char *from, const char *to, ser_error *err);

@@ -7,27 +7,33 @@
 #include <string.h>
 
 static void *must(void *memory, size_t bytes) {
-  if (memory || !bytes) return memory;
-  fprintf(stderr, "serenade: out of memory (%zu bytes asked for); use fewer --threads or --jobs, or a smaller batch\n",
-          bytes);
+  static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  if (memory) return memory;
+  double size = (double)bytes;
+  int unit = 0;
+  for (; size >= 1024; unit++) size /= 1024;
+  fprintf(stderr, "serenade: out of memory (%.*f %s asked for); use fewer --threads or --jobs, or a smaller batch\n",
+          unit ? 1 : 0, size, units[unit]);
   exit(1);
 }
 
 void *ser_alloc(size_t bytes) {
-  return must(malloc(bytes ? bytes : 1), bytes + 1);
+  return must(malloc(bytes ? bytes : 1), bytes);
 }
 
 void *ser_alloc_zero(size_t count, size_t size) {
-  return must(calloc(count ? count : 1, size ? size : 1), SIZE_MAX);
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) bytes = SIZE_MAX; /* told as 16 EiB, which nobody has */
+  return must(calloc(count ? count : 1, size ? size : 1), bytes);
 }
 
 void *ser_realloc(void *memory, size_t bytes) {
-  return must(realloc(memory, bytes ? bytes : 1), bytes + 1);
+  return must(realloc(memory, bytes ? bytes : 1), bytes);
 }
 
 void *ser_alloc_aligned(size_t bytes) {
-  size_t rounded = (bytes + 63) / 64 * 64;
-  return must(aligned_alloc(64, rounded ? rounded : 64), bytes + 1);
+  size_t rounded = bytes > SIZE_MAX - 63 ? SIZE_MAX - 63 : (bytes + 63) / 64 * 64;
+  return must(aligned_alloc(64, rounded ? rounded : 64), bytes);
 }
 
 char *ser_strdup(const char *text) {

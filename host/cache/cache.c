@@ -196,6 +196,7 @@ ser_status cache_open_folder(ser_cache **out, const char *folder, const char *co
   cache->folder = ser_strdup(folder);
   cache->configuration = ser_strdup(configuration);
   cache->attributes = ser_strdup(attributes ? attributes : "{}");
+  cache->decoder = cache_decoder(cache->attributes);
   cache->columns = columns;
   cache->deep = options->deep;
   cache->report = options->report;
@@ -244,8 +245,12 @@ const char *ser_cache_folder(const ser_cache *cache) {
   return cache->folder;
 }
 
+size_t ser_cache_damaged(const ser_cache *cache) {
+  return cache->damaged_count;
+}
+
 ser_entry_status ser_cache_find(const ser_cache *cache, const ser_hash *key, int64_t *rows) {
-  const cache_entry *entry = cache_index_find(&cache->index, key);
+  const cache_entry *entry = cache_index_find(&cache->index, key, &cache->decoder);
   if (rows) *rows = entry ? entry->frames : 0;
   return entry ? (ser_entry_status)entry->status : SER_ENTRY_MISSING;
 }
@@ -335,7 +340,7 @@ static ser_status plan_read(wanted_row *wanted, int64_t *offset, const ser_cache
                             size_t count, ser_error *err) {
   offset[0] = 0;
   for (size_t i = 0; i < count; i++) {
-    const cache_entry *entry = cache_index_find(&cache->index, &keys[i]);
+    const cache_entry *entry = cache_index_find(&cache->index, &keys[i], &cache->decoder);
     if (!entry || entry->status != SER_ENTRY_OK) {
       char hex[SER_HASH_HEX];
       ser_hash_hex(hex, &keys[i]);
@@ -366,7 +371,8 @@ static bool copy_rows(float *features, const int64_t *offset, const wanted_row *
   return true;
 }
 
-/* One attempt. *again: entries were dropped, and another attempt may do. */
+/* One attempt. *again: entries were dropped, and another attempt may do; the other shards are looked at all the same.
+ */
 static ser_status read_once(bool *again, float *features, const int64_t *offset, const wanted_row *wanted,
                             ser_cache *cache, const ser_hash *keys, size_t count, ser_error *err) {
   *again = false;
@@ -377,14 +383,12 @@ static ser_status read_once(bool *again, float *features, const int64_t *offset,
     cache_load load = cache_load_shard(&table, cache, wanted[first].shard, true, &why);
     if (load == CACHE_UNREADABLE)
       return ser_fail(err, SER_FAILED, "%s: a shard cannot be read: %s", cache->folder, why.text);
-    *again = load != CACHE_LOADED;
-    if (*again) return SER_OK;
-    *again = !copy_rows(features, offset, wanted + first, last - first, keys, &table);
-    cache_table_free(&table);
-    if (*again) { /* the index was wrong about this shard: its keys are read anew */
-      forget_shard(cache, wanted[first].shard);
-      return SER_OK;
+    if (load == CACHE_LOADED && !copy_rows(features, offset, wanted + first, last - first, keys, &table)) {
+      forget_shard(cache, wanted[first].shard); /* the index was wrong about it: its keys are read anew */
+      load = CACHE_VANISHED;
     }
+    cache_table_free(&table);
+    *again |= load != CACHE_LOADED;
     SER_TRY(ser_interrupt_check(err));
   }
   return SER_OK;

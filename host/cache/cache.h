@@ -24,8 +24,9 @@ typedef struct ser_cache ser_cache;
 
 /* Opens (and makes, where `create`) the folder of one feature configuration. config_json is canonical: keys sorted, no
  * spaces, its hash names the folder. columns: C. attributes_json: what is told in each shard beside it (versions,
- * backend, units). Reads the index, lists shards, reads the keys of unknown ones, drops what is damaged (quarantine,
- * told by ser_warn). An unknown FORMAT is refused with what to do. */
+ * backend, units, and as `decoder` what judges recordings: entries without features hold for the same decoder alone,
+ * for another one they are missing). Reads the index, lists shards, reads the keys of unknown ones, drops what is
+ * damaged (quarantine, told by ser_warn). An unknown FORMAT is refused with what to do. */
 ser_status ser_cache_open(ser_cache **cache, const char *folder, const char *feature, const char *config_json,
                           const char *attributes_json, int64_t columns, bool create, ser_error *err);
 /* Seals what is pending, writes the index, frees. NULL is fine. */
@@ -43,10 +44,14 @@ ser_status ser_cache_seal(ser_cache *cache, ser_error *err);
 ser_status ser_cache_tick(ser_cache *cache, ser_error *err);
 
 /* Reads the features of many keys into one ragged array: offset [count + 1] rows, features [offset[count]][C] (both
- * freed by the caller). Each touched shard is rehashed against its name once per open, each row against row_hash. A key
- * that is missing, not OK or damaged is SER_FAILED naming the key and saying to run extract again. */
+ * freed by the caller). Each touched shard is rehashed against its name, each row against row_hash. A key that is
+ * missing, not OK or damaged is SER_FAILED naming the key and saying to run extract again; all shards of the keys have
+ * been looked at by then, so that one extraction brings back what all damaged ones held. */
 ser_status ser_cache_read(ser_cache *cache, int64_t **offset, float **features, const ser_hash *keys, size_t count,
                           ser_error *err);
+
+/* Shards found damaged (told, and moved to quarantine) since the cache was opened. */
+size_t ser_cache_damaged(const ser_cache *cache);
 
 /* `serenade cache verify|merge|gc` and `info cache`: over every feature folder of a cache. The report is lines for
  * people. verify: SER_FAILED where something is damaged (and quarantines it). merge: shards of `from` are linked or

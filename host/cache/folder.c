@@ -1,10 +1,8 @@
 /* The layout of a cache on disk: its FORMAT, the feature folders, and shards as files named for their bytes. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -79,38 +77,16 @@ char *cache_shard_path(const char *folder, const ser_hash *name) {
 
 /* ---- writing --------------------------------------------------------------------------------------------------- */
 
-/* tmp/<host>-<pid>-<random>: gc on the same host can tell whether its writer still lives. */
-static char *tmp_path(const char *folder) {
-  char host[128] = "host";
-  uint64_t random = 0;
-  gethostname(host, sizeof host - 1);
-  for (char *at = host; *at; at++)
-    if (*at == '/') *at = '_';
-  if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) random = (uint64_t)getpid();
-  return ser_format("%s/tmp/%s-%ld-%016llx", folder, host, (long)getpid(), (unsigned long long)random);
-}
-
-static bool write_all(int fd, const char *bytes, size_t size) {
-  while (size) {
-    ssize_t put = write(fd, bytes, size);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return false;
-    bytes += put;
-    size -= (size_t)put;
-  }
-  return true;
-}
-
 static int64_t mtime_of(const struct stat *info) {
   return (int64_t)info->st_mtim.tv_sec * 1000000000 + info->st_mtim.tv_nsec;
 }
 
 ser_status cache_write_file(struct stat *info, const char *folder, const char *place, const char *data, size_t size,
                             ser_error *err) {
-  char *tmp = tmp_path(folder);
+  char *mark = ser_writer_mark(), *tmp = ser_format("%s/tmp/%s", folder, mark);
   ser_status status = SER_FAILED;
   int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  bool good = fd >= 0 && write_all(fd, data, size) && fsync(fd) == 0 && fstat(fd, info) == 0;
+  bool good = fd >= 0 && ser_write_all(fd, data, size) && fsync(fd) == 0 && fstat(fd, info) == 0;
   int problem = errno;
   if (fd >= 0 && close(fd) != 0 && good) {
     problem = errno;
@@ -126,6 +102,7 @@ ser_status cache_write_file(struct stat *info, const char *folder, const char *p
                    size, folder);
   }
   if (status != SER_OK && fd >= 0) unlink(tmp);
+  free(mark);
   free(tmp);
   return status;
 }

@@ -7,18 +7,18 @@
 #include "cache/internal.h"
 
 typedef struct {
-  char magic[24];  /* "serenade-index 1" */
+  char magic[24];  /* "serenade-index 2" */
   uint64_t order;  /* BYTE_ORDER as this machine writes it */
   uint64_t shards; /* index_shard [shards], then cache_entry [entries], then the checksum */
   uint64_t entries;
 } index_head;
 
 typedef struct {
-  ser_hash name;
+  ser_hash name, decoder;
   int64_t size, mtime_ns;
 } index_shard;
 
-static const char MAGIC[24] = "serenade-index 1";
+static const char MAGIC[24] = "serenade-index 2";
 static const uint64_t ORDER = 0x0102030405060708u;
 
 void cache_index_free(cache_index *index) {
@@ -80,7 +80,8 @@ ser_status cache_index_load(cache_index *index, const char *folder, ser_error *e
   index->shard_count = index->shard_capacity = head.shards;
   index->shards = ser_alloc_zero(head.shards, sizeof *index->shards);
   for (size_t i = 0; i < head.shards; i++)
-    index->shards[i] = (cache_shard){.name = shards[i].name, .size = shards[i].size, .mtime_ns = shards[i].mtime_ns};
+    index->shards[i] = (cache_shard){
+        .name = shards[i].name, .decoder = shards[i].decoder, .size = shards[i].size, .mtime_ns = shards[i].mtime_ns};
   index->entry_count = head.entries;
   index->entries = ser_alloc(head.entries * sizeof *entries);
   if (head.entries) memcpy(index->entries, entries, head.entries * sizeof *entries);
@@ -100,7 +101,7 @@ ser_status cache_index_save(const cache_index *index, const char *folder, ser_er
   ser_text_add(&file, (const char *)&head, sizeof head);
   for (size_t i = 0; i < index->shard_count; i++) {
     const cache_shard *shard = &index->shards[i];
-    index_shard stored = {shard->name, shard->size, shard->mtime_ns};
+    index_shard stored = {shard->name, shard->decoder, shard->size, shard->mtime_ns};
     if (!shard->gone) ser_text_add(&file, (const char *)&stored, sizeof stored);
   }
   /* Numbers keep their order as gone shards fall out, so the entries stay sorted. */
@@ -122,7 +123,8 @@ void cache_index_add(cache_index *index, const cache_shard *shard, const cache_t
   SER_CHECK(index->shard_count < UINT32_MAX && table->count < UINT32_MAX);
   SER_GROW(index->shards, index->shard_count, index->shard_capacity);
   uint32_t number = (uint32_t)index->shard_count;
-  index->shards[index->shard_count++] = *shard;
+  index->shards[index->shard_count] = *shard;
+  index->shards[index->shard_count++].decoder = cache_decoder(table->attributes);
   size_t all = index->entry_count + (size_t)table->count;
   index->entries = ser_realloc(index->entries, all * sizeof *index->entries);
   for (int64_t i = 0; i < table->count; i++) {
@@ -143,7 +145,7 @@ void cache_index_drop_gone(cache_index *index) {
   index->entry_count = kept;
 }
 
-const cache_entry *cache_index_find(const cache_index *index, const ser_hash *key) {
+const cache_entry *cache_index_find(const cache_index *index, const ser_hash *key, const ser_hash *decoder) {
   size_t low = 0, high = index->entry_count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
@@ -152,6 +154,10 @@ const cache_entry *cache_index_find(const cache_index *index, const ser_hash *ke
     else
       high = middle;
   }
-  if (low == index->entry_count || ser_hash_compare(&index->entries[low].key, key) != 0) return NULL;
-  return &index->entries[low];
+  for (; low < index->entry_count && ser_hash_compare(&index->entries[low].key, key) == 0; low++) {
+    const cache_entry *entry = &index->entries[low];
+    if (entry->status == SER_ENTRY_OK || ser_hash_compare(&index->shards[entry->shard].decoder, decoder) == 0)
+      return entry;
+  }
+  return NULL;
 }

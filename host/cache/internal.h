@@ -46,6 +46,10 @@ ser_status shard_encode(char **image, size_t *size, const cache_table *table, se
  * file; the table is then empty. with_features: also /features, which stay valid until the scratch is used again. */
 ser_status shard_decode(cache_table *table, cache_scratch *scratch, bool with_features, ser_error *err);
 
+/* The hash of the member `decoder` of a shard's attributes, zeros where there is none: entries without features hold
+ * for this decoder alone. */
+ser_hash cache_decoder(const char *attributes);
+
 /* The first entry whose features do not match row_hash, or -1. */
 int64_t cache_table_check(const cache_table *table);
 
@@ -53,7 +57,8 @@ int64_t cache_table_check(const cache_table *table);
  */
 
 typedef struct {
-  ser_hash name; /* of the file's bytes */
+  ser_hash name;    /* of the file's bytes */
+  ser_hash decoder; /* cache_decoder of its attributes */
   int64_t size, mtime_ns;
   bool gone; /* no longer in the folder, or damaged: its entries are dropped */
 } cache_shard;
@@ -82,8 +87,8 @@ void cache_index_add(cache_index *index, const cache_shard *shard, const cache_t
 void cache_index_sort(cache_index *index);
 /* Removes the entries of every shard that is marked gone. */
 void cache_index_drop_gone(cache_index *index);
-/* The entry that stands for the key, or NULL. */
-const cache_entry *cache_index_find(const cache_index *index, const ser_hash *key);
+/* The entry that stands for the key, or NULL: the first with features, else the first of a shard of this decoder. */
+const cache_entry *cache_index_find(const cache_index *index, const ser_hash *key, const ser_hash *decoder);
 
 /* ---- the folder (folder.c) ----------------------------------------------------------------------------------------
  */
@@ -124,7 +129,8 @@ bool cache_quarantine(const char *folder, const ser_hash *name);
 struct ser_cache {
   char *folder; /* CACHE/<feature>-<hash> */
   char *configuration, *attributes;
-  int64_t columns; /* 0 until a shard tells it (upkeep) */
+  ser_hash decoder; /* of the attributes */
+  int64_t columns;  /* 0 until a shard tells it (upkeep) */
   cache_index index;
   bool changed;      /* the index file is out of date */
   bool deep;         /* check every row of every shard that is read while opening */

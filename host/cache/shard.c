@@ -32,6 +32,15 @@ void cache_scratch_free(cache_scratch *scratch) {
   memset(scratch, 0, sizeof *scratch);
 }
 
+ser_hash cache_decoder(const char *attributes) {
+  ser_hash hash = {{0}};
+  json_t *members = json_loads(attributes, 0, NULL);
+  const char *decoder = json_string_value(json_object_get(members, "decoder"));
+  if (decoder) hash = ser_hash_bytes(decoder, strlen(decoder));
+  json_decref(members);
+  return hash;
+}
+
 int64_t cache_table_check(const cache_table *table) {
   for (int64_t i = 0; i < table->count; i++) {
     size_t rows = (size_t)(table->offset[i + 1] - table->offset[i]), columns = (size_t)table->columns;

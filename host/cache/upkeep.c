@@ -1,13 +1,11 @@
 /* `serenade cache verify|merge|gc` and `info cache`: what is done over every feature folder of a cache. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -320,23 +318,6 @@ ser_status ser_cache_merge(const char *into, const char *from, ser_text *report,
 
 /* ---- gc -------------------------------------------------------------------------------------------------------- */
 
-static int64_t age_seconds(const struct stat *info) {
-  return (int64_t)time(NULL) - (int64_t)info->st_mtim.tv_sec;
-}
-
-/* Whether what wrote tmp/<host>-<pid>-<random> is gone: on this host the process is asked for; files of other hosts
- * count as left behind after a day. */
-static bool left_behind(const char *name, const struct stat *info) {
-  char host[128] = "host";
-  gethostname(host, sizeof host - 1);
-  const char *random = strrchr(name, '-'), *pid = random;
-  while (pid && pid > name && pid[-1] != '-') pid--;
-  bool ours = random && pid > name && (size_t)(pid - 1 - name) == strlen(host) && !strncmp(name, host, strlen(host));
-  long number = ours ? strtol(pid, NULL, 10) : 0;
-  if (!ours || number <= 0) return age_seconds(info) > 24 * 3600;
-  return kill((pid_t)number, 0) != 0 && errno == ESRCH;
-}
-
 static size_t sweep(const char *folder, const char *part, bool everything) {
   char *home = ser_path_join(folder, part), **names = NULL;
   size_t count = 0, removed = 0;
@@ -345,7 +326,7 @@ static size_t sweep(const char *folder, const char *part, bool everything) {
   for (size_t i = 0; i < count; i++) {
     char *path = ser_path_join(home, names[i]);
     struct stat info;
-    if (lstat(path, &info) == 0 && S_ISREG(info.st_mode) && (everything || left_behind(names[i], &info)))
+    if (lstat(path, &info) == 0 && S_ISREG(info.st_mode) && (everything || ser_writer_gone(names[i], &info)))
       removed += unlink(path) == 0;
     free(path);
   }
@@ -383,7 +364,8 @@ static size_t find_small(small_shard **small, ser_cache *cache) {
   return count;
 }
 
-/* Adds the entries of a shard that stand for their keys; duplicates that another shard answers for are left out. */
+/* Adds the entries of a shard that stand for their keys, its own decoder asking; duplicates that another shard answers
+ * for are left out. */
 static ser_status carry_over(ser_cache *cache, size_t number, ser_error *err) {
   cache_table table;
   ser_error ignored;
@@ -391,7 +373,7 @@ static ser_status carry_over(ser_cache *cache, size_t number, ser_error *err) {
   if (status != SER_OK) return status;
   if (cache_load_shard(&table, cache, number, true, &ignored) != CACHE_LOADED) return SER_OK;
   for (int64_t i = 0; i < table.count && status == SER_OK; i++) {
-    const cache_entry *entry = cache_index_find(&cache->index, &table.key[i]);
+    const cache_entry *entry = cache_index_find(&cache->index, &table.key[i], &cache->index.shards[number].decoder);
     if (!entry || entry->shard != number || entry->row != i) continue;
     int64_t rows = (int64_t)(table.offset[i + 1] - table.offset[i]);
     const float *features = rows ? table.features + (int64_t)table.offset[i] * table.columns : NULL;

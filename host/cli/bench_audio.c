@@ -31,12 +31,27 @@ static ser_status run_copy(void *context, ser_error *err) {
   return SER_OK;
 }
 
-ser_status bench_peak(bench *b, ser_error *err) {
+static ser_status measure_fma(bench *b, ser_error *err) {
   peak_context peak = {.b = b};
   bench_result *line;
   double flops = (double)ser_peak_run(b->device, b->stream, 1) * FMA_ROUNDS;
-  SER_TRY(bench_measure(b, &line, "peak.fma", "GFLOP/s", 1e-9 * flops, run_fma, &peak, err));
-  b->flops = 1e9 * line->max;
+  return bench_measure(b, &line, "peak.fma", "GFLOP/s", 1e-9 * flops, run_fma, &peak, err);
+}
+
+ser_status bench_peak_again(bench *b, ser_error *err) {
+  size_t first = 0;
+  while (first < b->count && strcmp(b->results[first].name, "peak.fma")) first++;
+  if (first == b->count) return SER_OK;
+  SER_TRY(measure_fma(b, err));
+  const bench_result *again = &b->results[--b->count];
+  if (again->max > b->results[first].max) b->results[first] = *again;
+  return SER_OK;
+}
+
+ser_status bench_peak(bench *b, ser_error *err) {
+  peak_context peak = {.b = b};
+  bench_result *line;
+  SER_TRY(measure_fma(b, err));
   peak.to = ser_alloc_aligned(copy_bytes);
   peak.from = ser_alloc_aligned(copy_bytes);
   memset(peak.from, 1, copy_bytes);
@@ -147,7 +162,7 @@ ser_status bench_mfcc(bench *b, ser_error *err) {
   ser_mfcc_free(run.mfcc);
   SER_TRY(status);
   line->hours = line->median * b->clips.seconds / (double)b->clips.count;
-  bench_bound(line, b->flops * (double)b->clips.count / ((double)frames * flops_of_frame(config)),
-              "peak.fma over the operations counted");
+  bench_bound_operations(line, (double)frames * flops_of_frame(config) / (double)b->clips.count,
+                         "peak.fma over the operations counted");
   return SER_OK;
 }

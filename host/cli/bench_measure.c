@@ -53,6 +53,19 @@ void bench_bound(bench_result *line, double bound, const char *bound_is) {
   if (bound > 0) line->share = strcmp(line->unit, "ms") ? line->median / bound : bound / line->median;
 }
 
+void bench_bound_operations(bench_result *line, double operations, const char *bound_is) {
+  line->operations = operations;
+  line->bound_is = bound_is;
+}
+
+void bench_settle(bench *b) {
+  const bench_result *peak = bench_find(b, "peak.fma");
+  for (size_t i = 0; i < b->count && peak; i++) {
+    bench_result *line = &b->results[i];
+    if (line->operations > 0) bench_bound(line, 1e9 * peak->max / line->operations, line->bound_is);
+  }
+}
+
 const bench_result *bench_find(const bench *b, const char *name) {
   for (size_t i = 0; i < b->count; i++)
     if (!strcmp(b->results[i].name, name)) return &b->results[i];

@@ -182,7 +182,7 @@ static ser_status measure(bench *b, const char *name, bench_body body, double ti
   ser_status status = set_up(&run, b, err);
   if (status == SER_OK) status = bench_measure(b, &line, name, "clips/s", BENCH_BATCH * STEPS, body, &run, err);
   if (status == SER_OK) {
-    bench_bound(line, b->flops / (times * flops_of_clip(&run.config)), "peak.fma over the convolutions' operations");
+    bench_bound_operations(line, times * flops_of_clip(&run.config), "peak.fma over the convolutions' operations");
     line->hours = line->median * b->clips.seconds / (double)b->clips.count;
   }
   tear_down(&run);

@@ -195,7 +195,7 @@ static ser_status decode_item(extract_job *job, extract_item *item, ser_error *e
     if (!data && !unchanged(item->row->path, &info))
       refuse(item, false, ser_strdup("it changed while it was read; run `serenade index` again"));
     else if (reason != SER_REASON_NONE)
-      refuse(item, true, ser_format("%s: %s", ser_reason_name(reason), detail));
+      refuse(item, !item->clip.info.passing, ser_format("%s: %s", ser_reason_name(reason), detail));
     else if (config->samples > 0)
       ser_fit_samples(&item->clip.samples, &item->clip.count, config->samples);
     if (!item->refusal) judge_length(item, config);
@@ -233,12 +233,13 @@ static void *work(void *context) {
 
 /* ---- the caller: batches and the cache ------------------------------------------------------------------------- */
 
-/* Counts a clip that cannot be used and keeps the words for it (`why` is the job's from now on). */
+/* Counts a clip that cannot be used and keeps the words for it (`why` is the job's from now on; NULL: told before). */
 static void note(extract_job *job, const ser_row *row, ser_entry_status status, char *why) {
   if (status == SER_ENTRY_TOO_SHORT)
     job->summary->too_short++;
   else
     job->summary->refused++;
+  if (!why) return;
   SER_GROW(job->notes, job->note_count, job->note_capacity);
   job->notes[job->note_count++] = (extract_note){row, why};
 }
@@ -355,10 +356,11 @@ static bool is_missing(extract_job *job, const ser_row *row) {
   }
   ser_entry_status status = ser_cache_find(job->cache, &row->hash, NULL);
   if (status == SER_ENTRY_OK) job->summary->present++;
-  if (status == SER_ENTRY_TOO_SHORT) note(job, row, status, ser_strdup("too short for these features"));
+  const char *why = NULL;
+  if (status == SER_ENTRY_TOO_SHORT) why = "too short for these features";
   if (status == SER_ENTRY_REFUSED)
-    note(job, row, status,
-         ser_strdup("could not be decoded when it was first met; run `serenade audit` for the reason"));
+    why = "could not be decoded when it was first met; run `serenade audit` for the reason";
+  if (why) note(job, row, status, job->options->known_told ? NULL : ser_strdup(why));
   return status == SER_ENTRY_MISSING;
 }
 
@@ -407,13 +409,15 @@ static ser_status open_cache(ser_cache **cache, const char *folder, ser_feature_
                              const ser_mfcc_config *config, const ser_device *device, bool create, ser_error *err) {
   ser_device_properties properties = {.backend = "", .isa = ""};
   if (device) device->rt->properties(device, &properties);
-  char libraries[SER_AUDIO_LIBRARIES];
+  char libraries[SER_AUDIO_LIBRARIES], decoder[SER_AUDIO_DECODER];
   ser_audio_libraries(libraries);
+  ser_audio_decoder(decoder);
   char *json = ser_feature_json(kind, config);
-  char *attributes = ser_format("{\"audio\":\"%s\",\"backend\":\"%s\",\"hop_seconds\":%.9g,\"instructions\":\"%s\","
-                                "\"serenade\":\"" SER_VERSION "\",\"units\":\"cepstrum of dB%s\"}",
-                                libraries, properties.backend, (double)config->hop / (double)config->rate,
-                                properties.isa, config->deltas ? ", its delta and delta-delta per frame" : "");
+  char *attributes =
+      ser_format("{\"audio\":\"%s\",\"backend\":\"%s\",\"decoder\":\"%s\",\"hop_seconds\":%.9g,"
+                 "\"instructions\":\"%s\",\"serenade\":\"" SER_VERSION "\",\"units\":\"cepstrum of dB%s\"}",
+                 libraries, properties.backend, decoder, (double)config->hop / (double)config->rate, properties.isa,
+                 config->deltas ? ", its delta and delta-delta per frame" : "");
   ser_status status = ser_cache_open(cache, folder, ser_feature_names[kind], json, attributes,
                                      ser_feature_columns(config), create, err);
   free(attributes);

@@ -44,6 +44,7 @@ typedef struct {
   const char *cache_folder;
   int jobs; /* decode workers; 0: all cores */
   ser_device *device;
+  bool known_told; /* refusals that the cache remembers are counted, not told: the caller has told them */
 } ser_extract_options;
 
 typedef struct {

@@ -46,22 +46,18 @@ static void tell_refused_rows(ser_evaluation *e) {
   }
 }
 
-/* Extracts what the cache lacks for the rows that count, and marks those that have features. */
-static ser_status get_features(job *j, ser_error *err) {
-  ser_evaluation *e = &j->run;
+/* Extracts what the cache lacks for the usable rows, and opens it (anew, where it is open). */
+static ser_status fill_cache(job *j, ser_error *err) {
+  const ser_evaluation *e = &j->run;
   const ser_manifest *all = ser_evaluation_manifest(e);
   const ser_model_info *model = &e->models[0];
   ser_extract_summary summary = {0};
+  ser_cache *before = j->cache;
+  j->cache = NULL;
+  SER_TRY(ser_cache_close(before, err));
   ser_manifest some = {.rows = ser_alloc(all->count * sizeof *some.rows)}; /* rows borrowed from `all` */
-  for (size_t i = 0; i < all->count; i++) {
-    if (!ser_evaluation_wants(e, i, -1)) continue;
-    if (ser_evaluation_label(e, &all->rows[i]) < 0)
-      e->unknown++;
-    else {
-      e->usable[i] = true;
-      some.rows[some.count++] = all->rows[i];
-    }
-  }
+  for (size_t i = 0; i < all->count; i++)
+    if (e->usable[i]) some.rows[some.count++] = all->rows[i];
   ser_extract_options options = {.kind = model->feature,
                                  .config = &model->mfcc,
                                  .cache_folder = e->cache,
@@ -73,13 +69,36 @@ static ser_status get_features(job *j, ser_error *err) {
   free(summary.refusals.data);
   free(some.rows);
   if (status != SER_OK && status != SER_PARTIAL) return status;
-  SER_TRY(ser_feature_cache_open(&j->cache, e->cache, model->feature, &model->mfcc, false, err));
+  return ser_feature_cache_open(&j->cache, e->cache, model->feature, &model->mfcc, false, err);
+}
+
+/* Marks the rows that count and have features. */
+static ser_status get_features(job *j, ser_error *err) {
+  ser_evaluation *e = &j->run;
+  const ser_manifest *all = ser_evaluation_manifest(e);
+  for (size_t i = 0; i < all->count; i++) {
+    if (!ser_evaluation_wants(e, i, -1)) continue;
+    if (ser_evaluation_label(e, &all->rows[i]) < 0)
+      e->unknown++;
+    else
+      e->usable[i] = true;
+  }
+  SER_TRY(fill_cache(j, err));
   for (size_t i = 0; i < all->count; i++) {
     if (!e->usable[i] || ser_cache_find(j->cache, &all->rows[i].hash, NULL) == SER_ENTRY_OK) continue;
     e->usable[i] = false;
     e->unusable++;
   }
   return SER_OK;
+}
+
+/* A shard that rotted with its size and time kept shows only here: what it held is computed anew, once. */
+static ser_status read_features(job *j, int64_t **offset, float **features, const ser_hash *keys, size_t count,
+                                ser_error *err) {
+  ser_status status = ser_cache_read(j->cache, offset, features, keys, count, err);
+  if (status != SER_FAILED || !ser_cache_damaged(j->cache)) return status;
+  SER_TRY(fill_cache(j, err));
+  return ser_cache_read(j->cache, offset, features, keys, count, err);
 }
 
 /* ---- one part
@@ -93,7 +112,7 @@ static ser_status score_chunk(job *j, ser_scorer *scorer, ser_prediction *predic
   int64_t *offset;
   float *features;
   for (size_t i = 0; i < count; i++) keys[i] = manifest->rows[predictions[i].row].hash;
-  SER_TRY(ser_cache_read(j->cache, &offset, &features, keys, count, err));
+  SER_TRY(read_features(j, &offset, &features, keys, count, err));
   float *probabilities = ser_alloc(count * (size_t)model->classes * sizeof *probabilities);
   for (size_t i = 0; i < count; i++)
     windows[i] = (ser_score_input){features + offset[i] * model->channels, offset[i + 1] - offset[i]};

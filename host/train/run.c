@@ -109,13 +109,14 @@ static void tell_refusals(const ser_text *refusals) {
   }
 }
 
-static ser_status extract_missing(const job *j, bool *partial, ser_error *err) {
+static ser_status extract_missing(const job *j, bool known_told, bool *partial, ser_error *err) {
   const ser_config *c = j->config;
   ser_extract_summary summary = {0};
   ser_extract_options options = {.kind = c->features.kind,
                                  .config = ser_config_mfcc(c, c->features.kind),
                                  .cache_folder = j->cache_folder,
-                                 .jobs = (int)c->jobs};
+                                 .jobs = (int)c->jobs,
+                                 .known_told = known_told};
   SER_TRY(ser_device_open(&options.device, c->device, j->cores, err));
   ser_status status = ser_extract(&summary, &j->manifest, &options, err);
   ser_device_close(options.device);
@@ -126,12 +127,13 @@ static ser_status extract_missing(const job *j, bool *partial, ser_error *err) {
   return SER_OK;
 }
 
-static ser_status load_features(job *j, ser_error *err) {
+static ser_status load_features(job *j, bool *damaged, ser_error *err) {
   const ser_config *c = j->config;
   const ser_mfcc_config *mfcc = ser_config_mfcc(c, c->features.kind);
   ser_cache *cache = NULL;
   SER_TRY(ser_feature_cache_open(&cache, j->cache_folder, c->features.kind, mfcc, false, err));
   ser_status status = ser_dataset_load(&j->dataset, &j->manifest, cache, ser_feature_columns(mfcc), c->emotions, err);
+  *damaged = ser_cache_damaged(cache) > 0;
   ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
   return status != SER_OK ? status : closed;
 }
@@ -215,8 +217,13 @@ static ser_status prepare(job *j, bool *partial, ser_error *err) {
   ser_manifest_usable_hash(j->manifest_hash, &j->manifest);
   SER_TRY(begin_folder(j, err));
   SER_TRY(make_split(j, err));
-  if (!j->options->extracted) SER_TRY(extract_missing(j, partial, err));
-  return load_features(j, err);
+  if (!j->options->extracted) SER_TRY(extract_missing(j, false, partial, err));
+  bool damaged = false;
+  ser_status status = load_features(j, &damaged, err);
+  if (status != SER_FAILED || !damaged) return status;
+  /* A shard that rotted with its size and time kept shows only when it is read: it is in quarantine now. */
+  SER_TRY(extract_missing(j, true, partial, err));
+  return load_features(j, &damaged, err);
 }
 
 ser_status ser_train_job(const ser_train_options *options, bool *partial, ser_error *err) {

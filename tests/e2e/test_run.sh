@@ -169,6 +169,27 @@ said "goes on after epoch $((epochs - 3))"
 expect 0 run small.yaml -o anew --set train.epochs=$epochs --set cache.dir=cache
 same fewer/model.safetensors anew/model.safetensors
 
+echo "== a shard that rots with its size and time kept: told once, computed anew, the same results"
+rot() { # CACHE
+  local shard
+  for shard in "$1"/mfcc39-*/shards/*.h5; do
+    touch -r "$shard" time
+    printf 'rot' | dd of="$shard" bs=1 seek=5000 conv=notrunc status=none
+    touch -r time "$shard"
+  done
+}
+expect 0 run small.yaml -o healed
+for stage in train evaluate; do
+  [[ $stage == evaluate ]] || rm healed/model.safetensors healed/checkpoint
+  rm healed/report.json
+  rot healed/cache
+  expect 0 run small.yaml -o healed
+  [[ $(grep -c damaged err) == 1 ]] || fail "not one message of a damaged shard in $stage"
+  same healed/model.safetensors first.safetensors
+  same healed/predictions.csv first.csv
+done
+expect 0 cache verify healed/cache
+
 echo "== cut off by signals and resumed"
 "$serenade" run small.yaml -o whole --set train.epochs=40 --set cache.dir=cache >out 2>err || fail "run"
 number=0

@@ -1,11 +1,16 @@
-/* The base room: tables, paths, hashes, atomic files, growing texts, Philox. */
+/* The base room: tables, paths, hashes, atomic files, listings, memory, growing texts, Philox. */
 #include "support/harness.h"
 
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -218,6 +223,153 @@ static void a_failed_write_leaves_the_old_file(void **state) {
   test_folder_remove(folder);
 }
 
+/* A file beside `path` with this mark, last written that many hours ago; its path. */
+static char *leave_beside(const char *path, const char *mark, int hours) {
+  char *left = ser_format("%s.tmp-%s", path, mark);
+  struct timespec times[2] = {{time(NULL) - 3600 * hours, 0}, {time(NULL) - 3600 * hours, 0}};
+  FILE *file = fopen(left, "w");
+  assert_non_null(file);
+  assert_int_equal(fclose(file), 0);
+  assert_int_equal(utimensat(AT_FDCWD, left, times, 0), 0);
+  return left;
+}
+
+static char *own_mark(long pid) {
+  char host[128] = {0};
+  gethostname(host, sizeof host - 1);
+  return ser_format("%s-%ld-0123456789abcdef", host, pid);
+}
+
+/* What killed writers of the same file left is swept by the next one; what may still be written is left alone. */
+static void a_write_sweeps_what_killed_ones_left(void **state) {
+  (void)state;
+  char *folder = test_folder_make("sweep"), *path = ser_path_join(folder, "kept"), *other = ser_path_join(folder, "b");
+  pid_t child = fork();
+  if (child == 0) _exit(0);
+  waitpid(child, NULL, 0);
+  char *dead = own_mark((long)child), *alive = own_mark((long)getppid());
+  const struct {
+    const char *beside, *mark;
+    int hours;
+    bool stays;
+  } cases[] = {
+      {path, dead, 0, false},
+      {path, alive, 100, true},
+      {path, "another-host-7-0123", 20, true}, /* nobody can ask there: its age alone counts */
+      {path, "another-host-8-0123", 25, false},
+      {path, "7-0", 20, true},
+      {path, "7-1", 25, false},
+      {other, dead, 100, true}, /* of another file */
+  };
+  enum { COUNT = sizeof cases / sizeof *cases };
+  char *left[COUNT];
+  for (size_t i = 0; i < COUNT; i++) left[i] = leave_beside(cases[i].beside, cases[i].mark, cases[i].hours);
+  write_text(path, "new");
+  for (size_t i = 0; i < COUNT; i++) {
+    if (ser_file_exists(left[i]) != cases[i].stays) fail_msg("%s: is it still there?", left[i]);
+    free(left[i]);
+  }
+  free(dead);
+  free(alive);
+  free(other);
+  free(path);
+  test_folder_remove(folder);
+}
+
+/* The C library's own readdir, which fails at the third name while this is set: what a network mount that goes away
+ * does. */
+static bool listing_fails;
+
+struct dirent *readdir(DIR *handle) {
+  static int calls;
+  struct dirent *(*real)(DIR *);
+  *(void **)&real = dlsym(RTLD_NEXT, "readdir64");
+  if (!listing_fails || ++calls % 4 != 3) return real(handle);
+  errno = EIO;
+  return NULL;
+}
+
+static ser_status visit_nothing(void *context, const char *path, ser_error *err) {
+  (void)path;
+  (void)err;
+  ++*(int *)context;
+  return SER_OK;
+}
+
+static void half_a_listing_is_none(void **state) {
+  (void)state;
+  char *folder = test_folder_make("list"), **names;
+  ser_error err = {0};
+  size_t count;
+  int visited = 0;
+  for (int i = 0; i < 6; i++) {
+    char *path = ser_format("%s/%d", folder, i);
+    write_text(path, "");
+    free(path);
+  }
+  listing_fails = true;
+  assert_int_equal(ser_folder_names(&names, &count, folder, &err), SER_FAILED);
+  assert_non_null(strstr(err.text, folder));
+  assert_non_null(strstr(err.text, strerror(EIO)));
+  assert_int_equal(count, 0);
+  assert_int_equal(ser_walk(folder, visit_nothing, &visited, &err), SER_FAILED);
+  assert_int_equal(visited, 0);
+  listing_fails = false;
+  ASSERT_OK(ser_folder_names(&names, &count, folder, &err), err);
+  assert_int_equal(count, 6);
+  ser_names_free(names, count);
+  test_folder_remove(folder);
+}
+
+/* Sanitizers would end the process in words of their own. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+  return "allocator_may_return_null=1";
+}
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) {
+  return __asan_default_options();
+}
+
+/* What a process says that asks for so much; it must end with 1. */
+static char *words_of_no_memory(int way, const char *path) {
+  fflush(stdout);
+  pid_t child = fork();
+  if (child == 0) {
+    if (!freopen(path, "w", stderr)) _exit(2);
+    if (way == 0) ser_alloc((size_t)3 << 60);
+    if (way == 1) ser_alloc_zero((size_t)5 << 40, (size_t)1 << 12);
+    if (way == 2) ser_alloc_zero((size_t)1 << 62, 1 << 20);
+    if (way == 3) ser_realloc(NULL, ((size_t)1 << 60) + ((size_t)1 << 59));
+    if (way == 4) ser_alloc_aligned(SIZE_MAX - 3);
+    _exit(3);
+  }
+  int result;
+  size_t size;
+  char *said;
+  ser_error err = {0};
+  assert_int_equal(waitpid(child, &result, 0), child);
+  assert_true(WIFEXITED(result));
+  assert_int_equal(WEXITSTATUS(result), 1);
+  ASSERT_OK(ser_file_read(&said, &size, path, &err), err);
+  return said;
+}
+
+static void no_memory_is_told_in_sizes_for_people(void **state) {
+  (void)state;
+  static const char *const sizes[] = {"(3.0 EiB asked for)", "(20.0 PiB asked for)", "(16.0 EiB asked for)",
+                                      "(1.5 EiB asked for)", "(16.0 EiB asked for)"};
+  char *folder = test_folder_make("memory"), *path = ser_path_join(folder, "said");
+  for (int way = 0; way < 5; way++) {
+    char *said = words_of_no_memory(way, path);
+    if (!strstr(said, sizes[way])) fail_msg("'%s' does not say '%s'", said, sizes[way]);
+    assert_non_null(strstr(said, "use fewer --threads"));
+    free(said);
+  }
+  free(path);
+  test_folder_remove(folder);
+}
+
 typedef struct {
   char names[8][64];
   int count;
@@ -316,6 +468,9 @@ int main(void) {
       cmocka_unit_test(paths_are_made_plain),
       cmocka_unit_test(hashes_are_those_of_xxhash),
       cmocka_unit_test(a_failed_write_leaves_the_old_file),
+      cmocka_unit_test(a_write_sweeps_what_killed_ones_left),
+      cmocka_unit_test(half_a_listing_is_none),
+      cmocka_unit_test(no_memory_is_told_in_sizes_for_people),
       cmocka_unit_test(a_walk_is_ordered_and_survives_loops),
       cmocka_unit_test(philox_gives_the_published_numbers),
       cmocka_unit_test(texts_grow),

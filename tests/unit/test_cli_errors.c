@@ -59,8 +59,16 @@ static void must(const char *line) {
   free(said);
 }
 
-/* A command that gets a signal while it works: it would not end by itself. */
-#define STOP "mkfifo hang 2>/dev/null; exec 7<>hang; timeout --preserve-status -k 60 -s"
+/* A pipe that nobody reads any more, as fd 9: its reader is closed before anything is written. */
+#define GONE "mkfifo gone 2>/dev/null; exec 8<>gone 9>gone 8>&-; "
+
+/* stop SIGNAL CONDITION ARGUMENTS...: the program, which would not end by itself, gets a signal once the condition
+ * holds. Its stdin is a pipe that stays silent. */
+#define STOP                                                                                                           \
+  "mkfifo hang 2>/dev/null; exec 7<>hang; stop() { signal=$1 ready=$2; shift 2; \"$P\" \"$@\" <&7 & "                  \
+  "until eval \"$ready\" || ! kill -0 $!; do sleep 0.01; done; kill -$signal $!; wait $!; }; stop "
+/* It is no longer the shell, and has a handler for SIGINT. */
+#define LISTENS "'[ /proc/$!/exe -ef \"$P\" ] && grep -q \"^SigCgt.*[2367abef]$\" /proc/$!/status'"
 
 #define HEADER                                                                                                         \
   "path,corpus,speaker,sex,emotion,intensity,statement,rate,channels,frames,seconds,size,mtime_ns,hash,status,"        \
@@ -154,7 +162,8 @@ static const struct {
     {"SERENADE_ISA=sse9 S info", 2, "SERENADE_ISA=sse9 is none of avx512, avx2, base", "unset the variable"},
     {"S --version >/dev/full", 1, "cannot write the results to stdout: No space left", "not whole"},
     {"S info config >&-", 1, "cannot write the results to stdout", "not whole"},
-    {"{ S info config; echo $? >code; } | true; sleep 0.1; exit 0", 0, "", ""},
+    {GONE "S --version >&9", 1, "cannot write the results to stdout: Broken pipe", "is not whole"},
+    {GONE "S info config >&9", 1, "cannot write the results to stdout: ", "is not whole"}, /* more than one write */
     /* index */
     {"S index --tess corp", 2, "-o is missing", "write -o manifest.csv"},
     {"S index -o m.csv", 2, "no corpus is named", "give --ravdess, --cremad, --tess, --savee or --csv"},
@@ -321,19 +330,19 @@ static const struct {
      "No such file"},
     {"S predict run clips/c00.wav --format json --device cuda; n=$?; test ! -s out && exit $n", 2,
      "--device cuda: this build has no CUDA", "use --device cpu"},
-    {STOP " INT 2 \"$P\" predict run $(yes clips | head -3000) --format json; n=$?; "
+    {STOP "INT '[ -s out ]' predict run $(yes clips | head -3000) --format json; n=$?; "
           "{ test ! -s out || test \"$(tail -c 4 out)\" = \"$(printf '}\\n]')\"; } && exit $n",
      130, "interrupted by SIGINT", "run the same command for all"},
     {"S predict run clips/c00.wav >/dev/full", 1, "cannot write the results to stdout", "No space left"},
     /* signals */
-    {STOP " INT 2 \"$P\" train good.yaml -o long --set train.epochs=1000000", 130, "interrupted by SIGINT",
-     "run the same command with --resume"},
-    {STOP " TERM 2 \"$P\" run good.yaml -o long2 --set train.epochs=1000000", 143, "interrupted by SIGTERM",
-     "run the same command to go on"},
-    {"mkdir zoo; truncate -s 256G zoo/OAF_zoo_sad.wav; " STOP " INT 1 \"$P\" index --tess zoo -o zoo.csv", 130,
+    {STOP "INT '[ -s long/checkpoint ]' train good.yaml -o long --set train.epochs=1000000", 130,
+     "interrupted by SIGINT", "run the same command with --resume"},
+    {STOP "TERM '[ -s long2/checkpoint ]' run good.yaml -o long2 --set train.epochs=1000000", 143,
+     "interrupted by SIGTERM", "run the same command to go on"},
+    {"mkdir zoo; truncate -s 256G zoo/OAF_zoo_sad.wav; " STOP "INT " LISTENS " index --tess zoo -o zoo.csv", 130,
      "interrupted by SIGINT", "what was hashed is kept; run the same command to go on"},
-    {STOP " TERM 2 \"$P\" predict run - <hang", 143, "interrupted by SIGTERM", "run the same command for all"},
-    {STOP " INT 2 \"$P\" bench peak --runs 1000", 130, "interrupted by SIGINT", "run the same command again"},
+    {STOP "TERM " LISTENS " predict run -", 143, "interrupted by SIGTERM", "run the same command for all"},
+    {STOP "INT " LISTENS " bench peak --runs 1000", 130, "interrupted by SIGINT", "run the same command again"},
     /* bench */
     {"S bench fft", 2, "fft", "peak"},
     {"S bench decode --data nowhere", 2, "--data nowhere", "no such folder"},

@@ -12,6 +12,7 @@
 #include "model/safetensors.h"
 #include "report/predict.h"
 #include "report/report.h"
+#include "support/cache.h"
 #include "support/model.h"
 #include "train/train.h"
 
@@ -226,6 +227,30 @@ static void test_one_model(void **state) {
   free(path);
 }
 
+/* A shard that rotted since: what it held is computed anew, and the answers are the same. */
+static void test_rotten_shard(void **state) {
+  const made *m = *state;
+  ser_error err = {0};
+  char *path = ser_path_join(m->run, "predictions.csv"), *cache = ser_path_join(m->run, "cache"), *bytes[2];
+  size_t size[2];
+  free(write_model(m, ".", 1));
+  for (int i = 0; i < 2; i++) {
+    ser_text said = {0};
+    bool partial;
+    ASSERT_OK(evaluate(m, NULL, &said, &partial, &err), err);
+    ASSERT_OK(ser_file_read(&bytes[i], &size[i], path, &err), err);
+    assert_int_equal(remove(path), 0);
+    if (i == 0) assert_int_equal(test_damage_shards(cache), 1);
+    free(said.data);
+  }
+  assert_int_equal(size[0], size[1]);
+  assert_memory_equal(bytes[0], bytes[1], size[0]);
+  free(bytes[0]);
+  free(bytes[1]);
+  free(cache);
+  free(path);
+}
+
 /* Two seeds of two folds: reports of each part, of each seed out of folds, and a summary. */
 static void test_seeds_and_folds(void **state) {
   const made *m = *state;
@@ -412,6 +437,7 @@ static void test_refused(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_one_model, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_rotten_shard, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_seeds_and_folds, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_other_manifest, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_models_rule, set_up, tear_down),

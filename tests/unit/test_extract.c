@@ -2,6 +2,7 @@
  * changed, short, unusable and vanished files; an interruption; a full disk. */
 #include "support/harness.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -90,7 +92,7 @@ static void add_clips(scene *s, int count) {
 }
 
 static ser_status extract(ser_extract_summary *summary, scene *s, ser_feature_kind kind, int jobs, ser_error *err) {
-  ser_extract_options options = {kind, ser_config_mfcc(&s->config, kind), s->cache, jobs, s->device};
+  ser_extract_options options = {kind, ser_config_mfcc(&s->config, kind), s->cache, jobs, s->device, false};
   return ser_extract(summary, &s->manifest, &options, err);
 }
 
@@ -309,6 +311,27 @@ static void test_refused(void **state) {
   scene_free(&s);
 }
 
+/* A refusal of a decoder that is not the present one (or of a shard that names none) is no answer. */
+static void test_other_decoder(void **state) {
+  (void)state;
+  static const char *const attributes[] = {"{}", "{\"decoder\":\"libsndfile-0.1 rules 0\"}"};
+  scene s = scene_make(1);
+  add_clips(&s, 4);
+  char *json = ser_feature_json(SER_MFCC39, &s.config.features.mfcc39);
+  for (int i = 0; i < 2; i++) {
+    ser_cache *cache;
+    ser_error err = {0};
+    ASSERT_OK(ser_cache_open(&cache, s.cache, "mfcc39", json, attributes[i], 39, true, &err), err);
+    ASSERT_OK(ser_cache_add(cache, &s.manifest.rows[2 * i].hash, SER_ENTRY_REFUSED, NULL, 0, &err), err);
+    ASSERT_OK(ser_cache_add(cache, &s.manifest.rows[2 * i + 1].hash, SER_ENTRY_TOO_SHORT, NULL, 0, &err), err);
+    ASSERT_OK(ser_cache_close(cache, &err), err);
+  }
+  free(json);
+  expect(&s, SER_MFCC39, 1, 0, 4, 0, 0, NULL);
+  expect(&s, SER_MFCC39, 1, 4, 0, 0, 0, NULL);
+  scene_free(&s);
+}
+
 /* timnet: every clip is fitted to one length, so that none is too short. */
 static void test_timnet(void **state) {
   (void)state;
@@ -345,6 +368,33 @@ static void test_long(void **state) {
   assert_int_equal(offset[4] - offset[3], 1 + 180 * s.config.features.mfcc39.rate / s.config.features.mfcc39.hop);
   free(offset);
   free(features);
+  scene_free(&s);
+}
+
+/* The C library's own pread, which decoding reads with; while this is set, reads from there on fail. */
+static _Atomic int64_t fails_from = INT64_MAX;
+
+ssize_t pread(int fd, void *to, size_t count, off_t at) {
+  if (at < fails_from) return syscall(SYS_pread64, fd, to, count, at);
+  errno = EIO;
+  return -1;
+}
+
+/* A disk or a mount that fails half way says nothing of the bytes: told, not remembered, and tried again. */
+static void test_reading_fails(void **state) {
+  (void)state;
+  scene s = scene_make(1);
+  add_clips(&s, 2);
+  ser_row *row = add_noise(&s, "long.wav", 3, 48000 * 180, 48000);
+  assert_true(row->size > 16 << 20);
+  static const int64_t from[] = {0, 8 << 20};
+  for (int i = 0; i < 2; i++) {
+    fails_from = from[i];
+    expect(&s, SER_MFCC39, 1, i ? 2 : 0, i ? 0 : 2, 0, 1, "long.wav: unreadable: cannot be read: Input/output error");
+    assert_int_equal(cached(&s, &row->hash), SER_ENTRY_MISSING);
+  }
+  fails_from = INT64_MAX;
+  expect(&s, SER_MFCC39, 1, 2, 1, 0, 0, NULL);
   scene_free(&s);
 }
 
@@ -415,10 +465,10 @@ static void test_full_disk(void **state) {
 int main(void) {
   ser_log_set_quiet(true);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_same_bytes),      cmocka_unit_test(test_resume),  cmocka_unit_test(test_duplicates),
-      cmocka_unit_test(test_copies_stand_in), cmocka_unit_test(test_changed), cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_timnet),          cmocka_unit_test(test_long),    cmocka_unit_test(test_interrupted),
-      cmocka_unit_test(test_full_disk),
+      cmocka_unit_test(test_same_bytes),      cmocka_unit_test(test_resume),      cmocka_unit_test(test_duplicates),
+      cmocka_unit_test(test_copies_stand_in), cmocka_unit_test(test_changed),     cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_other_decoder),   cmocka_unit_test(test_timnet),      cmocka_unit_test(test_long),
+      cmocka_unit_test(test_reading_fails),   cmocka_unit_test(test_interrupted), cmocka_unit_test(test_full_disk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "support/cache.h"
 #include "support/harness.h"
 #include "train/internal.h"
 
@@ -210,6 +211,34 @@ static void test_too_short(void **state) {
   rig_free(&r);
 }
 
+/* A shard that rotted since: one warning, its clips are computed anew, and the training is as it would have been. */
+static void test_rotten_shard(void **state) {
+  rig r = rig_make(true);
+  ser_error err = {0};
+  ser_text said = {0};
+  (void)state;
+  ASSERT_OK(ser_config_set(&r.config, "train.seeds=[1]", &err), err);
+  char *runs[2] = {ser_path_join(r.folder, "run"), ser_path_join(r.folder, "again")};
+  char *cache = ser_path_join(runs[0], "cache"), *set = ser_format("cache.dir=%s", cache);
+  ASSERT_OK(ser_config_set(&r.config, set, &err), err);
+  for (int i = 0; i < 2; i++) {
+    bool partial = false;
+    ser_train_options options = {.config = &r.config, .folder = runs[i], .manifest = r.manifest};
+    ASSERT_OK(ser_train_job(&options, &partial, &err), err);
+    assert_true(partial); /* one clip is too short, before and after */
+    if (i == 0) assert_int_equal(test_damage_shards(cache), 1);
+  }
+  assert_same(runs[0], runs[1], "seed-1/fold-0/model.safetensors");
+  ASSERT_OK(ser_cache_info(cache, &said, &err), err);
+  assert_non_null(strstr(said.data, "clips          23,"));
+  free(said.data);
+  free(set);
+  free(cache);
+  free(runs[0]);
+  free(runs[1]);
+  rig_free(&r);
+}
+
 /* A recording that is no longer the one that was indexed ends the job with its name, rather than being left out. */
 static void test_changed(void **state) {
   rig r = rig_make(false);
@@ -227,9 +256,9 @@ static void test_changed(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_shared_out), cmocka_unit_test(test_goes_on),
-                                     cmocka_unit_test(test_starts), cmocka_unit_test(test_too_short),
-                                     cmocka_unit_test(test_changed)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_shared_out),   cmocka_unit_test(test_goes_on),
+                                     cmocka_unit_test(test_starts),       cmocka_unit_test(test_too_short),
+                                     cmocka_unit_test(test_rotten_shard), cmocka_unit_test(test_changed)};
   ser_log_set_quiet(true);
   return cmocka_run_group_tests_name("unit.train_job", tests, NULL, NULL);
 }
