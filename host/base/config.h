@@ -110,9 +110,9 @@ void ser_config_describe(ser_text *text);
 
 /* The preset that a feature kind names, and its name. */
 const ser_mfcc_config *ser_config_mfcc(const ser_config *config, ser_feature_kind kind);
-/* The shortest window over long recordings that makes sense, in seconds, rounded up to milliseconds: the frames that the
- * features need (9 with deltas), or one analysis of the signal where that is fitted to samples; the model's own window
- * where that is shorter. */
+/* The shortest window over long recordings that makes sense, in seconds, rounded up to milliseconds: the frames that
+ * the features need (9 with deltas), or one analysis of the signal where that is fitted to samples; the model's own
+ * window where that is shorter. */
 double ser_config_least_window(const ser_mfcc_config *mfcc);
 extern const char *const ser_feature_names[2]; /* "mfcc39", "timnet" */
 
