@@ -321,6 +321,7 @@ static void settle(audit *all) {
       ser_reason reason = alone ? of->own : relation_reason(&found, members[m]);
       take_info(row, of, all->stale[members[m]]);
       row_judge(row, reason == SER_REASON_NONE ? of->own : reason, all->options->mode);
+      if (of->decoded && of->found.info.passing) row->hash = no_hash; /* the bytes were not heard: again next time */
     }
   }
 }

@@ -179,6 +179,7 @@ static void probe_row(ser_row *row) {
   ser_reason reason = SER_REASON_UNREADABLE;
   ser_audio_probe(&info, &reason, NULL, row->path, &err);
   row->reason = reason;
+  if (info.passing) row->hash = (ser_hash){0}; /* reading failed, which is no verdict on the bytes: again next time */
   if (info.rate > 0) {
     row->rate = info.rate;
     row->channels = info.channels;

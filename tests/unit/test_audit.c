@@ -1,8 +1,11 @@
 /* The audit: each reason made, relations between files, trust in earlier verdicts, the report mode. */
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -507,6 +510,46 @@ static void a_changed_file_is_seen(void **state) {
   free(a);
 }
 
+/* The C library's own pread, which decoding reads with; it fails while this is set. */
+static atomic_bool reading_fails;
+
+ssize_t pread(int fd, void *to, size_t count, off_t at) {
+  if (!reading_fails) return syscall(SYS_pread64, fd, to, count, at);
+  errno = EIO;
+  return -1;
+}
+
+/* A disk or a mount that fails while files are judged says nothing of their bytes: the next audit or index looks again.
+ */
+static void a_failed_read_is_no_verdict(void **state) {
+  (void)state;
+  test_put_clip(folder, "s.wav", 1);
+  ser_manifest manifest, again;
+  index_table(&manifest, "s.wav,sad,\n", 6, NULL);
+  for (int by_index = 0; by_index < 2; by_index++) {
+    reading_fails = true;
+    ser_audit_summary summary = run_audit(&manifest, SER_AUDIT_EXCLUDE, true);
+    ser_audit_summary_free(&summary);
+    expect(&manifest, "s.wav", SER_REFUSED, SER_REASON_UNREADABLE);
+    write_and_read(&manifest);
+    if (by_index) {
+      index_table(&again, "s.wav,sad,\n", 6, &manifest); /* its header cannot be read either */
+      expect(&again, "s.wav", SER_REFUSED, SER_REASON_UNREADABLE);
+      ser_manifest_free(&manifest);
+      reading_fails = false;
+      index_table(&manifest, "s.wav,sad,\n", 6, &again);
+      ser_manifest_free(&again);
+      expect(&manifest, "s.wav", SER_NEW, SER_REASON_NONE);
+    }
+    reading_fails = false;
+    summary = run_audit(&manifest, SER_AUDIT_EXCLUDE, false);
+    assert_int_equal(summary.decoded, 1);
+    ser_audit_summary_free(&summary);
+    expect(&manifest, "s.wav", SER_ROW_OK, SER_REASON_NONE);
+  }
+  ser_manifest_free(&manifest);
+}
+
 /* On a signal the manifest keeps what was judged, and rows whose turn had not come stay new. */
 static void a_signal_ends_the_audit(void **state) {
   (void)state;
@@ -588,6 +631,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_copied_folder_changes_nothing, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_new_file_meets_the_old, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_changed_file_is_seen, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(a_failed_read_is_no_verdict, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_signal_ends_the_audit, make_folder, remove_folder),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
