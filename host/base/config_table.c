@@ -23,7 +23,7 @@
       {"features." #name ".n_fft",                                                                                       \
        AT(features.name.n_fft),                                                                                          \
        KIND_INTEGER,                                                                                                     \
-       "[64, 16384]",                                                                                                    \
+       "[256, 8192]",                                                                                                    \
        NULL,                                                                                                             \
        "2048",                                                                                                           \
        "window and FFT length in samples, a power of two"},                                                              \
