@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 
 ser_status ser_file_read(char **data, size_t *size, const char *path, ser_error *err) {
@@ -85,27 +86,58 @@ static void host_name(char host[128]) {
     if (*at == '/') *at = '_';
 }
 
+/* Where a process id means something: the machine since its last start, and the PID namespace. 0 where that cannot be
+ * told. Containers may share their host's name, and machines the numbers of their first namespaces. */
+static uint32_t place_of_pids(void) {
+  struct stat space;
+  char *boot, *text;
+  size_t size;
+  ser_error ignored;
+  if (stat("/proc/self/ns/pid", &space) != 0 ||
+      ser_file_read(&boot, &size, "/proc/sys/kernel/random/boot_id", &ignored) != SER_OK)
+    return 0;
+  text = ser_format("%s %llu", boot, (unsigned long long)space.st_ino);
+  ser_hash hash = ser_hash_bytes(text, strlen(text));
+  free(text);
+  free(boot);
+  return (uint32_t)hash.bytes[0] << 24 | (uint32_t)hash.bytes[1] << 16 | (uint32_t)hash.bytes[2] << 8 | hash.bytes[3];
+}
+
 char *ser_writer_mark(void) {
   char host[128];
   uint64_t random = 0;
   host_name(host);
   if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) random = (uint64_t)clock();
-  return ser_format("%s-%ld-%016llx", host, (long)getpid(), (unsigned long long)random);
+  return ser_format("%s-%08x-%ld-%016llx", host, place_of_pids(), (long)getpid(), (unsigned long long)random);
+}
+
+/* The parts of a mark, from behind: host names hold dashes too. NULL: it is none, else the dash that ends the host. */
+static const char *mark_parse(uint32_t *place, long *pid, const char *mark) {
+  static const char digits[] = "0123456789abcdef";
+  const char *end = mark + strlen(mark), *random = end - 17, *number, *home;
+  if (end - mark < 17 || *random != '-' || strspn(random + 1, digits) != 16) return NULL;
+  for (number = random; number > mark && number[-1] >= '0' && number[-1] <= '9';) number--;
+  if (number == random || random - number > 10 || number - mark < 11 || number[-1] != '-') return NULL;
+  home = number - 10;
+  if (*home != '-' || strspn(home + 1, digits) != 8) return NULL;
+  *pid = strtol(number, NULL, 10);
+  *place = (uint32_t)strtoul(home + 1, NULL, 16);
+  return *pid > 0 ? home : NULL;
 }
 
 bool ser_writer_gone(const char *mark, const struct stat *info) {
   char host[128];
+  uint32_t place, here = place_of_pids();
+  long pid;
+  const char *home = mark_parse(&place, &pid, mark);
+  if (!home) return false;
   host_name(host);
-  const char *random = strrchr(mark, '-'), *pid = random;
-  while (pid && pid > mark && pid[-1] != '-') pid--;
-  bool ours = random && pid > mark && (size_t)(pid - 1 - mark) == strlen(host) && !strncmp(mark, host, strlen(host));
-  long number = ours ? strtol(pid, NULL, 10) : 0;
-  if (number > 0) return kill((pid_t)number, 0) != 0 && errno == ESRCH;
+  if (here && here == place && (size_t)(home - mark) == strlen(host) && !strncmp(mark, host, strlen(host)))
+    return kill((pid_t)pid, 0) != 0 && errno == ESRCH;
   return time(NULL) - info->st_mtim.tv_sec > 24 * 3600;
 }
 
-/* What writers of this file left beside it that were killed on the way. */
-static void sweep_beside(const char *path) {
+void ser_file_sweep(const char *path) {
   char *folder = ser_path_folder(path), *before = ser_format("%s.tmp-", ser_path_name(path)), **names = NULL;
   size_t count = 0, size = strlen(before);
   ser_error ignored;
@@ -125,7 +157,7 @@ static void sweep_beside(const char *path) {
 ser_status ser_file_write(const char *path, const void *data, size_t size, ser_error *err) {
   ser_status status = SER_OK;
   char *mark = ser_writer_mark(), *beside = ser_format("%s.tmp-%s", path, mark);
-  sweep_beside(path); /* first: on a full disk it makes room */
+  ser_file_sweep(path); /* first: on a full disk it makes room */
   int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) {
     status = ser_fail_errno(err, SER_FAILED, "cannot write %s", path);

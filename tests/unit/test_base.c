@@ -234,20 +234,19 @@ static char *leave_beside(const char *path, const char *mark, int hours) {
   return left;
 }
 
-static char *own_mark(long pid) {
-  char host[128] = {0};
-  gethostname(host, sizeof host - 1);
-  return ser_format("%s-%ld-0123456789abcdef", host, pid);
-}
-
-/* What killed writers of the same file left is swept by the next one; what may still be written is left alone. */
+/* What killed writers of the same file left is swept by the next one; what may still be written is left alone, and so
+ * is every name that no writer gives. */
 static void a_write_sweeps_what_killed_ones_left(void **state) {
   (void)state;
   char *folder = test_folder_make("sweep"), *path = ser_path_join(folder, "kept"), *other = ser_path_join(folder, "b");
   pid_t child = fork();
   if (child == 0) _exit(0);
   waitpid(child, NULL, 0);
-  char *dead = own_mark((long)child), *alive = own_mark((long)getppid());
+  char *dead = test_writer_mark((long)child), *alive = test_writer_mark((long)getppid()),
+       *space = test_writer_mark((long)child);
+  char *digit = space + strlen(space) - 18; /* the process's last */
+  while (*digit != '-') digit--;
+  digit[-1] = digit[-1] == '0' ? '1' : '0';
   const struct {
     const char *beside, *mark;
     int hours;
@@ -255,10 +254,17 @@ static void a_write_sweeps_what_killed_ones_left(void **state) {
   } cases[] = {
       {path, dead, 0, false},
       {path, alive, 100, true},
-      {path, "another-host-7-0123", 20, true}, /* nobody can ask there: its age alone counts */
-      {path, "another-host-8-0123", 25, false},
-      {path, "7-0", 20, true},
-      {path, "7-1", 25, false},
+      {path, space, 20, true}, /* of another PID namespace: nobody can ask there, its age alone counts */
+      {path, "another-host-01234567-7-0123456789abcdef", 20, true},
+      {path, "another-host-01234567-8-0123456789abcdef", 25, false},
+      {path, "backup", 100, true},
+      {path, "7-0123456789abcdef", 100, true},
+      {path, "host-7-0123456789abcdef", 100, true},
+      {path, "host-01234567-x-0123456789abcdef", 100, true},
+      {path, "host-01234567-7-0123456789abcdeg", 100, true},
+      {path, "host-01234567-7-0123456789abcde", 100, true},
+      {path, "host-0123456-7-0123456789abcdef", 100, true},
+      {path, "-01234567-7-0123456789abcdef", 100, true},
       {other, dead, 100, true}, /* of another file */
   };
   enum { COUNT = sizeof cases / sizeof *cases };
@@ -271,6 +277,7 @@ static void a_write_sweeps_what_killed_ones_left(void **state) {
   }
   free(dead);
   free(alive);
+  free(space);
   free(other);
   free(path);
   test_folder_remove(folder);
