@@ -205,30 +205,44 @@ char *ser_path_join(const char *folder, const char *name) {
   return ser_format("%s%s%s", folder, folder[size - 1] == '/' ? "" : "/", name);
 }
 
+/* The folder above an absolute path as the system sees it: that of a link's target, not of the link. "" is the root.
+ * What is no folder has none, and keeps its "..". Takes path over. */
+static char *path_above(char *path) {
+  struct stat info;
+  char *real = lstat(path, &info) == 0 && S_ISLNK(info.st_mode) ? realpath(path, NULL) : ser_strdup(path);
+  char *above = NULL;
+  if (!*path)
+    above = ser_strdup("");
+  else if (real && ser_is_folder(real))
+    above = ser_format("%.*s", (int)(strrchr(real, '/') - real), real);
+  else
+    above = ser_format("%s/..", path);
+  free(real);
+  free(path);
+  return above;
+}
+
 char *ser_path_absolute(const char *path) {
-  char *here = NULL;
+  char *here = NULL, *out = ser_strdup("");
   if (path[0] != '/') here = getcwd(NULL, 0);
   char *joined = here ? ser_path_join(here, path) : ser_strdup(path);
   free(here);
-  char *out = ser_alloc(strlen(joined) + 2);
-  size_t size = 0;
   for (const char *at = joined; *at;) {
     while (*at == '/') at++;
     size_t part = strcspn(at, "/");
     if (part == 2 && at[0] == '.' && at[1] == '.') {
-      while (size && out[--size] != '/') {
-      }
+      out = path_above(out);
     } else if (part && !(part == 1 && at[0] == '.')) {
-      out[size++] = '/';
-      memcpy(out + size, at, part);
-      size += part;
+      char *longer = ser_format("%s/%.*s", out, (int)part, at);
+      free(out);
+      out = longer;
     }
     at += part;
   }
-  if (!size) out[size++] = '/';
-  out[size] = 0;
   free(joined);
-  return out;
+  if (*out) return out;
+  free(out);
+  return ser_strdup("/");
 }
 
 const char *ser_path_name(const char *path) {

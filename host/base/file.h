@@ -43,7 +43,8 @@ bool ser_is_folder(const char *path);
 /* "a/b", without doubling the slash; an absolute b stands alone. The caller frees it. */
 char *ser_path_join(const char *folder, const char *name);
 
-/* The absolute form without "." and "..", symbolic links kept. The caller frees it. */
+/* The absolute form without "." and "..". Symbolic links are kept, but for one that ".." leads out of: there the system
+ * goes to the folder above its target. ".." behind what is no folder stays. The caller frees it. */
 char *ser_path_absolute(const char *path);
 
 const char *ser_path_name(const char *path); /* behind the last slash, within path */

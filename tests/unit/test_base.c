@@ -140,25 +140,58 @@ static void csv_cells_come_back(void **state) {
 static void paths_are_made_plain(void **state) {
   (void)state;
   static const char *const cases[][2] = {
-      {"/a/b", "/a/b"},  {"/a/./b/../c//d/", "/a/c/d"}, {"/", "/"}, {"/..", "/"},
-      {"/a/../..", "/"}, {"/a/..b", "/a/..b"},
+      {"/a/b", "/a/b"},    {"/", "/"},           {"/..", "/"}, {"/../a/./b//c/", "/a/b/c"},
+      {"/usr/../..", "/"}, {"/a/..b", "/a/..b"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     char *path = ser_path_absolute(cases[i][0]);
     assert_string_equal(path, cases[i][1]);
     free(path);
   }
-  char *here = getcwd(NULL, 0), *relative = ser_path_absolute("x/../y"), *want = ser_format("%s/y", here);
-  assert_string_equal(relative, want);
-  free(here);
-  free(relative);
-  free(want);
   char *folder = ser_path_folder("/a"), *none = ser_path_folder("a");
   assert_string_equal(folder, "/");
   assert_string_equal(none, ".");
   assert_string_equal(ser_path_name("/a/b.wav"), "b.wav");
   free(folder);
   free(none);
+}
+
+/* ".." goes where the system goes, and a path without it stays as it was typed. */
+static void a_folder_above_is_the_system_s(void **state) {
+  (void)state;
+  char *made = test_folder_make("above"), *folder = realpath(made, NULL), *here = getcwd(NULL, 0);
+  ser_error err = {0};
+  char *deep = ser_path_join(folder, "deep/er"), *plain = ser_path_join(folder, "file");
+  char *to_deep = ser_path_join(folder, "lnk"), *to_none = ser_path_join(folder, "end");
+  ASSERT_OK(ser_make_folders(deep, &err), err);
+  write_text(plain, "x");
+  assert_int_equal(symlink(deep, to_deep), 0);
+  assert_int_equal(symlink("nowhere", to_none), 0);
+  static const char *const cases[][2] = {
+      {"lnk/a.wav", "lnk/a.wav"},       {"deep/er/../../x", "x"}, {"deep/./er/..", "deep"},
+      {"lnk/../RAV", "deep/RAV"},       {"lnk/../../x", "x"},     {"lnk/../er/..//x", "deep/x"},
+      {"none/../x", "none/../x"},       {"end/../x", "end/../x"}, {"file/../x", "file/../x"},
+      {"none/../../x", "none/../../x"},
+  };
+  assert_int_equal(chdir(folder), 0);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char *path = ser_path_join(folder, cases[i][0]), *want = ser_path_join(folder, cases[i][1]);
+    char *absolute = ser_path_absolute(path), *relative = ser_path_absolute(cases[i][0]);
+    assert_string_equal(absolute, want);
+    assert_string_equal(relative, want);
+    free(path);
+    free(want);
+    free(absolute);
+    free(relative);
+  }
+  assert_int_equal(chdir(here), 0);
+  free(here);
+  free(deep);
+  free(plain);
+  free(to_deep);
+  free(to_none);
+  free(folder);
+  test_folder_remove(made);
 }
 
 static void hashes_are_those_of_xxhash(void **state) {
@@ -473,6 +506,7 @@ int main(void) {
       cmocka_unit_test(csv_refuses_with_file_and_line),
       cmocka_unit_test(csv_cells_come_back),
       cmocka_unit_test(paths_are_made_plain),
+      cmocka_unit_test(a_folder_above_is_the_system_s),
       cmocka_unit_test(hashes_are_those_of_xxhash),
       cmocka_unit_test(a_failed_write_leaves_the_old_file),
       cmocka_unit_test(a_write_sweeps_what_killed_ones_left),
