@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 
 ser_status ser_file_read(char **data, size_t *size, const char *path, ser_error *err) {
@@ -85,27 +86,58 @@ static void host_name(char host[128]) {
     if (*at == '/') *at = '_';
 }
 
+/* Where a process id means something: the machine since its last start, and the PID namespace. 0 where that cannot be
+ * told. Containers may share their host's name, and machines the numbers of their first namespaces. */
+static uint32_t place_of_pids(void) {
+  struct stat space;
+  char *boot, *text;
+  size_t size;
+  ser_error ignored;
+  if (stat("/proc/self/ns/pid", &space) != 0 ||
+      ser_file_read(&boot, &size, "/proc/sys/kernel/random/boot_id", &ignored) != SER_OK)
+    return 0;
+  text = ser_format("%s %llu", boot, (unsigned long long)space.st_ino);
+  ser_hash hash = ser_hash_bytes(text, strlen(text));
+  free(text);
+  free(boot);
+  return (uint32_t)hash.bytes[0] << 24 | (uint32_t)hash.bytes[1] << 16 | (uint32_t)hash.bytes[2] << 8 | hash.bytes[3];
+}
+
 char *ser_writer_mark(void) {
   char host[128];
   uint64_t random = 0;
   host_name(host);
   if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) random = (uint64_t)clock();
-  return ser_format("%s-%ld-%016llx", host, (long)getpid(), (unsigned long long)random);
+  return ser_format("%s-%08x-%ld-%016llx", host, place_of_pids(), (long)getpid(), (unsigned long long)random);
+}
+
+/* The parts of a mark, from behind: host names hold dashes too. NULL: it is none, else the dash that ends the host. */
+static const char *mark_parse(uint32_t *place, long *pid, const char *mark) {
+  static const char digits[] = "0123456789abcdef";
+  const char *end = mark + strlen(mark), *random = end - 17, *number, *home;
+  if (end - mark < 17 || *random != '-' || strspn(random + 1, digits) != 16) return NULL;
+  for (number = random; number > mark && number[-1] >= '0' && number[-1] <= '9';) number--;
+  if (number == random || random - number > 10 || number - mark < 11 || number[-1] != '-') return NULL;
+  home = number - 10;
+  if (*home != '-' || strspn(home + 1, digits) != 8) return NULL;
+  *pid = strtol(number, NULL, 10);
+  *place = (uint32_t)strtoul(home + 1, NULL, 16);
+  return *pid > 0 ? home : NULL;
 }
 
 bool ser_writer_gone(const char *mark, const struct stat *info) {
   char host[128];
+  uint32_t place, here = place_of_pids();
+  long pid;
+  const char *home = mark_parse(&place, &pid, mark);
+  if (!home) return false;
   host_name(host);
-  const char *random = strrchr(mark, '-'), *pid = random;
-  while (pid && pid > mark && pid[-1] != '-') pid--;
-  bool ours = random && pid > mark && (size_t)(pid - 1 - mark) == strlen(host) && !strncmp(mark, host, strlen(host));
-  long number = ours ? strtol(pid, NULL, 10) : 0;
-  if (number > 0) return kill((pid_t)number, 0) != 0 && errno == ESRCH;
+  if (here && here == place && (size_t)(home - mark) == strlen(host) && !strncmp(mark, host, strlen(host)))
+    return kill((pid_t)pid, 0) != 0 && errno == ESRCH;
   return time(NULL) - info->st_mtim.tv_sec > 24 * 3600;
 }
 
-/* What writers of this file left beside it that were killed on the way. */
-static void sweep_beside(const char *path) {
+void ser_file_sweep(const char *path) {
   char *folder = ser_path_folder(path), *before = ser_format("%s.tmp-", ser_path_name(path)), **names = NULL;
   size_t count = 0, size = strlen(before);
   ser_error ignored;
@@ -125,7 +157,7 @@ static void sweep_beside(const char *path) {
 ser_status ser_file_write(const char *path, const void *data, size_t size, ser_error *err) {
   ser_status status = SER_OK;
   char *mark = ser_writer_mark(), *beside = ser_format("%s.tmp-%s", path, mark);
-  sweep_beside(path); /* first: on a full disk it makes room */
+  ser_file_sweep(path); /* first: on a full disk it makes room */
   int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) {
     status = ser_fail_errno(err, SER_FAILED, "cannot write %s", path);
@@ -173,30 +205,44 @@ char *ser_path_join(const char *folder, const char *name) {
   return ser_format("%s%s%s", folder, folder[size - 1] == '/' ? "" : "/", name);
 }
 
+/* The folder above an absolute path as the system sees it: that of a link's target, not of the link. "" is the root.
+ * What is no folder has none, and keeps its "..". Takes path over. */
+static char *path_above(char *path) {
+  struct stat info;
+  char *real = lstat(path, &info) == 0 && S_ISLNK(info.st_mode) ? realpath(path, NULL) : ser_strdup(path);
+  char *above = NULL;
+  if (!*path)
+    above = ser_strdup("");
+  else if (real && ser_is_folder(real))
+    above = ser_format("%.*s", (int)(strrchr(real, '/') - real), real);
+  else
+    above = ser_format("%s/..", path);
+  free(real);
+  free(path);
+  return above;
+}
+
 char *ser_path_absolute(const char *path) {
-  char *here = NULL;
+  char *here = NULL, *out = ser_strdup("");
   if (path[0] != '/') here = getcwd(NULL, 0);
   char *joined = here ? ser_path_join(here, path) : ser_strdup(path);
   free(here);
-  char *out = ser_alloc(strlen(joined) + 2);
-  size_t size = 0;
   for (const char *at = joined; *at;) {
     while (*at == '/') at++;
     size_t part = strcspn(at, "/");
     if (part == 2 && at[0] == '.' && at[1] == '.') {
-      while (size && out[--size] != '/') {
-      }
+      out = path_above(out);
     } else if (part && !(part == 1 && at[0] == '.')) {
-      out[size++] = '/';
-      memcpy(out + size, at, part);
-      size += part;
+      char *longer = ser_format("%s/%.*s", out, (int)part, at);
+      free(out);
+      out = longer;
     }
     at += part;
   }
-  if (!size) out[size++] = '/';
-  out[size] = 0;
   free(joined);
-  return out;
+  if (*out) return out;
+  free(out);
+  return ser_strdup("/");
 }
 
 const char *ser_path_name(const char *path) {

@@ -16,13 +16,17 @@ ser_status ser_file_read(char **data, size_t *size, const char *path, ser_error 
  * writers of the same PATH left there is removed first. */
 ser_status ser_file_write(const char *path, const void *data, size_t size, ser_error *err);
 
-/* "<host>-<pid>-<random>": marks a file that is being written and not in its place yet. The caller frees it. */
+/* "<host>-<place>-<pid>-<random>" (8, then 16 hex digits; place: the machine's start and the PID namespace): marks a
+ * file that is being written and not in its place yet. The caller frees it. */
 char *ser_writer_mark(void);
 
-/* Whether the writer of a file with this mark is gone. On its own host the process is asked for; on a shared file
- * system nobody can ask for those of other hosts: theirs, and what has no such mark, count as left behind after a day.
- */
+/* Whether this is a mark and the file's writer is gone: any other name is somebody's own file. A process of the same
+ * place is asked for; on a shared file system nobody can ask for those of others: theirs count as left behind after a
+ * day. */
 bool ser_writer_gone(const char *mark, const struct stat *info);
+
+/* Removes what writers of this file that were killed on the way left beside it. */
+void ser_file_sweep(const char *path);
 
 /* All of the bytes, however many calls that takes. false: errno says why. */
 bool ser_write_all(int fd, const void *data, size_t size);
@@ -39,7 +43,8 @@ bool ser_is_folder(const char *path);
 /* "a/b", without doubling the slash; an absolute b stands alone. The caller frees it. */
 char *ser_path_join(const char *folder, const char *name);
 
-/* The absolute form without "." and "..", symbolic links kept. The caller frees it. */
+/* The absolute form without "." and "..". Symbolic links are kept, but for one that ".." leads out of: there the system
+ * goes to the folder above its target. ".." behind what is no folder stays. The caller frees it. */
 char *ser_path_absolute(const char *path);
 
 const char *ser_path_name(const char *path); /* behind the last slash, within path */

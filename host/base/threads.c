@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/status.h"
 
@@ -103,8 +104,8 @@ ser_pool *ser_pool_create(int threads) {
     *start = (worker_start){pool, i};
     if (pthread_create(&pool->handles[i - 1], NULL, worker, start) != 0) {
       free(start);
-      fprintf(stderr, "serenade: cannot start thread %d; use fewer --threads\n", i);
-      exit(1);
+      ser_warn("only %d of %d threads could be started; the results are the same", i, pool->threads);
+      pool->threads = i; /* the others read it when they are given work, not before */
     }
   }
   return pool;

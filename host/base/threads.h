@@ -13,7 +13,8 @@ int ser_cores(void);
 
 typedef struct ser_pool ser_pool;
 
-/* threads counts the caller, which takes part: a pool of 1 starts none. */
+/* threads counts the caller, which takes part: a pool of 1 starts none. Where the system gives fewer, that is warned of
+ * and the pool has those. */
 ser_pool *ser_pool_create(int threads);
 void ser_pool_free(ser_pool *pool); /* NULL is fine */
 int ser_pool_threads(const ser_pool *pool);

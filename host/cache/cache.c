@@ -38,6 +38,22 @@ static void tell_damage(ser_cache *cache, const ser_hash *name, const char *what
   free(path);
 }
 
+static bool among(const ser_hash *names, size_t count, const ser_hash *name) {
+  for (size_t i = 0; i < count; i++)
+    if (ser_hash_compare(&names[i], name) == 0) return true;
+  return false;
+}
+
+/* Says nothing of the shard's bytes: it stays where it is. */
+static void tell_unreadable(ser_cache *cache, const ser_hash *name, const char *why) {
+  if (among(cache->unreadable, cache->unreadable_count, name)) return;
+  SER_GROW(cache->unreadable, cache->unreadable_count, cache->unreadable_capacity);
+  cache->unreadable[cache->unreadable_count++] = *name;
+  char *path = cache_shard_path(cache->folder, name);
+  ser_warn("%s cannot be read (%s); its clips count as missing", path, why);
+  free(path);
+}
+
 /* What libhdf5 cannot know: that the table belongs here. */
 static const char *misfit(ser_cache *cache, const cache_table *table) {
   if (strcmp(table->configuration, cache->configuration) != 0) return "it belongs to another configuration";
@@ -62,11 +78,7 @@ static cache_load load_shard(cache_table *table, ser_cache *cache, const ser_has
     }
   }
   if (load == CACHE_DAMAGED) tell_damage(cache, name, err->text);
-  if (load == CACHE_UNREADABLE) {
-    char *path = cache_shard_path(cache->folder, name);
-    ser_warn("%s cannot be read (%s); its clips count as missing", path, err->text);
-    free(path);
-  }
+  if (load == CACHE_UNREADABLE) tell_unreadable(cache, name, err->text);
   return load;
 }
 
@@ -87,8 +99,7 @@ cache_load cache_load_shard(cache_table *table, ser_cache *cache, size_t shard, 
 static void take_in(ser_cache *cache, const cache_shard *shard) {
   cache_table table;
   ser_error err;
-  for (size_t i = 0; i < cache->damaged_count; i++)
-    if (ser_hash_compare(&cache->damaged[i], &shard->name) == 0) return; /* told already, and not to be moved away */
+  if (among(cache->damaged, cache->damaged_count, &shard->name)) return; /* told already, and not to be moved away */
   if (load_shard(&table, cache, &shard->name, cache->deep, &err) == CACHE_LOADED)
     cache_index_add(&cache->index, shard, &table);
   cache_table_free(&table);
@@ -182,6 +193,7 @@ static void free_cache(ser_cache *cache) {
   cache_table_free(&cache->pending);
   cache_index_free(&cache->index);
   free(cache->damaged);
+  free(cache->unreadable);
   free(cache->folder);
   free(cache->configuration);
   free(cache->attributes);

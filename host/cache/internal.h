@@ -137,6 +137,8 @@ struct ser_cache {
   ser_text *report;  /* or NULL: where damage is told beside ser_warn */
   ser_hash *damaged; /* shards found damaged since opening */
   size_t damaged_count, damaged_capacity;
+  ser_hash *unreadable; /* shards whose bytes could not be had since opening: told once each */
+  size_t unreadable_count, unreadable_capacity;
 
   cache_scratch scratch; /* of the shard loaded last; emptied when a read or a listing ends */
 

@@ -130,6 +130,20 @@ static ser_status mend_configuration(const ser_cache *cache, ser_text *report, s
   return status;
 }
 
+/* SER_FAILED where a shard could not be read; a warning has named each. */
+static ser_status unreadable_shards(const ser_cache *cache, const char *what, ser_error *err) {
+  if (!cache->unreadable_count) return SER_OK;
+  char *first = cache_shard_path(cache->folder, &cache->unreadable[0]);
+  ser_status status = cache->unreadable_count == 1
+                          ? ser_fail(err, SER_FAILED, "%s cannot be read and was left as it is; %s", first, what)
+                          : ser_fail(err, SER_FAILED,
+                                     "%s and %zu more shards cannot be read and were left as they "
+                                     "are; %s",
+                                     first, cache->unreadable_count - 1, what);
+  free(first);
+  return status;
+}
+
 static ser_status verify_folder(const char *root, const char *name, ser_text *report, ser_error *err) {
   ser_cache *cache;
   cache_open_options options = {.ignore_index = true, .deep = true, .report = report};
@@ -154,6 +168,7 @@ static ser_status verify_folder(const char *root, const char *name, ser_text *re
   if (status == SER_OK && damaged)
     status =
         ser_fail(err, SER_FAILED, "%s: %zu damaged shards; extract computes their clips anew", cache->folder, damaged);
+  if (status == SER_OK) status = unreadable_shards(cache, "see to its disk or rights, then verify again", err);
   ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
   return status == SER_OK ? closed : status;
 }
@@ -365,13 +380,16 @@ static size_t find_small(small_shard **small, ser_cache *cache) {
 }
 
 /* Adds the entries of a shard that stand for their keys, its own decoder asking; duplicates that another shard answers
- * for are left out. */
-static ser_status carry_over(ser_cache *cache, size_t number, ser_error *err) {
+ * for are left out. *carried becomes false where the shard could not be loaded. */
+static ser_status carry_over(bool *carried, ser_cache *cache, size_t number, ser_error *err) {
   cache_table table;
   ser_error ignored;
   ser_status status = ser_interrupt_check(err);
   if (status != SER_OK) return status;
-  if (cache_load_shard(&table, cache, number, true, &ignored) != CACHE_LOADED) return SER_OK;
+  if (cache_load_shard(&table, cache, number, true, &ignored) != CACHE_LOADED) {
+    *carried = false;
+    return SER_OK;
+  }
   for (int64_t i = 0; i < table.count && status == SER_OK; i++) {
     const cache_entry *entry = cache_index_find(&cache->index, &table.key[i], &cache->index.shards[number].decoder);
     if (!entry || entry->shard != number || entry->row != i) continue;
@@ -383,13 +401,18 @@ static ser_status carry_over(ser_cache *cache, size_t number, ser_error *err) {
   return status;
 }
 
-/* Rewrites a group of small shards, then removes them: every entry is on disk twice before one of them goes. */
-static ser_status compact_group(ser_cache *cache, const small_shard *group, size_t count, ser_error *err) {
+/* Rewrites a group of small shards, then removes them: every entry is on disk twice before one of them goes. Where one
+ * could not be loaded all stay until the next gc: it may have answered for entries that the others left out. */
+static ser_status compact_group(size_t *rewritten, ser_cache *cache, const small_shard *group, size_t count,
+                                ser_error *err) {
   size_t first_new = cache->index.shard_count;
+  bool carried = true;
   free(cache->attributes);
   cache->attributes = ser_strdup(group[0].attributes);
-  for (size_t i = 0; i < count; i++) SER_TRY(carry_over(cache, group[i].number, err));
+  for (size_t i = 0; i < count; i++) SER_TRY(carry_over(&carried, cache, group[i].number, err));
   SER_TRY(ser_cache_seal(cache, err));
+  if (!carried) return SER_OK;
+  *rewritten += count;
   for (size_t i = 0; i < count; i++) {
     bool written_again = false;
     for (size_t j = first_new; j < cache->index.shard_count; j++)
@@ -410,8 +433,7 @@ static ser_status compact(ser_cache *cache, size_t *rewritten, ser_error *err) {
   for (size_t first = 0, last; first < count && status == SER_OK; first = last) {
     for (last = first; last < count && !strcmp(small[last].attributes, small[first].attributes);) last++;
     if (last - first < 2) continue;
-    status = compact_group(cache, small + first, last - first, err);
-    *rewritten += last - first;
+    status = compact_group(rewritten, cache, small + first, last - first, err);
   }
   for (size_t i = 0; i < count; i++) free(small[i].attributes);
   free(small);
@@ -443,6 +465,7 @@ static ser_status gc_folder(const char *root, const char *name, ser_text *report
                     "quarantine\n",
                     cache->folder, before, (double)bytes_before / MEGA, after, (double)bytes_after / MEGA, rewritten,
                     swept, emptied);
+    status = unreadable_shards(cache, "see to its disk or rights, then run gc again", err);
   }
   if (lock >= 0) close(lock);
   ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);

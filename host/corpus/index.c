@@ -148,22 +148,33 @@ typedef struct {
   const ser_index_options *options;
   const ser_row **before; /* [count] the older row of the same path, or NULL */
   bool *done;             /* [count] */
+  ser_audit_mode mode;    /* of the audit that judged the older rows */
   size_t first;           /* of the files that the workers are at */
   ser_progress *progress;
   atomic_size_t hashed;
 } files_job;
 
-/* What was found in the same bytes before holds still, whether their emotion is asked for now or was then. */
-static void set_status(ser_row *row, const ser_row *trusted, int64_t emotions) {
+/* The mode of the last audit, as the rows show it that it had the choice for; where none does, what is in doubt is
+ * excluded on all sides. */
+static ser_audit_mode mode_of(const ser_row *const *rows, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    if (!rows[i] || !row_judged(rows[i]) || rows[i]->status == SER_FILTERED || !reason_excludes(rows[i]->reason))
+      continue;
+    return rows[i]->status == SER_ROW_OK ? SER_AUDIT_REPORT : SER_AUDIT_EXCLUDE;
+  }
+  return SER_AUDIT_EXCLUDE;
+}
+
+/* What was found in the same bytes before holds still, whether their emotion is asked for now or was then; and all rows
+ * of one recording are judged in one mode, or half of a conflict of labels would be trained on. */
+static void set_status(ser_row *row, const ser_row *trusted, int64_t emotions, ser_audit_mode mode) {
   bool known = trusted && row_judged(trusted);
   ser_reason reason = known ? trusted->reason : row->reason;
   row->status = row->emotion < emotions ? SER_NEW : SER_FILTERED;
   if (known || reason_refuses(reason))
-    row_judge(row, reason, SER_AUDIT_EXCLUDE);
+    row_judge(row, reason, mode);
   else
     row_forget(row);
-  if (known && row->status != SER_FILTERED && trusted->status != SER_FILTERED)
-    row->status = trusted->status; /* as the mode of that audit had it */
 }
 
 static void take_header(ser_row *row, const ser_row *trusted) {
@@ -216,7 +227,7 @@ static void index_file(void *context, size_t task, int thread) {
     take_header(row, trusted);
   else
     probe_row(row);
-  set_status(row, trusted, job->options->emotions);
+  set_status(row, trusted, job->options->emotions, job->mode);
   job->done[i] = true;
   ser_progress_add(job->progress, 1);
 }
@@ -337,6 +348,7 @@ static ser_status look_at_files(ser_manifest *manifest, ser_index_summary *summa
   if (options->keep) partial_read(&so_far, options->keep);
   match_before(job.before, manifest, before);
   match_before(job.before, manifest, &so_far); /* which is the newer, but not judged */
+  job.mode = mode_of(job.before, count);
   ser_pool *pool = ser_pool_create(options->jobs > 0 ? options->jobs : ser_cores());
   job.progress = ser_progress_begin("index", "files", (int64_t)count);
   ser_status status = read_files(&job, pool, err);

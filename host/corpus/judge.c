@@ -42,7 +42,7 @@ static void listen_to_channel(listening *all, channel_state *channel, const floa
   }
   channel->lowest = lowest;
   channel->highest = highest;
-  if (fmaxf(-lowest, highest) < FULL_SCALE) return;
+  if (fmaxf(-lowest, highest) < FULL_SCALE) return; /* never loud up to now, so no run has begun */
   for (int64_t i = 0; i < frames; i++) {
     float value = first[i * step];
     if (fabsf(value) < FULL_SCALE)
@@ -88,6 +88,10 @@ bool reason_refuses(ser_reason reason) {
          reason == SER_REASON_EMPTY || reason == SER_REASON_NON_FINITE;
 }
 
+bool reason_excludes(ser_reason reason) {
+  return reason == SER_REASON_SILENT || reason == SER_REASON_DUPLICATE || reason == SER_REASON_LABEL_CONFLICT;
+}
+
 const char *ser_reason_meaning(ser_reason reason) {
   static const char *const meanings[] = {
       [SER_REASON_NONE] = "",
@@ -118,13 +122,12 @@ bool row_judged(const ser_row *row) {
 }
 
 void row_judge(ser_row *row, ser_reason reason, ser_audit_mode mode) {
-  bool excludes = reason == SER_REASON_SILENT || reason == SER_REASON_DUPLICATE || reason == SER_REASON_LABEL_CONFLICT;
   row->reason = reason;
   row->unjudged = false;
   if (row->status == SER_FILTERED) return;
-  row->status = reason_refuses(reason)                  ? SER_REFUSED
-                : excludes && mode == SER_AUDIT_EXCLUDE ? SER_EXCLUDED
-                                                        : SER_ROW_OK;
+  row->status = reason_refuses(reason)                                 ? SER_REFUSED
+                : reason_excludes(reason) && mode == SER_AUDIT_EXCLUDE ? SER_EXCLUDED
+                                                                       : SER_ROW_OK;
 }
 
 void row_forget(ser_row *row) {

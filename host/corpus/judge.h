@@ -14,7 +14,8 @@ typedef struct {
 /* Decodes the file once, in blocks. SER_FAILED and SER_INTERRUPTED only where nothing could be judged. */
 ser_status judge_file(verdict *out, const char *path, ser_error *err);
 
-bool reason_refuses(ser_reason reason); /* the file cannot be used */
+bool reason_refuses(ser_reason reason);  /* the file cannot be used */
+bool reason_excludes(ser_reason reason); /* it must not count, unless the audit only reports */
 
 /* Has an audit heard the row's file? (An index judges what no header can be read of.) */
 bool row_judged(const ser_row *row);

@@ -42,11 +42,17 @@ typedef struct {
   char *why;
 } extract_note;
 
-/* One key that the cache lacks, on its way. */
+/* A key that the cache lacks: the rows with these bytes, usable ones first, at least one. */
 typedef struct {
-  const ser_row *row;
-  int64_t room;  /* bytes asked for */
-  ser_clip clip; /* empty where it was refused */
+  const ser_row *const *rows; /* [count], within job->rows */
+  size_t count;
+} extract_key;
+
+/* The same on its way. */
+typedef struct {
+  const ser_row *row; /* that is read */
+  int64_t room;       /* bytes asked for */
+  ser_clip clip;      /* empty where it was refused */
   ser_entry_status status;
   bool remember; /* the refusal is the bytes' own: it goes into the cache */
   char *refusal; /* why, in words; NULL where the clip is good */
@@ -60,7 +66,8 @@ typedef struct {
   extract_note *notes; /* of what cannot be used */
   size_t note_count, note_capacity;
   ser_progress *progress;
-  const ser_row **wanted; /* [count] a row for each key that is missing */
+  const ser_row **rows; /* the manifest's, those of the same bytes side by side */
+  extract_key *wanted;  /* [count] the keys that are missing */
   size_t count;
   atomic_size_t next;
 
@@ -182,7 +189,8 @@ static void judge_length(extract_item *item, const ser_mfcc_config *config) {
                              (double)item->clip.count / item->clip.rate, (long long)frames, (long long)least);
 }
 
-static ser_status decode_item(extract_job *job, extract_item *item, ser_error *err) {
+/* Decodes item->row, or sets the item's refusal. */
+static ser_status decode_row(extract_job *job, extract_item *item, ser_error *err) {
   const ser_mfcc_config *config = job->options->config;
   ser_audio_source source;
   ser_reason reason = SER_REASON_NONE;
@@ -205,19 +213,44 @@ static ser_status decode_item(extract_job *job, extract_item *item, ser_error *e
   return status;
 }
 
+/* Where a file has vanished, has changed or cannot be read, a copy stands in, even one that does not count. If none
+ * can, the first row's words are told. */
+static ser_status decode_item(extract_job *job, extract_item *item, const extract_key *key, ser_error *err) {
+  char *first = NULL;
+  for (size_t i = 0; i < key->count; i++) {
+    item->row = key->rows[i];
+    item->status = SER_ENTRY_OK;
+    ser_status status = decode_row(job, item, err);
+    if (status != SER_OK || !item->refusal || item->remember) {
+      free(first);
+      return status;
+    }
+    if (first)
+      free(item->refusal);
+    else
+      first = item->refusal;
+    item->refusal = NULL;
+  }
+  item->row = key->rows[0];
+  item->refusal = first;
+  item->status = SER_ENTRY_REFUSED;
+  return SER_OK;
+}
+
 static void *work(void *context) {
   extract_job *job = context;
   size_t at;
   while (!atomic_load(&job->stop) && (at = atomic_fetch_add(&job->next, 1)) < job->count) {
     extract_item *item = ser_alloc_zero(1, sizeof *item);
     ser_error err = {0};
-    item->row = job->wanted[at];
+    const extract_key *key = &job->wanted[at];
+    item->row = key->rows[0];
     int64_t room = expected_bytes(item->row, job->options->config);
     ser_status status = SER_OK;
     bool queued = false;
     if (take_room(job, room)) {
       item->room = room;
-      status = decode_item(job, item, &err);
+      status = decode_item(job, item, key, &err);
       queued = status == SER_OK && ser_queue_put(job->queue, item);
     }
     if (!queued) item_free(job, item);
@@ -343,7 +376,7 @@ static int compare_rows(const void *left, const void *right) {
 }
 
 static int compare_places(const void *left, const void *right) {
-  const ser_row *a = *(const ser_row *const *)left, *b = *(const ser_row *const *)right;
+  const ser_row *a = ((const extract_key *)left)->rows[0], *b = ((const extract_key *)right)->rows[0];
   return (a > b) - (a < b);
 }
 
@@ -364,29 +397,19 @@ static bool is_missing(extract_job *job, const ser_row *row) {
   return status == SER_ENTRY_MISSING;
 }
 
-/* The first of these rows with the same bytes whose file is there: a copy, even one that does not count, stands in for
- * a file that has vanished. */
-static const ser_row *row_to_read(const ser_row *const *same, size_t count) {
-  for (size_t i = 0; i < count && count > 1; i++) {
-    struct stat info;
-    if (stat(same[i]->path, &info) == 0 && S_ISREG(info.st_mode) && info.st_size == same[i]->size) return same[i];
-  }
-  return same[0];
-}
-
-/* A row to read for each key that usable rows have and the cache lacks, in the manifest's order, in job->wanted. */
+/* The keys that usable rows have and the cache lacks, in the manifest's order, in job->wanted. */
 static void list_missing(extract_job *job, const ser_manifest *manifest) {
-  const ser_row **rows = ser_alloc(manifest->count * sizeof *rows);
+  const ser_row **rows = job->rows = ser_alloc(manifest->count * sizeof *rows);
+  job->wanted = ser_alloc(manifest->count * sizeof *job->wanted);
   for (size_t i = 0; i < manifest->count; i++) rows[i] = &manifest->rows[i];
   if (manifest->count) qsort(rows, manifest->count, sizeof *rows, compare_rows);
   for (size_t i = 0, end; i < manifest->count; i = end) {
     for (end = i + 1; end < manifest->count && !ser_hash_compare(&rows[i]->hash, &rows[end]->hash);) end++;
     if (!ser_row_usable(rows[i])) continue;
     job->summary->wanted++;
-    if (is_missing(job, rows[i])) rows[job->count++] = row_to_read(rows + i, end - i);
+    if (is_missing(job, rows[i])) job->wanted[job->count++] = (extract_key){rows + i, end - i};
   }
-  if (job->count) qsort(rows, job->count, sizeof *rows, compare_places);
-  job->wanted = rows;
+  if (job->count) qsort(job->wanted, job->count, sizeof *job->wanted, compare_places);
 }
 
 static int compare_notes(const void *left, const void *right) {
@@ -459,6 +482,7 @@ ser_status ser_extract(ser_extract_summary *summary, const ser_manifest *manifes
   ser_status closed = ser_cache_close(job.cache, status == SER_OK ? err : NULL); /* seals what is computed */
   tell_notes(&job);
   free(job.wanted);
+  free(job.rows);
   summary->seconds = now() - started;
   return status == SER_OK ? closed : status;
 }

@@ -5,7 +5,6 @@
  * The last batch of an epoch is smaller where the clips do not come out even; it is a step like the others, its batch
  * norm taken over fewer clips (a single clip still gives as many values a channel as the window has frames).
  */
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -274,16 +273,6 @@ static ser_status begin_anew(trainer *t, ser_error *err) {
   return ser_model_initialise(t->model, t->stream, (uint64_t)job->seed, err);
 }
 
-/* Files that a killed process was writing beside their place. One training at a time uses a folder. */
-static void remove_leftovers(const char *folder) {
-  static const char *const names[] = {"checkpoint.tmp-", "history.csv.tmp-", "model.safetensors.tmp-"};
-  DIR *open_folder = opendir(folder);
-  for (struct dirent *entry; open_folder && (entry = readdir(open_folder));)
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-      if (!strncmp(entry->d_name, names[i], strlen(names[i]))) unlinkat(dirfd(open_folder), entry->d_name, 0);
-  if (open_folder) closedir(open_folder);
-}
-
 /* A checkpoint that this training cannot go on from, of other settings or clips (fits is false) or of more epochs: that
  * is said, and where the caller asks for it, it is trained anew. */
 static ser_status cannot_go_on(trainer *t, bool fits, const char *identity, ser_error *err) {
@@ -316,7 +305,9 @@ static ser_status begin(trainer *t, ser_error *err) {
   const ser_runtime *rt = t->device->rt;
   bool fits = false;
   identify(t->state.identity, job);
-  remove_leftovers(job->folder);
+  ser_file_sweep(t->checkpoint_path);
+  ser_file_sweep(t->history_path);
+  ser_file_sweep(t->model_path);
   if (!ser_file_exists(t->checkpoint_path)) return begin_anew(t, err);
   char identity[SER_HASH_HEX];
   memcpy(identity, t->state.identity, sizeof identity);

@@ -10,6 +10,7 @@
 
 #include <sndfile.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/philox.h"
 
@@ -163,4 +164,14 @@ void test_skip(const char *why) {
   printf("skipped: %s\n", why);
   fflush(stdout);
   exit(77);
+}
+
+char *test_writer_mark(long pid) {
+  char *mark = ser_writer_mark(), *own = ser_format("-%ld-", (long)getpid()), *found = NULL;
+  for (char *at = mark; (at = strstr(at, own)); at++) found = at;
+  assert_non_null(found);
+  char *other = ser_format("%.*s-%ld-0123456789abcdef", (int)(found - mark), mark, pid);
+  free(mark);
+  free(own);
+  return other;
 }

@@ -57,4 +57,7 @@ const char *test_source(void);             /* the source tree */
 const char *test_binary(void);             /* the program */
 _Noreturn void test_skip(const char *why); /* prints "skipped: why" and exits with 77 */
 
+/* The mark that another process of this machine and PID namespace gives to what it writes; the caller frees it. */
+char *test_writer_mark(long pid);
+
 #endif

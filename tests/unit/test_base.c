@@ -140,25 +140,58 @@ static void csv_cells_come_back(void **state) {
 static void paths_are_made_plain(void **state) {
   (void)state;
   static const char *const cases[][2] = {
-      {"/a/b", "/a/b"},  {"/a/./b/../c//d/", "/a/c/d"}, {"/", "/"}, {"/..", "/"},
-      {"/a/../..", "/"}, {"/a/..b", "/a/..b"},
+      {"/a/b", "/a/b"},    {"/", "/"},           {"/..", "/"}, {"/../a/./b//c/", "/a/b/c"},
+      {"/usr/../..", "/"}, {"/a/..b", "/a/..b"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     char *path = ser_path_absolute(cases[i][0]);
     assert_string_equal(path, cases[i][1]);
     free(path);
   }
-  char *here = getcwd(NULL, 0), *relative = ser_path_absolute("x/../y"), *want = ser_format("%s/y", here);
-  assert_string_equal(relative, want);
-  free(here);
-  free(relative);
-  free(want);
   char *folder = ser_path_folder("/a"), *none = ser_path_folder("a");
   assert_string_equal(folder, "/");
   assert_string_equal(none, ".");
   assert_string_equal(ser_path_name("/a/b.wav"), "b.wav");
   free(folder);
   free(none);
+}
+
+/* ".." goes where the system goes, and a path without it stays as it was typed. */
+static void a_folder_above_is_the_system_s(void **state) {
+  (void)state;
+  char *made = test_folder_make("above"), *folder = realpath(made, NULL), *here = getcwd(NULL, 0);
+  ser_error err = {0};
+  char *deep = ser_path_join(folder, "deep/er"), *plain = ser_path_join(folder, "file");
+  char *to_deep = ser_path_join(folder, "lnk"), *to_none = ser_path_join(folder, "end");
+  ASSERT_OK(ser_make_folders(deep, &err), err);
+  write_text(plain, "x");
+  assert_int_equal(symlink(deep, to_deep), 0);
+  assert_int_equal(symlink("nowhere", to_none), 0);
+  static const char *const cases[][2] = {
+      {"lnk/a.wav", "lnk/a.wav"},       {"deep/er/../../x", "x"}, {"deep/./er/..", "deep"},
+      {"lnk/../RAV", "deep/RAV"},       {"lnk/../../x", "x"},     {"lnk/../er/..//x", "deep/x"},
+      {"none/../x", "none/../x"},       {"end/../x", "end/../x"}, {"file/../x", "file/../x"},
+      {"none/../../x", "none/../../x"},
+  };
+  assert_int_equal(chdir(folder), 0);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char *path = ser_path_join(folder, cases[i][0]), *want = ser_path_join(folder, cases[i][1]);
+    char *absolute = ser_path_absolute(path), *relative = ser_path_absolute(cases[i][0]);
+    assert_string_equal(absolute, want);
+    assert_string_equal(relative, want);
+    free(path);
+    free(want);
+    free(absolute);
+    free(relative);
+  }
+  assert_int_equal(chdir(here), 0);
+  free(here);
+  free(deep);
+  free(plain);
+  free(to_deep);
+  free(to_none);
+  free(folder);
+  test_folder_remove(made);
 }
 
 static void hashes_are_those_of_xxhash(void **state) {
@@ -234,20 +267,19 @@ static char *leave_beside(const char *path, const char *mark, int hours) {
   return left;
 }
 
-static char *own_mark(long pid) {
-  char host[128] = {0};
-  gethostname(host, sizeof host - 1);
-  return ser_format("%s-%ld-0123456789abcdef", host, pid);
-}
-
-/* What killed writers of the same file left is swept by the next one; what may still be written is left alone. */
+/* What killed writers of the same file left is swept by the next one; what may still be written is left alone, and so
+ * is every name that no writer gives. */
 static void a_write_sweeps_what_killed_ones_left(void **state) {
   (void)state;
   char *folder = test_folder_make("sweep"), *path = ser_path_join(folder, "kept"), *other = ser_path_join(folder, "b");
   pid_t child = fork();
   if (child == 0) _exit(0);
   waitpid(child, NULL, 0);
-  char *dead = own_mark((long)child), *alive = own_mark((long)getppid());
+  char *dead = test_writer_mark((long)child), *alive = test_writer_mark((long)getppid()),
+       *space = test_writer_mark((long)child);
+  char *digit = space + strlen(space) - 18; /* the process's last */
+  while (*digit != '-') digit--;
+  digit[-1] = digit[-1] == '0' ? '1' : '0';
   const struct {
     const char *beside, *mark;
     int hours;
@@ -255,10 +287,17 @@ static void a_write_sweeps_what_killed_ones_left(void **state) {
   } cases[] = {
       {path, dead, 0, false},
       {path, alive, 100, true},
-      {path, "another-host-7-0123", 20, true}, /* nobody can ask there: its age alone counts */
-      {path, "another-host-8-0123", 25, false},
-      {path, "7-0", 20, true},
-      {path, "7-1", 25, false},
+      {path, space, 20, true}, /* of another PID namespace: nobody can ask there, its age alone counts */
+      {path, "another-host-01234567-7-0123456789abcdef", 20, true},
+      {path, "another-host-01234567-8-0123456789abcdef", 25, false},
+      {path, "backup", 100, true},
+      {path, "7-0123456789abcdef", 100, true},
+      {path, "host-7-0123456789abcdef", 100, true},
+      {path, "host-01234567-x-0123456789abcdef", 100, true},
+      {path, "host-01234567-7-0123456789abcdeg", 100, true},
+      {path, "host-01234567-7-0123456789abcde", 100, true},
+      {path, "host-0123456-7-0123456789abcdef", 100, true},
+      {path, "-01234567-7-0123456789abcdef", 100, true},
       {other, dead, 100, true}, /* of another file */
   };
   enum { COUNT = sizeof cases / sizeof *cases };
@@ -271,6 +310,7 @@ static void a_write_sweeps_what_killed_ones_left(void **state) {
   }
   free(dead);
   free(alive);
+  free(space);
   free(other);
   free(path);
   test_folder_remove(folder);
@@ -466,6 +506,7 @@ int main(void) {
       cmocka_unit_test(csv_refuses_with_file_and_line),
       cmocka_unit_test(csv_cells_come_back),
       cmocka_unit_test(paths_are_made_plain),
+      cmocka_unit_test(a_folder_above_is_the_system_s),
       cmocka_unit_test(hashes_are_those_of_xxhash),
       cmocka_unit_test(a_failed_write_leaves_the_old_file),
       cmocka_unit_test(a_write_sweeps_what_killed_ones_left),

@@ -176,11 +176,10 @@ static void test_gc(void **state) {
   for (int64_t i = 0; i < 10; i++) test_cache_fill(cache, 8 * i, 8 * i + 12); /* overlapping */
   assert_int_equal(test_cache_files(cache, "shards"), 10);
   reader = test_cache_open(folder, false);
-  char host[128] = {0};
-  gethostname(host, sizeof host - 1);
-  char *dead = ser_format("%s/tmp/%s-%ld-0123", ser_cache_folder(cache), host, (long)dead_process());
-  char *alive = ser_format("%s/tmp/%s-%ld-0123", ser_cache_folder(cache), host, (long)getpid());
-  char *elsewhere = ser_format("%s/tmp/some-other-host-12-0123", ser_cache_folder(cache));
+  char *gone = test_writer_mark((long)dead_process()), *here = test_writer_mark((long)getpid());
+  char *dead = ser_format("%s/tmp/%s", ser_cache_folder(cache), gone);
+  char *alive = ser_format("%s/tmp/%s", ser_cache_folder(cache), here);
+  char *elsewhere = ser_format("%s/tmp/some-other-host-01234567-12-0123456789abcdef", ser_cache_folder(cache));
   char *bad = ser_format("%s/quarantine/bad.h5", ser_cache_folder(cache));
   const char *files[] = {dead, alive, elsewhere, bad};
   for (int i = 0; i < 4; i++) ASSERT_OK(ser_file_write(files[i], "x", 1, &err), err);
@@ -207,6 +206,8 @@ static void test_gc(void **state) {
   ASSERT_OK(ser_cache_gc(folder, &report, &err), err); /* nothing to do: nothing done */
   assert_true(ser_file_exists(shard));
   free(shard);
+  free(gone);
+  free(here);
   free(dead);
   free(alive);
   free(elsewhere);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -269,6 +271,68 @@ static void test_full_disk(void **state) {
   test_folder_remove(folder);
 }
 
+/* The C library's own read. The file with this inode can be read that often from its beginning, then it fails: what a
+ * disk or a mount does. */
+static ino_t failing;
+static int good_reads;
+
+ssize_t read(int fd, void *to, size_t count) {
+  struct stat info;
+  if (failing && fstat(fd, &info) == 0 && info.st_ino == failing) {
+    if (lseek(fd, 0, SEEK_CUR) == 0) good_reads--;
+    if (good_reads < 0) {
+      errno = EIO;
+      return -1;
+    }
+  }
+  return syscall(SYS_read, fd, to, count);
+}
+
+/* gc removes no shard whose clips it could not carry over, at whichever of its readings that happens, and says so; a
+ * verify that could not read everything does not call it good. */
+static void test_unreadable(void **state) {
+  (void)state;
+  for (int good = 0; good < 3; good++) {
+    char *folder = test_folder_make("cache");
+    ser_cache *cache = test_cache_open(folder, true);
+    test_cache_fill(cache, 0, 30);
+    char *shard = test_cache_shard(cache);
+    test_cache_fill(cache, 20, 50); /* overlapping: the first answers for twenty to thirty */
+    test_cache_close(cache);
+    struct stat info;
+    ser_error err = {0};
+    ser_text report = {0};
+    assert_int_equal(stat(shard, &info), 0);
+    good_reads = good;
+    failing = info.st_ino;
+    ser_status status = ser_cache_gc(folder, &report, &err);
+    if (good < 2) { /* gc reads a shard twice: to see whether it is one of those, and to rewrite it */
+      assert_int_equal(status, SER_FAILED);
+      assert_non_null(strstr(err.text, shard));
+      assert_true(ser_file_exists(shard));
+      good_reads = 0;
+      assert_int_equal(ser_cache_verify(folder, &report, &err), SER_FAILED);
+      assert_non_null(strstr(err.text, shard));
+    } else {
+      ASSERT_OK(status, err);
+      assert_false(ser_file_exists(shard));
+    }
+    failing = 0;
+    cache = test_cache_open(folder, false);
+    test_cache_check(cache, 0, 50);
+    assert_int_equal(test_cache_files(cache, "quarantine"), 0);
+    test_cache_close(cache);
+    ASSERT_OK(ser_cache_gc(folder, &report, &err), err);
+    cache = test_cache_open(folder, false);
+    assert_int_equal(test_cache_files(cache, "shards"), 1);
+    test_cache_check(cache, 0, 50);
+    test_cache_close(cache);
+    free(report.data);
+    free(shard);
+    test_folder_remove(folder);
+  }
+}
+
 int main(void) {
   ser_log_set_quiet(true);
   const struct CMUnitTest tests[] = {
@@ -276,6 +340,7 @@ int main(void) {
       cmocka_unit_test(test_several),           cmocka_unit_test(test_false_shards),
       cmocka_unit_test(test_garbage_in_shards), cmocka_unit_test(test_damaged_index),
       cmocka_unit_test(test_shard_removed),     cmocka_unit_test(test_full_disk),
+      cmocka_unit_test(test_unreadable),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

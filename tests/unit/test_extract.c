@@ -256,20 +256,52 @@ static void test_copies_stand_in(void **state) {
   scene_free(&s);
 }
 
+/* Another byte in a sample, at the old time. */
+static void change_quietly(const ser_row *row) {
+  struct stat info;
+  unsigned char byte;
+  int fd = open(row->path, O_RDWR);
+  assert_int_equal(fstat(fd, &info), 0);
+  assert_int_equal(lseek(fd, 3001, SEEK_SET), 3001);
+  assert_int_equal(read(fd, &byte, 1), 1);
+  byte ^= 77;
+  assert_int_equal(pwrite(fd, &byte, 1, 3001), 1);
+  assert_int_equal(futimens(fd, (struct timespec[]){info.st_atim, info.st_mtim}), 0);
+  close(fd);
+}
+
+/* A copy also stands in for a file of the same size that has other bytes now, whatever the file's length. */
+static void test_copies_of_changed_files(void **state) {
+  (void)state;
+  scene s = scene_make(1);
+  add_noise(&s, "a0.wav", 1, 20000, 16000);
+  add_noise(&s, "a1.wav", 1, 20000, 16000);
+  add_noise(&s, "a2.wav", 1, 20000, 16000);
+  add_noise(&s, "b0.wav", 2, 20000, 16000);
+  add_noise(&s, "b1.wav", 2, 20000, 16000);
+  add_noise(&s, "c0.wav", 3, 48000 * 180, 48000);
+  ser_row *copy = add_noise(&s, "c1.wav", 3, 48000 * 180, 48000), *rows = s.manifest.rows;
+  assert_true(copy->size > 16 << 20);
+  change_quietly(&rows[0]);
+  unlink(rows[1].path);
+  rows[2].status = SER_EXCLUDED;
+  change_quietly(&rows[3]);
+  change_quietly(&rows[4]);
+  change_quietly(&rows[5]);
+  expect(&s, SER_MFCC39, 2, 0, 2, 0, 1, "b0.wav: its bytes are not those that were indexed; run `serenade index`");
+  assert_int_equal(cached(&s, &rows[0].hash), SER_ENTRY_OK);
+  assert_int_equal(cached(&s, &rows[3].hash), SER_ENTRY_MISSING);
+  assert_int_equal(cached(&s, &rows[5].hash), SER_ENTRY_OK);
+  scene_free(&s);
+}
+
 /* The cache never answers for other bytes than the key's: not even where size and time are those of the manifest. */
 static void test_changed(void **state) {
   (void)state;
   scene s = scene_make(1);
   add_clips(&s, 6);
   ser_row *changed = &s.manifest.rows[2], *touched = &s.manifest.rows[4];
-  struct stat info;
-  int fd = open(changed->path, O_RDWR);
-  unsigned char byte = 77;
-  assert_int_equal(fstat(fd, &info), 0);
-  assert_int_equal(pwrite(fd, &byte, 1, 3001), 1);
-  struct timespec times[2] = {info.st_atim, info.st_mtim};
-  futimens(fd, times);
-  close(fd);
+  change_quietly(changed);
   utimensat(AT_FDCWD, touched->path, NULL, 0);
   expect(&s, SER_MFCC39, 2, 0, 5, 0, 1, "clip002.wav: its bytes are not those that were indexed; run `serenade index`");
   assert_int_equal(cached(&s, &changed->hash), SER_ENTRY_MISSING);
@@ -465,10 +497,19 @@ static void test_full_disk(void **state) {
 int main(void) {
   ser_log_set_quiet(true);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_same_bytes),      cmocka_unit_test(test_resume),      cmocka_unit_test(test_duplicates),
-      cmocka_unit_test(test_copies_stand_in), cmocka_unit_test(test_changed),     cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_other_decoder),   cmocka_unit_test(test_timnet),      cmocka_unit_test(test_long),
-      cmocka_unit_test(test_reading_fails),   cmocka_unit_test(test_interrupted), cmocka_unit_test(test_full_disk),
+      cmocka_unit_test(test_same_bytes),
+      cmocka_unit_test(test_resume),
+      cmocka_unit_test(test_duplicates),
+      cmocka_unit_test(test_copies_stand_in),
+      cmocka_unit_test(test_copies_of_changed_files),
+      cmocka_unit_test(test_changed),
+      cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_other_decoder),
+      cmocka_unit_test(test_timnet),
+      cmocka_unit_test(test_long),
+      cmocka_unit_test(test_reading_fails),
+      cmocka_unit_test(test_interrupted),
+      cmocka_unit_test(test_full_disk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

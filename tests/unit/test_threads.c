@@ -41,6 +41,26 @@ static void every_task_runs_once(void **state) {
   }
 }
 
+/* Where the system gives no thread, the caller does all of the work. */
+static void a_pool_does_with_what_it_gets(void **state) {
+  (void)state;
+  pthread_attr_t before, huge;
+  assert_int_equal(pthread_getattr_default_np(&before), 0);
+  assert_int_equal(pthread_attr_init(&huge), 0);
+  assert_int_equal(pthread_attr_setstacksize(&huge, (size_t)1 << 52), 0); /* more than there are addresses */
+  assert_int_equal(pthread_setattr_default_np(&huge), 0);
+  ser_pool *pool = ser_pool_create(4);
+  assert_int_equal(pthread_setattr_default_np(&before), 0);
+  assert_int_equal(ser_pool_threads(pool), 1);
+  task_marks *marks = ser_alloc_zero(1, sizeof *marks);
+  ser_pool_run(pool, TASKS, mark, marks);
+  for (size_t i = 0; i < TASKS; i++) assert_int_equal(marks->visits[i], 1);
+  free(marks);
+  ser_pool_free(pool);
+  pthread_attr_destroy(&huge);
+  pthread_attr_destroy(&before);
+}
+
 static void a_pool_wakes_again_after_sleeping(void **state) {
   (void)state;
   ser_pool *pool = ser_pool_create(3);
@@ -126,7 +146,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_task_runs_once),  cmocka_unit_test(a_pool_wakes_again_after_sleeping),
       cmocka_unit_test(a_queue_loses_nothing), cmocka_unit_test(a_closed_queue_says_so),
-      cmocka_unit_test(there_is_a_core),
+      cmocka_unit_test(there_is_a_core),       cmocka_unit_test(a_pool_does_with_what_it_gets),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
