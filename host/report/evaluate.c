@@ -46,13 +46,15 @@ static void tell_refused_rows(ser_evaluation *e) {
   }
 }
 
-/* Extracts what the cache lacks for the usable rows, and opens it (anew, where it is open). */
+/* Extracts what the cache lacks for the usable rows, and opens it (anew, where it is open: then its refusals were told
+ * the first time). */
 static ser_status fill_cache(job *j, ser_error *err) {
   const ser_evaluation *e = &j->run;
   const ser_manifest *all = ser_evaluation_manifest(e);
   const ser_model_info *model = &e->models[0];
   ser_extract_summary summary = {0};
   ser_cache *before = j->cache;
+  bool again = before != NULL;
   j->cache = NULL;
   SER_TRY(ser_cache_close(before, err));
   ser_manifest some = {.rows = ser_alloc(all->count * sizeof *some.rows)}; /* rows borrowed from `all` */
@@ -62,7 +64,8 @@ static ser_status fill_cache(job *j, ser_error *err) {
                                  .config = &model->mfcc,
                                  .cache_folder = e->cache,
                                  .jobs = (int)e->config.jobs,
-                                 .device = j->device};
+                                 .device = j->device,
+                                 .known_told = again};
   ser_status status = ser_extract(&summary, &some, &options, err);
   tell_refusals(summary.refusals.data);
   if (status == SER_OK && summary.computed) ser_info("extract: %zu clips that the cache lacked", summary.computed);
