@@ -46,15 +46,13 @@ static void tell_refused_rows(ser_evaluation *e) {
   }
 }
 
-/* Extracts what the cache lacks for the usable rows, and opens it (anew, where it is open: then its refusals were told
- * the first time). */
+/* Extracts what the cache lacks for the usable rows, and opens it (anew, where it is open). */
 static ser_status fill_cache(job *j, ser_error *err) {
   const ser_evaluation *e = &j->run;
   const ser_manifest *all = ser_evaluation_manifest(e);
   const ser_model_info *model = &e->models[0];
   ser_extract_summary summary = {0};
   ser_cache *before = j->cache;
-  bool again = before != NULL;
   j->cache = NULL;
   SER_TRY(ser_cache_close(before, err));
   ser_manifest some = {.rows = ser_alloc(all->count * sizeof *some.rows)}; /* rows borrowed from `all` */
@@ -64,8 +62,7 @@ static ser_status fill_cache(job *j, ser_error *err) {
                                  .config = &model->mfcc,
                                  .cache_folder = e->cache,
                                  .jobs = (int)e->config.jobs,
-                                 .device = j->device,
-                                 .known_told = again};
+                                 .device = j->device};
   ser_status status = ser_extract(&summary, &some, &options, err);
   tell_refusals(summary.refusals.data);
   if (status == SER_OK && summary.computed) ser_info("extract: %zu clips that the cache lacked", summary.computed);
@@ -98,8 +95,10 @@ static ser_status get_features(job *j, ser_error *err) {
 /* A shard that rotted with its size and time kept shows only here: what it held is computed anew, once. */
 static ser_status read_features(job *j, int64_t **offset, float **features, const ser_hash *keys, size_t count,
                                 ser_error *err) {
-  ser_status status = ser_cache_read(j->cache, offset, features, keys, count, err);
-  if (status != SER_FAILED || !ser_cache_damaged(j->cache)) return status;
+  ser_error first = {0}; /* mended: nobody is to hear of it */
+  ser_status status = ser_cache_read(j->cache, offset, features, keys, count, &first);
+  if (status == SER_OK) return SER_OK;
+  if (status != SER_FAILED || !ser_cache_damaged(j->cache)) return ser_fail(err, status, "%s", first.text);
   SER_TRY(fill_cache(j, err));
   return ser_cache_read(j->cache, offset, features, keys, count, err);
 }

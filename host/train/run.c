@@ -222,8 +222,10 @@ static ser_status prepare(job *j, bool *partial, ser_error *err) {
   SER_TRY(make_split(j, err));
   if (!j->options->extracted) SER_TRY(extract_missing(j, false, partial, err));
   bool damaged = false;
-  ser_status status = load_features(j, &damaged, err);
-  if (status != SER_FAILED || !damaged) return status;
+  ser_error first = {0}; /* mended: nobody is to hear of it */
+  ser_status status = load_features(j, &damaged, &first);
+  if (status == SER_OK) return SER_OK;
+  if (status != SER_FAILED || !damaged) return ser_fail(err, status, "%s", first.text);
   /* A shard that rotted with its size and time kept shows only when it is read: it is in quarantine now. */
   SER_TRY(extract_missing(j, true, partial, err));
   return load_features(j, &damaged, err);

@@ -70,6 +70,9 @@ static void must(const char *line) {
 /* It is no longer the shell, and has a handler for SIGINT. */
 #define LISTENS "'[ /proc/$!/exe -ef \"$P\" ] && grep -q \"^SigCgt.*[2367abef]$\" /proc/$!/status'"
 
+/* Other bytes in the file $f, of the same size and time. */
+#define ROT "touch -r $f then; printf rot | dd of=$f bs=1 seek=5000 conv=notrunc; touch -r then $f; "
+
 #define HEADER                                                                                                         \
   "path,corpus,speaker,sex,emotion,intensity,statement,rate,channels,frames,seconds,size,mtime_ns,hash,status,"        \
   "reason\n"
@@ -304,11 +307,15 @@ static const struct {
     {"S evaluate run --manifest not.csv", 1, "not.csv: line 1", "make it with"},
     {"S index --csv mixed.csv -o x.csv 2>&-; S evaluate run --manifest x.csv", 3,
      "broken/c.wav: unreadable: not a recording that libsndfile can open (Format not recognised)", "get the file anew"},
+    /* a shard that rots with its size and time kept is mended on the way: it is told, and no error that is none */
     {"cp -r run rotten; f=$(echo rotten/cache/*/shards/*.h5); S index --csv short/lab.csv -o s.csv; "
-     "{ cat good.csv; tail -1 s.csv; } >both.csv; S extract s.csv --cache rotten/cache; touch -r $f then; "
-     "printf rot | dd of=$f bs=1 seek=5000 conv=notrunc; touch -r then $f; S evaluate rotten --manifest both.csv "
-     "2>said; "
-     "n=$?; cat said >&2; grep -q damaged said && test $(grep -c short/c.wav: said) = 1 && exit $n",
+     "{ cat good.csv; tail -1 s.csv; } >both.csv; S extract s.csv --cache rotten/cache; " ROT
+     "S evaluate rotten --manifest both.csv 2>said; n=$?; cat said >&2; grep -q damaged said && "
+     "! grep 'run `serenade extract` again' said && test $(grep -c short/c.wav: said) = 1 && exit $n",
+     3, "short/c.wav: too short", ""},
+    {"f=$(echo rotten/cache/*/shards/*.h5 | tr ' ' '\\n' | xargs ls -S | head -1); " ROT
+     "S train good.yaml -o healed --manifest both.csv --set cache.dir=rotten/cache 2>said; n=$?; cat said >&2; "
+     "grep -q damaged said && ! grep 'run `serenade extract` again' said && exit $n",
      3, "short/c.wav: too short", ""},
     {"S evaluate run --manifset good.csv", 2, "unknown option --manifset", "the nearest is --manifest"},
     /* predict */
