@@ -259,6 +259,8 @@ static const struct {
     {"mkdir r0 && touch r0/manifest.csv.tmp-7-0; S train good.yaml -o r0", 0, "", ""},
     {"mkdir r6 && touch r6/manifest.csv.partial; S train good.yaml -o r6 && test ! -e r6/manifest.csv.partial", 0, "",
      ""},
+    {"mkdir r7 && printf 'path,emo' >r7/manifest.csv.next; S train good.yaml -o r7 && test ! -e r7/manifest.csv.next",
+     0, "", ""},
     {"S train good.yaml -o good.csv", 2, "good.csv is a file", "name another"},
     {"S train good.yaml -o newer", 1, "newer/run.json is of version 99", "use a newer Serenade"},
     {"S train good.yaml -o torn", 1, "torn/run.json is damaged", "delete it"},
