@@ -1,5 +1,5 @@
-/* The state of a run folder: run.json {version, training, epochs, trained, evaluated, models}, a lock on the folder
- * itself, and the results of other inputs, kept in earlier/.
+/* The state of a run folder: run.json {version, training, recipe, epochs, trained, named, evaluated, models}, a lock on
+ * the folder itself, and the results of other inputs, kept in earlier/.
  *
  * Results never stand beside a run.json that names other inputs: they are moved out first, then run.json is written,
  * then results of the new inputs that were moved out before come back. A kill between any two renames leaves a state
@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -44,8 +45,10 @@ static ser_status read_state(cli_run *run, const char *path, ser_error *err) {
                       "folder",
                       path, (long long)version, RUN_VERSION);
   take_text(run->training, root, "training");
+  take_text(run->recipe, root, "recipe");
   run->epochs = json_integer_value(json_object_get(root, "epochs"));
   take_text(run->trained, root, "trained");
+  take_text(run->named, root, "named");
   take_text(run->evaluated, root, "evaluated");
   run->models = json_integer_value(json_object_get(root, "models"));
   json_decref(root);
@@ -57,11 +60,10 @@ ser_status cli_run_save(const cli_run *run, ser_error *err) {
   ser_text text = {0};
   char *path = ser_path_join(run->folder, "run.json");
   ser_text_printf(&text,
-                  "{\n  \"version\": %d,\n  \"training\": \"%s\",\n  \"epochs\": %lld,\n  \"trained\": \"%s\",\n  "
-                  "\"evaluated\": \"%s\",\n"
-                  "  \"models\": %lld\n}\n",
-                  RUN_VERSION, run->training, (long long)run->epochs, run->trained, run->evaluated,
-                  (long long)run->models);
+                  "{\n  \"version\": %d,\n  \"training\": \"%s\",\n  \"recipe\": \"%s\",\n  \"epochs\": %lld,\n"
+                  "  \"trained\": \"%s\",\n  \"named\": \"%s\",\n  \"evaluated\": \"%s\",\n  \"models\": %lld\n}\n",
+                  RUN_VERSION, run->training, run->recipe, (long long)run->epochs, run->trained, run->named,
+                  run->evaluated, (long long)run->models);
   ser_status status = ser_file_write(path, text.data, text.size, err);
   free(path);
   free(text.data);
@@ -70,9 +72,9 @@ ser_status cli_run_save(const cli_run *run, ser_error *err) {
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
-/* What a write that was killed left beside the file that it was to become, and an index that was cut off. */
+/* What a write that was killed left beside the file that it was to become, and an index or audit that was cut off. */
 static bool left_over(const char *name) {
-  return strstr(name, ".tmp-") || !strcmp(name, "manifest.csv.partial");
+  return strstr(name, ".tmp-") || !strcmp(name, "manifest.csv.partial") || !strcmp(name, "manifest.csv.next");
 }
 
 static bool holds(const char *folder, const char *name) {
@@ -126,53 +128,8 @@ void cli_run_close(cli_run *run) {
   run->lock = -1;
 }
 
-/* ---- what results depend on -------------------------------------------------------------------------------------- */
-
-static void replace(char **text, const char *by) {
-  char *copy = ser_strdup(by);
-  free(*text);
-  *text = copy;
-}
-
-/* Sets to the defaults what changes no result: places, devices, workers, the features that the model does not read,
- * and what the manifest's rows or predict already show. */
-static ser_status neutral_config(ser_config *config, ser_error *err) {
-  ser_config plain;
-  ser_config_init(&plain);
-  char **places[] = {&config->corpora.ravdess, &config->corpora.cremad, &config->corpora.tess,
-                     &config->corpora.savee,   &config->corpora.csv,    &config->cache_dir};
-  for (size_t i = 0; i < sizeof places / sizeof *places; i++) replace(places[i], "");
-  config->audit = plain.audit;
-  config->device = plain.device;
-  config->threads = plain.threads;
-  config->jobs = plain.jobs;
-  config->train.epochs = plain.train.epochs;
-  if (config->features.kind != SER_MFCC39) config->features.mfcc39 = plain.features.mfcc39;
-  if (config->features.kind != SER_TIMNET) config->features.timnet = plain.features.timnet;
-  ser_config_free(&plain);
-  if (!*config->split.file) return SER_OK;
-  ser_hash hash;
-  char hex[SER_HASH_HEX];
-  SER_TRY(ser_hash_file(&hash, config->split.file, err));
-  ser_hash_hex(hex, &hash);
-  replace(&config->split.file, hex);
-  return SER_OK;
-}
-
-ser_status cli_training_inputs(char hex[SER_HASH_HEX], const ser_config *config, const ser_manifest *manifest,
-                               ser_error *err) {
-  ser_text text = {0};
-  ser_config neutral;
-  ser_config_copy(&neutral, config);
-  ser_status status = neutral_config(&neutral, err);
-  if (status == SER_OK) ser_config_write(&text, &neutral);
-  ser_config_free(&neutral);
-  ser_manifest_usable_text(&text, manifest);
-  ser_hash hash = ser_hash_bytes(text.data, text.size);
-  ser_hash_hex(hex, &hash);
-  free(text.data);
-  return status;
-}
+/* ---- models and their split ---------------------------------------------------------------------------------------
+ */
 
 typedef struct {
   const char *folder;
@@ -248,25 +205,55 @@ ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err) {
 
 /* ---- results of other inputs ------------------------------------------------------------------------------------- */
 
-/* What belongs to RUN whatever is trained there. */
-static bool stays(const char *name) {
-  static const char *const names[] = {"run.json", "manifest.csv", "cache", "earlier"};
+/* What a training and its evaluation make in RUN. All else in there is the user's, or belongs to RUN whatever is
+ * trained in it. */
+static bool is_result(const char *name) {
+  static const char *const names[] = {"config.yaml",       "split.csv",    "history.csv", "checkpoint",
+                                      "model.safetensors", "report.txt",   "report.json", "predictions.csv",
+                                      "confusion.png",     "confusion.svg"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (!strcmp(name, names[i])) return true;
-  return left_over(name);
+  return !strncmp(name, "seed-", 5) || !strncmp(name, "evaluate-", 9);
 }
 
-static ser_status move_results(const char *to, const char *from, size_t *moved, ser_error *err) {
+/* Whether the place is this file or lies in this folder, by whatever name. */
+static bool contains(const char *path, const char *place) {
+  struct stat outer, inner;
+  bool found = false;
+  if (!*place || stat(path, &outer) != 0) return false;
+  char *at = ser_strdup(place);
+  while (*at && !found) {
+    char *slash = strrchr(at, '/');
+    found = stat(at, &inner) == 0 && inner.st_dev == outer.st_dev && inner.st_ino == outer.st_ino;
+    *(slash ? slash : at) = 0;
+  }
+  free(at);
+  return found;
+}
+
+/* Whether the configuration reads what lies there. */
+static bool is_read(const char *path, const ser_config *config) {
+  const char *const places[] = {config->corpora.ravdess, config->corpora.cremad, config->corpora.tess,
+                                config->corpora.savee,   config->corpora.csv,    config->cache_dir,
+                                config->split.file};
+  for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+    if (contains(path, places[i])) return true;
+  return false;
+}
+
+static ser_status move_results(const char *to, const char *from, const ser_config *config, size_t *moved,
+                               ser_error *err) {
   char **names = NULL;
   size_t count = 0;
   *moved = 0;
   ser_status status = ser_folder_names(&names, &count, from, err);
   for (size_t i = 0; i < count && status == SER_OK; i++) {
-    if (stays(names[i])) continue;
     char *old = ser_path_join(from, names[i]), *new = ser_path_join(to, names[i]);
-    status = ser_make_folders(to, err);
-    if (status == SER_OK) status = ser_file_rename(old, new, err);
-    if (status == SER_OK) ++*moved;
+    if (is_result(names[i]) && !is_read(old, config)) {
+      status = ser_make_folders(to, err);
+      if (status == SER_OK) status = ser_file_rename(old, new, err);
+      if (status == SER_OK) ++*moved;
+    }
     free(old);
     free(new);
   }
@@ -305,40 +292,64 @@ static ser_status visit_reach(void *context, const char *path, ser_error *err) {
   return SER_OK;
 }
 
-ser_status cli_run_compare(bool *fits, cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err) {
+/* Whether all that was trained in RUN are seeds that are asked for, each in its folder: then others can join them. */
+static ser_status seeds_may_join(bool *may, const char *folder, const ser_config *config, ser_error *err) {
+  char **names = NULL;
+  size_t count = 0;
+  *may = config->train.seeds.count > 1 && !holds(folder, "model.safetensors") && !holds(folder, "checkpoint");
+  SER_TRY(ser_folder_names(&names, &count, folder, err));
+  for (size_t i = 0; i < count; i++) {
+    if (strncmp(names[i], "seed-", 5)) continue;
+    bool asked = false;
+    for (int64_t k = 0; k < config->train.seeds.count; k++)
+      asked = asked || strtoll(names[i] + 5, NULL, 10) == config->train.seeds.values[k];
+    *may = *may && asked;
+  }
+  ser_names_free(names, count);
+  return SER_OK;
+}
+
+ser_status cli_run_compare(bool *fits, cli_run *run, const cli_inputs *inputs, const ser_config *config,
+                           ser_error *err) {
+  bool same = !strcmp(run->training, inputs->training);
   run->reached = run->epochs;
   *fits = !*run->training;
-  if (strcmp(run->training, inputs)) return SER_OK;
-  if (run->epochs > epochs) {
+  if (!same && *run->training && !strcmp(run->recipe, inputs->recipe))
+    SER_TRY(seeds_may_join(&same, run->folder, config, err));
+  if (!same) return SER_OK;
+  if (run->epochs > config->train.epochs) {
     reach_walk walk = {.folder = run->folder};
     SER_TRY(ser_walk(run->folder, visit_reach, &walk, err));
     if (!walk.unknown) run->reached = walk.epochs;
   }
-  *fits = run->reached <= epochs;
+  *fits = run->reached <= config->train.epochs;
   return SER_OK;
 }
 
-ser_status cli_run_turn_to(cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err) {
+ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_config *config, ser_error *err) {
   size_t moved = 0;
-  bool fits;
+  bool fits, same = !strcmp(run->training, inputs->training);
   ser_status status = SER_OK;
-  char *old = earlier_folder(run, run->training, run->epochs), *kept = earlier_folder(run, inputs, epochs);
-  if (strcmp(run->training, inputs) || run->epochs != epochs) {
-    SER_TRY_DONE(cli_run_compare(&fits, run, inputs, epochs, err));
-    if (!*run->training || !fits || ser_is_folder(kept)) SER_TRY_DONE(move_results(old, run->folder, &moved, err));
-    if (moved && !strcmp(run->training, inputs))
+  char *old = earlier_folder(run, run->training, run->epochs);
+  char *kept = earlier_folder(run, inputs->training, config->train.epochs);
+  if (!same || run->epochs != config->train.epochs) {
+    SER_TRY_DONE(cli_run_compare(&fits, run, inputs, config, err));
+    if (!*run->training || !fits || ser_is_folder(kept))
+      SER_TRY_DONE(move_results(old, run->folder, config, &moved, err));
+    if (moved && same)
       ser_info("train: another number of epochs is asked for; the results of %lld are kept in %s",
                (long long)run->reached, old);
     else if (moved)
       ser_info("train: the inputs have changed; the results of the old ones are kept in %s", old);
-    memcpy(run->training, inputs, SER_HASH_HEX);
-    run->epochs = epochs;
-    run->trained[0] = run->evaluated[0] = 0;
+    memcpy(run->training, inputs->training, SER_HASH_HEX);
+    memcpy(run->recipe, inputs->recipe, SER_HASH_HEX);
+    run->epochs = config->train.epochs;
+    run->trained[0] = run->named[0] = run->evaluated[0] = 0;
     run->models = 0;
     SER_TRY_DONE(cli_run_save(run, err));
   }
   if (ser_is_folder(kept)) {
-    SER_TRY_DONE(move_results(run->folder, kept, &moved, err));
+    SER_TRY_DONE(move_results(run->folder, kept, config, &moved, err));
     rmdir(kept);
     if (moved) ser_info("train: results of these inputs were kept from before and are taken back");
   }

@@ -15,15 +15,35 @@
 
 /* ---- index and audit --------------------------------------------------------------------------------------------- */
 
-/* Writes the manifest where its bytes differ from those that are there. */
-static ser_status write_changed(const ser_manifest *manifest, const char *path, ser_text *old, bool *changed,
-                                ser_error *err) {
+/* Whether the manifest's bytes are others than those that are told; these are replaced by its own. */
+static bool differs(const ser_manifest *manifest, ser_text *bytes) {
   ser_text text = {0};
   ser_manifest_text(&text, manifest);
-  *changed = old->size != text.size || (text.size && memcmp(old->data, text.data, text.size));
-  ser_status status = *changed ? ser_manifest_write(manifest, path, err) : SER_OK;
-  free(old->data);
-  *old = text;
+  bool other = bytes->size != text.size || (text.size && memcmp(bytes->data, text.data, text.size));
+  free(bytes->data);
+  *bytes = text;
+  return other;
+}
+
+/* What an index or audit that did not come to its end has found out. It takes the manifest's place once it is known
+ * that the recordings are those of the run. */
+static char *next_name(const char *path) {
+  return ser_format("%s.next", path);
+}
+
+/* The manifest becomes the one at path, which is written only where its bytes change. */
+static ser_status keep_manifest(const ser_manifest *manifest, const char *path, ser_error *err) {
+  char *before = NULL, *next = next_name(path);
+  size_t size = 0;
+  ser_text text = {0};
+  ser_status status = ser_file_exists(path) ? ser_file_read(&before, &size, path, err) : SER_OK;
+  ser_manifest_text(&text, manifest);
+  if (status == SER_OK && (!before || size != text.size || memcmp(before, text.data, size)))
+    status = ser_manifest_write(manifest, path, err);
+  if (status == SER_OK) remove(next);
+  free(before);
+  free(next);
+  free(text.data);
   return status;
 }
 
@@ -45,8 +65,17 @@ ser_status cli_can_begin(const ser_config *config, ser_error *err) {
   return SER_OK;
 }
 
-static ser_status index_stage(ser_manifest *manifest, const ser_config *config, const char *path, ser_text *bytes,
-                              ser_error *err) {
+/* What is known of the recordings before: the manifest that a stage was cut off in, else the one at path. */
+static ser_status read_known(ser_manifest *known, bool *there, const char *path, const char *next, ser_error *err) {
+  *there = ser_file_exists(next) && ser_manifest_read(known, next, NULL) == SER_OK;
+  if (*there || !ser_file_exists(path)) return SER_OK;
+  *there = true;
+  return ser_manifest_read(known, path, err);
+}
+
+/* bytes: those of the manifest that is kept, there or in next. */
+static ser_status index_stage(ser_manifest *manifest, const ser_config *config, const char *path, const char *next,
+                              ser_text *bytes, ser_error *err) {
   ser_index_options options = {.ravdess = config->corpora.ravdess,
                                .cremad = config->corpora.cremad,
                                .tess = config->corpora.tess,
@@ -58,13 +87,14 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
                                .keep_every = 5};
   ser_index_summary summary = {0};
   ser_manifest before;
-  bool known = ser_file_exists(path), changed = false;
+  bool known = false;
   ser_status status = SER_OK;
   ser_manifest_init(&before);
-  if (known) SER_TRY_DONE(ser_manifest_read(&before, path, err));
+  SER_TRY_DONE(read_known(&before, &known, path, next, err));
   if (known) ser_manifest_text(bytes, &before);
   SER_TRY_DONE(ser_index(manifest, &summary, &options, known ? &before : NULL, err));
-  SER_TRY_DONE(write_changed(manifest, path, bytes, &changed, err));
+  bool changed = differs(manifest, bytes);
+  if (changed) SER_TRY_DONE(ser_manifest_write(manifest, next, err));
   ser_index_done(path);
   if (!changed && !summary.hashed)
     ser_info("index: nothing to do, %zu recordings as they were", manifest->count);
@@ -81,14 +111,13 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
                         ser_error *err) {
   ser_audit_summary summary = {0};
   ser_text bytes = {0}, table = {0};
-  bool changed = false;
   ser_status status = SER_OK;
+  char *next = next_name(path);
   const ser_audit_options options = {
-      .mode = config->audit, .jobs = cli_jobs(config->jobs), .keep = path, .keep_every = 5};
-  SER_TRY_DONE(index_stage(manifest, config, path, &bytes, err));
+      .mode = config->audit, .jobs = cli_jobs(config->jobs), .keep = next, .keep_every = 5};
+  SER_TRY_DONE(index_stage(manifest, config, path, next, &bytes, err));
   SER_TRY_DONE(ser_audit(manifest, &summary, &options, err));
-  if (summary.decoded) bytes.size = 0; /* it may have been written on the way: those are no longer the file's bytes */
-  SER_TRY_DONE(write_changed(manifest, path, &bytes, &changed, err));
+  bool changed = differs(manifest, &bytes);
   if (!changed && !summary.decoded)
     ser_info("audit: nothing to do, %zu recordings judged before", manifest->count);
   else
@@ -100,6 +129,7 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
   }
   if (cli_name_refused(manifest)) *partial = true;
 done:
+  free(next);
   free(table.data);
   free(bytes.data);
   ser_audit_summary_free(&summary);
@@ -140,32 +170,20 @@ done:
 
 /* ---- train ------------------------------------------------------------------------------------------------------- */
 
-/* The manifest that was given becomes RUN's own. */
-static ser_status take_manifest(ser_manifest *manifest, const char *given, const char *path, bool *partial,
-                                ser_error *err) {
-  ser_text old = {0};
-  bool changed = false;
-  SER_TRY(ser_manifest_read(manifest, given, err));
-  ser_status status = write_changed(manifest, path, &old, &changed, err);
-  free(old.data);
-  if (cli_name_refused(manifest)) *partial = true;
-  return status;
-}
-
-static ser_status train_stage(cli_run *run, const ser_config *config, const char *manifest_path, bool anew,
-                              bool *partial, ser_error *err) {
+static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_config *config,
+                              const char *manifest_path, bool anew, bool *partial, ser_error *err) {
   char models[SER_HASH_HEX];
   int64_t count = 0;
-  bool complete = false;
+  bool complete = false, done = false;
   SER_TRY(cli_models(models, &count, &complete, run->folder, err));
   if (!strcmp(run->trained, run->training) && count == run->models && count) {
-    bool fits;
-    SER_TRY(cli_split_fits(&fits, run->folder, err));
-    if (fits) {
+    SER_TRY(cli_split_fits(&done, run->folder, err));
+    if (done && !strcmp(run->named, inputs->named)) {
       ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
       return SER_OK;
     }
-    ser_warn("%s: split.csv and the models do not belong together; what was changed is made again", run->folder);
+    if (!done)
+      ser_warn("%s: split.csv and the models do not belong together; what was changed is made again", run->folder);
   }
   const ser_train_options options = {.config = config,
                                      .folder = run->folder,
@@ -178,25 +196,43 @@ static ser_status train_stage(cli_run *run, const ser_config *config, const char
   if (refused) *partial = true;
   SER_TRY(cli_models(models, &count, &complete, run->folder, err));
   memcpy(run->trained, run->training, SER_HASH_HEX);
+  memcpy(run->named, inputs->named, SER_HASH_HEX);
   run->models = count;
-  ser_info("train: %lld model%s trained", (long long)count, count == 1 ? "" : "s");
+  if (done)
+    ser_info("train: nothing to train; paths of recordings and predict.* are taken into what was trained before");
+  else
+    ser_info("train: %lld model%s trained", (long long)count, count == 1 ? "" : "s");
   return cli_run_save(run, err);
 }
 
-/* What train refuses and run does anew. */
-static ser_status must_fit(cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err) {
+/* What train refuses and run does anew. Of a refusal nothing stays behind. */
+static ser_status must_fit(cli_run *run, const cli_inputs *inputs, const ser_config *config, const char *manifest_path,
+                           ser_error *err) {
   bool fits;
-  SER_TRY(cli_run_compare(&fits, run, inputs, epochs, err));
+  SER_TRY(cli_run_compare(&fits, run, inputs, config, err));
   if (fits) return SER_OK;
-  if (!strcmp(run->training, inputs))
+  char *next = next_name(manifest_path);
+  remove(next);
+  free(next);
+  long long epochs = (long long)config->train.epochs;
+  if (run->reached > epochs && !strcmp(run->recipe, inputs->recipe))
     return ser_fail(err, SER_USAGE,
                     "%s has had %lld epochs already, more than train.epochs=%lld asks for; ask for at least %lld, name "
                     "another folder, or use 'serenade run', which trains anew and keeps the old results",
-                    run->folder, (long long)run->reached, (long long)epochs, (long long)run->reached);
+                    run->folder, (long long)run->reached, epochs, (long long)run->reached);
   return ser_fail(err, SER_USAGE,
                   "%s was trained from other settings or recordings; name another folder, or use "
                   "'serenade run', which trains anew and keeps the old results",
                   run->folder);
+}
+
+/* The manifest that was given, or that of the corpora; RUN's own stays as it is. */
+static ser_status take_manifest(ser_manifest *manifest, const ser_config *config, const char *given, const char *path,
+                                bool *partial, ser_error *err) {
+  if (!given) return cli_manifest(manifest, config, path, partial, err);
+  SER_TRY(ser_manifest_read(manifest, given, err));
+  if (cli_name_refused(manifest)) *partial = true;
+  return SER_OK;
 }
 
 ser_status cli_train(cli_run *run, const ser_config *config, const char *given_manifest, bool anew, bool *partial,
@@ -204,21 +240,19 @@ ser_status cli_train(cli_run *run, const ser_config *config, const char *given_m
   ser_manifest manifest;
   ser_text said = {0};
   ser_status status = SER_OK;
-  char inputs[SER_HASH_HEX];
+  cli_inputs inputs;
   char *manifest_path = ser_path_join(run->folder, "manifest.csv");
   char *own_cache = ser_path_join(run->folder, "cache");
   ser_manifest_init(&manifest);
-  if (given_manifest)
-    SER_TRY_DONE(take_manifest(&manifest, given_manifest, manifest_path, partial, err));
-  else
-    SER_TRY_DONE(cli_manifest(&manifest, config, manifest_path, partial, err));
-  SER_TRY_DONE(cli_training_inputs(inputs, config, &manifest, err));
-  if (!anew) SER_TRY_DONE(must_fit(run, inputs, config->train.epochs, err));
+  SER_TRY_DONE(take_manifest(&manifest, config, given_manifest, manifest_path, partial, err));
+  SER_TRY_DONE(cli_inputs_make(&inputs, config, &manifest, err));
+  if (!anew) SER_TRY_DONE(must_fit(run, &inputs, config, manifest_path, err));
+  SER_TRY_DONE(keep_manifest(&manifest, manifest_path, err));
   const char *cache = *config->cache_dir ? config->cache_dir : own_cache;
   SER_TRY_DONE(cli_extract(config, config->features.kind, cache, &manifest, &said, partial, err));
   ser_info("extract: %s", said.data);
-  SER_TRY_DONE(cli_run_turn_to(run, inputs, config->train.epochs, err));
-  SER_TRY_DONE(train_stage(run, config, manifest_path, anew, partial, err));
+  SER_TRY_DONE(cli_run_turn_to(run, &inputs, config, err));
+  SER_TRY_DONE(train_stage(run, &inputs, config, manifest_path, anew, partial, err));
 done:
   free(said.data);
   free(manifest_path);

@@ -7,14 +7,23 @@
 
 /* ---- the run folder (run_folder.c) ------------------------------------------------------------------------------- */
 
+/* What results are made from, as hashes in hex. */
+typedef struct {
+  char training[SER_HASH_HEX]; /* all that the numbers come from, but train.epochs: a training may go on for longer */
+  char recipe[SER_HASH_HEX];   /* the same without the seeds: seeds may be added */
+  char named[SER_HASH_HEX];    /* what files of the run only name: the recordings' paths, predict.* */
+} cli_inputs;
+
 /* RUN/run.json: what the results in RUN were made from. The texts are hashes in hex, "" for none. */
 typedef struct {
   const char *folder;
   int lock;                     /* the folder's descriptor, locked; -1: not open */
-  char training[SER_HASH_HEX];  /* inputs of the training that stands in RUN, finished or not; epochs left out */
+  char training[SER_HASH_HEX];  /* of the training that stands in RUN, finished or not */
+  char recipe[SER_HASH_HEX];    /* of the same */
   int64_t epochs;               /* train.epochs of it */
   int64_t reached;              /* the epochs that it has had, as far as cli_run_compare saw; not in the file */
   char trained[SER_HASH_HEX];   /* the same as training, once all epochs were done */
+  char named[SER_HASH_HEX];     /* what the files of the finished training name */
   char evaluated[SER_HASH_HEX]; /* inputs of the reports */
   int64_t models;               /* how many model files the finished training left */
 } cli_run;
@@ -25,23 +34,26 @@ ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error
 ser_status cli_run_save(const cli_run *run, ser_error *err);
 void cli_run_close(cli_run *run);
 
-/* The hash of all that the training's result depends on: the keys that matter (but train.epochs: a training may go on
- * for longer), and the usable rows. */
-ser_status cli_training_inputs(char hex[SER_HASH_HEX], const ser_config *config, const ser_manifest *manifest,
-                               ser_error *err);
 /* The hash of the models in RUN (earlier ones left out), and how many there are. complete: each has its reports. */
 ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, bool *complete, const char *folder, ser_error *err);
 
 /* Whether RUN/split.csv is there and the one that all models in RUN were trained with. */
 ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err);
 
-/* Whether results in RUN, if there are any, come from these inputs, or are the first epochs of theirs. A training that
- * was cut off is judged by the epochs that its checkpoints hold, not by those that it was to have. */
-ser_status cli_run_compare(bool *fits, cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err);
+/* Whether results in RUN, if there are any, come from these inputs, or are the first epochs or some of the seeds of
+ * theirs. A training that was cut off is judged by the epochs that its checkpoints hold, not by those that it was to
+ * have. */
+ser_status cli_run_compare(bool *fits, cli_run *run, const cli_inputs *inputs, const ser_config *config,
+                           ser_error *err);
 
 /* Makes RUN the place of a training from these inputs: results of others move to RUN/earlier/<hash>-<epochs>, and
- * results of these that were moved there before come back. Safe against a kill at any moment. */
-ser_status cli_run_turn_to(cli_run *run, const char inputs[SER_HASH_HEX], int64_t epochs, ser_error *err);
+ * results of these that were moved there before come back. What Serenade did not make stays, and so does what the
+ * configuration reads. Safe against a kill at any moment. */
+ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_config *config, ser_error *err);
+
+/* ---- what results depend on (inputs.c) --------------------------------------------------------------------------- */
+
+ser_status cli_inputs_make(cli_inputs *inputs, const ser_config *config, const ser_manifest *manifest, ser_error *err);
 
 /* ---- stages (stages.c) ------------------------------------------------------------------------------------------- */
 
@@ -50,7 +62,8 @@ ser_status cli_need_corpus(const ser_config *config, ser_error *err);
 /* What would fail after the recordings were decoded is looked at first: the device, the file of a given split. */
 ser_status cli_can_begin(const ser_config *config, ser_error *err);
 
-/* Index and audit into the manifest at path, trusting what it knows. partial is set when recordings are refused. */
+/* Index and audit, trusting what the manifest at path knows, which is left as it is: what is found out on the way is
+ * kept in PATH.next. partial is set when recordings are refused. */
 ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const char *path, bool *partial,
                         ser_error *err);
 

@@ -48,6 +48,7 @@ static void cpu_properties(const ser_device *device, ser_device_properties *out)
   snprintf(out->isa, sizeof out->isa, "%s", cpu->isa);
   read_processor_name(out->name, sizeof out->name);
   out->threads = ser_pool_threads(cpu->pool);
+  out->trainings = out->threads; /* one a thread: no barriers inside a step */
   out->memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
 }
 

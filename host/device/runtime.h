@@ -28,6 +28,7 @@ typedef struct {
   char isa[32];     /* the instruction set chosen: "avx512", "avx2", "base"; or "sm_90" */
   int threads;      /* compute threads; on a GPU the number of multiprocessors */
   uint64_t memory;  /* bytes */
+  int trainings;    /* how many trainings side by side, each on a device of its own, keep it busiest */
 } ser_device_properties;
 
 /* Counters of one device since it was opened: tests ask them whether a loop allocated. */

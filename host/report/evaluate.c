@@ -95,8 +95,10 @@ static ser_status get_features(job *j, ser_error *err) {
 /* A shard that rotted with its size and time kept shows only here: what it held is computed anew, once. */
 static ser_status read_features(job *j, int64_t **offset, float **features, const ser_hash *keys, size_t count,
                                 ser_error *err) {
-  ser_status status = ser_cache_read(j->cache, offset, features, keys, count, err);
-  if (status != SER_FAILED || !ser_cache_damaged(j->cache)) return status;
+  ser_error first = {0}; /* mended: nobody is to hear of it */
+  ser_status status = ser_cache_read(j->cache, offset, features, keys, count, &first);
+  if (status == SER_OK) return SER_OK;
+  if (status != SER_FAILED || !ser_cache_damaged(j->cache)) return ser_fail(err, status, "%s", first.text);
   SER_TRY(fill_cache(j, err));
   return ser_cache_read(j->cache, offset, features, keys, count, err);
 }

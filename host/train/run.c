@@ -1,5 +1,6 @@
-/* The training job: the run folder, the split, the features that are missing, then every seed and fold. Several
- * trainings run side by side, a core each; what is left over when they do not come out even gets all cores. */
+/* The training job: the run folder, the split, the features that are missing, then every seed and fold. As many
+ * trainings run side by side as the device says, with the threads shared out between them; what is left over when they
+ * do not come out even gets all threads. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,7 @@ typedef struct {
   char manifest_hash[SER_HASH_HEX], split_hash[SER_HASH_HEX];
   char *cache_folder;
   int cores;
+  int side_by_side; /* trainings at a time, as the device has it */
   ser_progress *progress;
 } job;
 
@@ -54,13 +56,14 @@ static ser_status list_starts(char **list, const job *j, const char *here, ser_e
   return status;
 }
 
-/* config.yaml: every key resolved, and as comments what was chosen at run time. */
-static ser_status write_config(const job *j, ser_error *err) {
+/* config.yaml: every key resolved, and as comments what was chosen at run time. The device is asked here for all. */
+static ser_status write_config(job *j, ser_error *err) {
   ser_text yaml = {0};
   ser_device *device = NULL;
   ser_device_properties properties;
   SER_TRY(ser_device_open(&device, j->config->device, j->cores, err));
   device->rt->properties(device, &properties);
+  j->side_by_side = properties.trainings;
   char *here = ser_computing_name(device), *starts = NULL;
   ser_device_close(device);
   ser_status status = list_starts(&starts, j, here, err);
@@ -75,7 +78,7 @@ static ser_status write_config(const job *j, ser_error *err) {
   return status;
 }
 
-static ser_status begin_folder(const job *j, ser_error *err) {
+static ser_status begin_folder(job *j, ser_error *err) {
   const char *folder = j->options->folder;
   char *config = ser_path_join(folder, "config.yaml");
   bool exists = ser_file_exists(config);
@@ -171,7 +174,7 @@ static void train_part(void *context, size_t task, int thread) {
   ser_device_close(device);
 }
 
-/* `count` parts from `first` on, `workers` of them at a time; the cores are shared out between the workers. */
+/* `count` parts from `first` on, `workers` of them at a time; the threads are shared out between the workers. */
 static void run_wave(job *j, size_t first, size_t count, int workers, ser_error *errors) {
   wave w = {j, first, j->cores / workers > 1 ? j->cores / workers : 1, errors};
   ser_pool *pool = ser_pool_create(workers);
@@ -200,7 +203,7 @@ static ser_status first_failure(const ser_error *errors, size_t count, ser_error
 
 static ser_status train_parts(job *j, ser_error *err) {
   ser_error *errors = ser_alloc_zero(j->parts.count, sizeof *errors);
-  size_t workers = (size_t)j->cores, even = j->parts.count / workers * workers, rest = j->parts.count - even;
+  size_t workers = (size_t)j->side_by_side, even = j->parts.count / workers * workers, rest = j->parts.count - even;
   j->progress = ser_progress_begin("train", "clips", clips_to_train(j));
   if (even) run_wave(j, 0, even, (int)workers, errors);
   if (rest) run_wave(j, even, rest, (int)rest, errors);
@@ -219,8 +222,10 @@ static ser_status prepare(job *j, bool *partial, ser_error *err) {
   SER_TRY(make_split(j, err));
   if (!j->options->extracted) SER_TRY(extract_missing(j, false, partial, err));
   bool damaged = false;
-  ser_status status = load_features(j, &damaged, err);
-  if (status != SER_FAILED || !damaged) return status;
+  ser_error first = {0}; /* mended: nobody is to hear of it */
+  ser_status status = load_features(j, &damaged, &first);
+  if (status == SER_OK) return SER_OK;
+  if (status != SER_FAILED || !damaged) return ser_fail(err, status, "%s", first.text);
   /* A shard that rotted with its size and time kept shows only when it is read: it is in quarantine now. */
   SER_TRY(extract_missing(j, true, partial, err));
   return load_features(j, &damaged, err);

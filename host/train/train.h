@@ -66,8 +66,8 @@ typedef struct {
   bool extracted; /* the caller has extracted and told what was refused */
 } ser_train_options;
 
-/* Makes RUN/config.yaml, RUN/split.csv, the caches, and trains (one worker a core for several seeds or folds, each with
- * a device of one thread; else one device with all threads). A RUN that exists is SER_USAGE without resume. partial:
+/* Makes RUN/config.yaml, RUN/split.csv, the caches, and trains (as many seeds and folds side by side as the device says,
+ * each with a device of its own that has its share of the threads). A RUN that exists is SER_USAGE without resume. partial:
  * set when some inputs were refused on the way (exit 3). */
 ser_status ser_train_job(const ser_train_options *options, bool *partial, ser_error *err);
 

@@ -132,6 +132,29 @@ echo "== what no result depends on"
 expect 0 run small.yaml -o run --threads 1 --set features.timnet.mels=64 --set jobs=1
 said "train: nothing to do"
 said "extract: mfcc39: nothing to do"
+echo "== what models and reports only name: nothing is trained"
+cp run/history.csv first.history
+expect 0 run small.yaml -o run --set predict.window=0.9 --set predict.hop=0.3
+said "train: nothing to train"
+expect 0 info model run
+expect 0 predict run/model.safetensors corpus/TESS/YAF_sad --window 0.9 --hop 0.3 --format csv --windows
+cp out asked.csv
+expect 0 predict run/model.safetensors corpus/TESS/YAF_sad --format csv --windows
+same out asked.csv
+mkdir elsewhere
+mv corpus elsewhere/corpus
+moved=(--set corpora.ravdess=elsewhere/corpus/RAVDESS --set corpora.tess=elsewhere/corpus/TESS)
+expect 0 run small.yaml -o run "${moved[@]}"
+said "train: nothing to train"
+never_said "warning"
+expect 0 run small.yaml -o there "${moved[@]}" --set cache.dir=run/cache
+for file in model.safetensors split.csv manifest.csv predictions.csv report.json; do same "run/$file" "there/$file"; done
+same run/history.csv first.history
+mv elsewhere/corpus corpus
+expect 0 run small.yaml -o run
+said "train: nothing to train"
+same run/model.safetensors first.safetensors
+same run/predictions.csv first.csv
 echo "== a recording less, and back again"
 mv corpus/TESS/YAF_sad/YAF_back_sad.wav kept.wav
 expect 0 run small.yaml -o run
@@ -140,6 +163,23 @@ never_said "train: nothing to do"
 cp -p kept.wav corpus/TESS/YAF_sad/YAF_back_sad.wav
 expect 0 run small.yaml -o run
 same run/model.safetensors first.safetensors
+
+echo "== what is the user's stays where it is: a cache under another name, a given split"
+expect 0 run small.yaml -o own --set cache.dir=own/feat
+never_said "are kept in"
+same own/model.safetensors first.safetensors
+[[ -d own/feat && ! -e own/earlier ]] || fail "the cache was moved away"
+given=(--set cache.dir=own/feat --set split.kind=file --set split.file=own/split.csv)
+cp own/split.csv first.split
+expect 0 run small.yaml -o own "${given[@]}"
+same own/split.csv first.split
+said "extract: mfcc39: nothing to do"
+expect 0 run small.yaml -o own "${given[@]}"
+said "train: nothing to do"
+expect 0 run small.yaml -o own --set cache.dir=own/feat
+said "taken back"
+same own/split.csv first.split
+same own/predictions.csv first.csv
 
 echo "== more epochs go on from those that are done"
 expect 0 run small.yaml -o longer --set train.epochs=2 --set cache.dir=cache
@@ -229,6 +269,22 @@ expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --
   --set train.epochs=2 --set cache.dir=cache
 said "train: nothing to do, 6 models"
 said "evaluate: nothing to do"
+echo "== seeds that join: those that are trained stay"
+touch -d '2001-01-01' folds/seed-?/fold-?/model.safetensors
+expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2,3 \
+  --set train.epochs=2 --set cache.dir=cache
+said "folds/seed-1/fold-0: trained already"
+expect 0 run small.yaml -o joined --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2,3 \
+  --set train.epochs=2 --set cache.dir=cache
+for seed in 1 2 3; do
+  for file in report.json fold-0/model.safetensors fold-2/predictions.csv; do
+    same "folds/seed-$seed/$file" "joined/seed-$seed/$file"
+  done
+done
+same folds/report.json joined/report.json
+for file in folds/seed-[12]/fold-?/model.safetensors; do
+  [[ $(stat -c %Y "$file") == "$(date -d 2001-01-01 +%s)" ]] || fail "$file was written again"
+done
 
 echo "== train, evaluate"
 expect 0 train small.yaml -o trained --set cache.dir=cache
@@ -240,6 +296,19 @@ expect 2 train small.yaml -o trained --set cache.dir=cache --resume --set train.
 said "other settings"
 expect 2 train small.yaml -o trained --set cache.dir=cache --resume --set train.epochs=3
 said "trained has had 4 epochs already"
+echo "== what is refused leaves the run as it was"
+cp trained/manifest.csv first.manifest
+head -100 manifest.csv >other.csv
+expect 2 train small.yaml -o trained --set cache.dir=cache --resume --manifest other.csv
+said "other settings or recordings"
+same trained/manifest.csv first.manifest
+expect 2 train small.yaml -o trained --set cache.dir=cache --resume --set corpora.ravdess=corpus/RAVDESS/Actor_01
+said "other settings or recordings"
+same trained/manifest.csv first.manifest
+[[ ! -e trained/manifest.csv.next ]] || fail "the refused manifest was left behind"
+expect 0 evaluate trained
+never_said "warning"
+same trained/predictions.csv first.csv
 expect 0 train small.yaml -o given --manifest manifest.csv --set cache.dir=cache
 same given/model.safetensors first.safetensors
 expect 0 evaluate trained

@@ -70,6 +70,9 @@ static void must(const char *line) {
 /* It is no longer the shell, and has a handler for SIGINT. */
 #define LISTENS "'[ /proc/$!/exe -ef \"$P\" ] && grep -q \"^SigCgt.*[2367abef]$\" /proc/$!/status'"
 
+/* Other bytes in the file $f, of the same size and time. */
+#define ROT "touch -r $f then; printf rot | dd of=$f bs=1 seek=5000 conv=notrunc; touch -r then $f; "
+
 #define HEADER                                                                                                         \
   "path,corpus,speaker,sex,emotion,intensity,statement,rate,channels,frames,seconds,size,mtime_ns,hash,status,"        \
   "reason\n"
@@ -243,6 +246,12 @@ static const struct {
     {"S train good.yaml -o run", 2, "run holds a run already", "add --resume"},
     {"S train good.yaml -o run --resume --set train.lr=0.1", 2, "run was trained from other settings",
      "name another folder"},
+    {"cp -r run refused; head -20 good.csv >less.csv; S train good.yaml -o refused --resume --manifest less.csv; n=$?; "
+     "S evaluate refused 2>&- && exit $n",
+     2, "refused was trained from other settings or recordings", "name another folder"},
+    {"cp -r run audited; head -20 lab.csv >less.csv; S train good.yaml -o audited --resume --set corpora.csv=less.csv; "
+     "n=$?; S evaluate audited 2>&- && cmp run/manifest.csv audited/manifest.csv && exit $n",
+     2, "audited was trained from other settings or recordings", "name another folder"},
     {"S train good.yaml -o had --set train.epochs=2 && S train good.yaml -o had --resume", 2,
      "had has had 2 epochs already, more than train.epochs=1", "ask for at least 2"},
     {"S train good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
@@ -250,6 +259,8 @@ static const struct {
     {"mkdir r0 && touch r0/manifest.csv.tmp-7-0; S train good.yaml -o r0", 0, "", ""},
     {"mkdir r6 && touch r6/manifest.csv.partial; S train good.yaml -o r6 && test ! -e r6/manifest.csv.partial", 0, "",
      ""},
+    {"mkdir r7 && printf 'path,emo' >r7/manifest.csv.next; S train good.yaml -o r7 && test ! -e r7/manifest.csv.next",
+     0, "", ""},
     {"S train good.yaml -o good.csv", 2, "good.csv is a file", "name another"},
     {"S train good.yaml -o newer", 1, "newer/run.json is of version 99", "use a newer Serenade"},
     {"S train good.yaml -o torn", 1, "torn/run.json is damaged", "delete it"},
@@ -298,6 +309,16 @@ static const struct {
     {"S evaluate run --manifest not.csv", 1, "not.csv: line 1", "make it with"},
     {"S index --csv mixed.csv -o x.csv 2>&-; S evaluate run --manifest x.csv", 3,
      "broken/c.wav: unreadable: not a recording that libsndfile can open (Format not recognised)", "get the file anew"},
+    /* a shard that rots with its size and time kept is mended on the way: it is told, and no error that is none */
+    {"cp -r run rotten; f=$(echo rotten/cache/*/shards/*.h5); S index --csv short/lab.csv -o s.csv; "
+     "{ cat good.csv; tail -1 s.csv; } >both.csv; S extract s.csv --cache rotten/cache; " ROT
+     "S evaluate rotten --manifest both.csv 2>said; n=$?; cat said >&2; grep -q damaged said && "
+     "! grep 'run `serenade extract` again' said && test $(grep -c short/c.wav: said) = 1 && exit $n",
+     3, "short/c.wav: too short", ""},
+    {"f=$(echo rotten/cache/*/shards/*.h5 | tr ' ' '\\n' | xargs ls -S | head -1); " ROT
+     "S train good.yaml -o healed --manifest both.csv --set cache.dir=rotten/cache 2>said; n=$?; cat said >&2; "
+     "grep -q damaged said && ! grep 'run `serenade extract` again' said && exit $n",
+     3, "short/c.wav: too short", ""},
     {"S evaluate run --manifset good.csv", 2, "unknown option --manifset", "the nearest is --manifest"},
     /* predict */
     {"S predict", 2, "the model and at least one file, folder or - is missing", "see serenade predict --help"},

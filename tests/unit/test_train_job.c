@@ -97,7 +97,13 @@ static void test_shared_out(void **state) {
   for (int i = 0; i < 3; i++) {
     ser_error err = {0};
     runs[i] = ser_format("%s/run-%d", r.folder, i + 1);
+    ser_device *device;
+    ser_device_properties properties;
     r.config.threads = i + 1;
+    ASSERT_OK(ser_device_open(&device, r.config.device, i + 1, &err), err);
+    device->rt->properties(device, &properties);
+    assert_int_equal(properties.trainings, i + 1);
+    ser_device_close(device);
     ASSERT_OK(run_job(&r, runs[i], false, &err), err);
   }
   for (int i = 1; i < 3; i++) {
