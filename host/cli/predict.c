@@ -49,8 +49,10 @@ static int path_width(const ser_predict_inputs *inputs) {
   enum { LEAST = 20, MOST = 72 };
   size_t width = LEAST;
   for (size_t i = 0; i < inputs->count; i++) {
-    size_t size = strlen(inputs->sources[i].path);
+    char *path = ser_shown(inputs->sources[i].path);
+    size_t size = strlen(path);
     if (size > width && size <= MOST) width = size;
+    free(path);
   }
   return (int)width;
 }

@@ -63,10 +63,10 @@ static void must(const char *line) {
 #define GONE "mkfifo gone 2>/dev/null; exec 8<>gone 9>gone 8>&-; "
 
 /* stop SIGNAL CONDITION ARGUMENTS...: the program, which would not end by itself, gets a signal once the condition
- * holds. Its stdin is a pipe that stays silent. */
+ * holds, or after some minutes, so that a program that failed early fails its row. Its stdin is a silent pipe. */
 #define STOP                                                                                                           \
   "mkfifo hang 2>/dev/null; exec 7<>hang; stop() { signal=$1 ready=$2; shift 2; \"$P\" \"$@\" <&7 & "                  \
-  "until eval \"$ready\" || ! kill -0 $!; do sleep 0.01; done; kill -$signal $!; wait $!; }; stop "
+  "n=0; until eval \"$ready\" || [ $((n += 1)) -gt 12000 ]; do sleep 0.01; done; kill -$signal $!; wait $!; }; stop "
 /* It is no longer the shell, and has a handler for SIGINT. */
 #define LISTENS "'[ /proc/$!/exe -ef \"$P\" ] && grep -q \"^SigCgt.*[2367abef]$\" /proc/$!/status'"
 
@@ -343,6 +343,7 @@ static const struct {
     {"S predict run broken/c.wav", 3, "broken/c.wav: not a recording", "get the file anew"},
     {"S predict run broken/d.wav", 3, "broken/d.wav", "git lfs pull"},
     {"S predict run short/c.wav", 3, "short/c.wav", "short"},
+    {"S predict good.yaml clips/c00.wav", 1, "good.yaml is no safetensors file", "name the model.safetensors of a run"},
     {"S predict run notes", 3, "notes: no recording below this folder", "taken by suffix"},
     {"S predict run silent.wav", 0, "warning: silent.wav: silent (at most -60 dBFS)", "there is no voice in it"},
     {"S predict run clips/c00.wav 2>said; cat said >&2; test ! -s said", 0, "", ""},
