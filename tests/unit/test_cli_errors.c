@@ -325,7 +325,8 @@ static const struct {
     {"S predict run/model.safetensors", 2, "at least one file", "see serenade predict --help"},
     {"S predict none.safetensors clips/c00.wav", 1, "none.safetensors", "No such file"},
     {"S predict notes clips/c00.wav", 1, "notes holds no model.safetensors", "give a model file"},
-    {"S predict model.safetensors clips/c00.wav", 1, "model.safetensors is not a sound", "copy or make it again"},
+    {"S predict model.safetensors clips/c00.wav", 1, "model.safetensors is no safetensors file",
+     "name the model.safetensors"},
     {"S predict run clips/c00.wav --format xml", 2, "--format is 'xml'", "one of text, json, csv"},
     {"S predict run clips/c00.wav --window 9", 2, "the window of 9 s is longer than the model's own",
      "give at most that"},
@@ -372,7 +373,7 @@ static const struct {
     /* info, cache */
     {"S info confg", 2, "'confg'", "the nearest is config"},
     {"S info model", 2, "the model's file or folder is missing", "see serenade info --help"},
-    {"S info model model.safetensors", 1, "model.safetensors is not a sound safetensors file", "copy or make it again"},
+    {"S info model model.safetensors", 1, "model.safetensors is no safetensors file", "name the model.safetensors"},
     {"S info model none.safetensors", 1, "cannot open none.safetensors", "No such file"},
     {"S info model notes", 1, "notes holds no model.safetensors", "name the folder of a run"},
     {"S info cache", 2, "the cache's folder is missing", "see serenade info --help"},
