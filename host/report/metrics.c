@@ -69,6 +69,14 @@ void ser_metrics_compute(ser_metrics *metrics, const int32_t *truth, const int32
   m->weighted_f1 = weighted_mean(m->f1, m->support, classes);
 }
 
+double ser_macro_f1_occurring(const ser_metrics *metrics) {
+  double occurring[SER_MAX_CLASSES];
+  int occur = 0;
+  for (int c = 0; c < metrics->classes; c++)
+    if (metrics->support[c] || metrics->predicted[c]) occurring[occur++] = metrics->f1[c];
+  return occur ? sum(occurring, occur) / occur : 0;
+}
+
 /* Characters of a UTF-8 text, as Python counts them. */
 static int characters(const char *text) {
   int count = 0;

@@ -23,6 +23,9 @@ typedef struct {
 } ser_metrics;
 
 void ser_metrics_compute(ser_metrics *metrics, const int32_t *truth, const int32_t *answer, size_t count, int classes);
+/* f1_score(average="macro") as scikit-learn has it where it is told no labels: over the classes that occur among truth
+ * or answers. Groups, of a speaker say, often lack a class, which over all classes would count as 0. */
+double ser_macro_f1_occurring(const ser_metrics *metrics);
 /* scikit-learn's classification_report(digits=4), to the letter. */
 void ser_classification_report(ser_text *text, const ser_metrics *metrics, const char *const *labels);
 /* The confusion matrix as a table of text, rows actual. */

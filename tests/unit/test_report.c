@@ -134,6 +134,18 @@ static void assert_group(const json_t *root, const char *by, const char *name, s
   assert_figures(group, &want);
 }
 
+/* Values of scikit-learn's f1_score(average="macro") without labels. */
+static void test_macro_of_what_occurs(void **state) {
+  (void)state;
+  static const int32_t truth[] = {0, 0, 1}, right[] = {0, 0, 1}, wrong[] = {0, 2, 1};
+  ser_metrics metrics;
+  ser_metrics_compute(&metrics, truth, right, 3, CLASSES);
+  assert_true(fabs(ser_macro_f1_occurring(&metrics) - 1) < 1e-15);
+  assert_true(metrics.macro_f1 < 0.5);
+  ser_metrics_compute(&metrics, truth, wrong, 3, CLASSES);
+  assert_true(fabs(ser_macro_f1_occurring(&metrics) - 5.0 / 9) < 1e-15);
+}
+
 static void test_json(void **state) {
   made *m = *state;
   ser_error err = {0};
@@ -358,6 +370,7 @@ static void test_other_suffix(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_macro_of_what_occurs),
       cmocka_unit_test_setup_teardown(test_json, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_folds, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_seeds, set_up, tear_down),
