@@ -36,6 +36,9 @@ bool ser_evaluation_wants(const ser_evaluation *evaluation, size_t row, int fold
 
 /* Sentences for a report: do speakers overlap, were clips trained on, what was left out (evaluate_notes.c). */
 void ser_evaluation_notes(ser_text *notes, const ser_evaluation *evaluation);
+/* A sentence where all clips, of two emotions at least, got the same answer: such figures look like a broken program.
+ */
+void ser_one_answer_note(ser_text *notes, const ser_prediction *predictions, size_t count, const char *const *labels);
 /* One line on a part's model; part -1: on all of them. */
 void ser_evaluation_model_line(ser_text *line, const ser_evaluation *evaluation, int part);
 

@@ -111,6 +111,20 @@ void ser_evaluation_notes(ser_text *notes, const ser_evaluation *e) {
                     e->unknown);
 }
 
+void ser_one_answer_note(ser_text *notes, const ser_prediction *predictions, size_t count, const char *const *labels) {
+  bool alike = true, of_one = true;
+  for (size_t i = 1; i < count; i++) {
+    alike &= predictions[i].answer == predictions[0].answer;
+    of_one &= predictions[i].truth == predictions[0].truth;
+  }
+  if (count && alike && !of_one)
+    ser_text_printf(notes,
+                    "Every clip is answered with %s: the model has not learnt to tell emotions apart. Early in a "
+                    "training that is so, until the running means of batch norm have settled (some hundred steps); "
+                    "history.csv shows whether more epochs help.\n",
+                    labels[predictions[0].answer]);
+}
+
 void ser_evaluation_model_line(ser_text *line, const ser_evaluation *e, int part) {
   const ser_model_info *m = &e->models[part < 0 ? 0 : part];
   const ser_model_config *c = &m->model;

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "model/safetensors.h"
+#include "report/evaluate.h"
 #include "report/predict.h"
 #include "report/report.h"
 #include "support/cache.h"
@@ -434,9 +435,27 @@ static void test_refused(void **state) {
   assert_null(said.data);
 }
 
+static void test_one_answer(void **state) {
+  (void)state;
+  static const char *const labels[] = {"neutral", "happy", "sad"};
+  ser_prediction predictions[3] = {{.truth = 0, .answer = 2}, {.truth = 1, .answer = 2}, {.truth = 2, .answer = 2}};
+  ser_text notes = {0};
+  ser_one_answer_note(&notes, predictions, 0, labels);
+  ser_one_answer_note(&notes, predictions, 1, labels); /* a single clip's one answer says nothing */
+  assert_null(notes.data);
+  ser_one_answer_note(&notes, predictions, 3, labels);
+  assert_non_null(strstr(notes.data, "Every clip is answered with sad"));
+  predictions[1].answer = 1;
+  ser_text other = {0};
+  ser_one_answer_note(&other, predictions, 3, labels);
+  assert_null(other.data);
+  free(notes.data);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_one_model, set_up, tear_down),
+      cmocka_unit_test(test_one_answer),
       cmocka_unit_test_setup_teardown(test_rotten_shard, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_seeds_and_folds, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_other_manifest, set_up, tear_down),
