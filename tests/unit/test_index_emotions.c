@@ -46,13 +46,6 @@ static void audit(ser_manifest *manifest, ser_audit_mode mode) {
   ser_audit_summary_free(&summary);
 }
 
-static void expect(const ser_manifest *manifest, const char *name, ser_row_status status, ser_reason reason) {
-  const ser_row *row = test_row(manifest, name);
-  if (row->status != status || row->reason != reason)
-    fail_msg("%s: %s '%s' instead of %s '%s'", name, ser_row_status_names[row->status], ser_reason_name(row->reason),
-             ser_row_status_names[status], ser_reason_name(reason));
-}
-
 static void both_halves_of_a_conflict(void **state) {
   (void)state;
   static const char lines[] =
@@ -64,21 +57,21 @@ static void both_halves_of_a_conflict(void **state) {
     ser_text told = {0}, again = {0};
     index_clips(&six, lines, 6, NULL);
     audit(&six, modes[i]);
-    expect(&six, "a_calm.wav", SER_FILTERED, SER_REASON_LABEL_CONFLICT);
-    expect(&six, "a_neutral.wav", doubtful[modes[i]], SER_REASON_LABEL_CONFLICT);
+    test_row_is(&six, "a_calm.wav", SER_FILTERED, SER_REASON_LABEL_CONFLICT);
+    test_row_is(&six, "a_neutral.wav", doubtful[modes[i]], SER_REASON_LABEL_CONFLICT);
     index_clips(&eight, lines, 8, &six);
-    expect(&eight, "a_calm.wav", doubtful[modes[i]], SER_REASON_LABEL_CONFLICT);
-    expect(&eight, "a_neutral.wav", doubtful[modes[i]], SER_REASON_LABEL_CONFLICT);
-    expect(&eight, "b.wav", SER_ROW_OK, SER_REASON_NONE);
-    expect(&eight, "c_calm.wav", SER_ROW_OK, SER_REASON_NONE);
-    expect(&eight, "c_calm_too.wav", doubtful[modes[i]], SER_REASON_DUPLICATE);
+    test_row_is(&eight, "a_calm.wav", doubtful[modes[i]], SER_REASON_LABEL_CONFLICT);
+    test_row_is(&eight, "a_neutral.wav", doubtful[modes[i]], SER_REASON_LABEL_CONFLICT);
+    test_row_is(&eight, "b.wav", SER_ROW_OK, SER_REASON_NONE);
+    test_row_is(&eight, "c_calm.wav", SER_ROW_OK, SER_REASON_NONE);
+    test_row_is(&eight, "c_calm_too.wav", doubtful[modes[i]], SER_REASON_DUPLICATE);
     ser_manifest_text(&told, &eight);
     audit(&eight, modes[i]); /* which has nothing to change */
     ser_manifest_text(&again, &eight);
     assert_string_equal(told.data, again.data);
     index_clips(&back, lines, 6, &eight);
-    expect(&back, "a_calm.wav", SER_FILTERED, SER_REASON_LABEL_CONFLICT);
-    expect(&back, "a_neutral.wav", doubtful[modes[i]], SER_REASON_LABEL_CONFLICT);
+    test_row_is(&back, "a_calm.wav", SER_FILTERED, SER_REASON_LABEL_CONFLICT);
+    test_row_is(&back, "a_neutral.wav", doubtful[modes[i]], SER_REASON_LABEL_CONFLICT);
     free(told.data);
     free(again.data);
     ser_manifest_free(&six);
@@ -95,11 +88,11 @@ static void a_conflict_that_was_filtered_whole(void **state) {
   index_clips(&six, lines, 6, NULL);
   audit(&six, SER_AUDIT_REPORT);
   index_clips(&eight, lines, 8, &six);
-  expect(&eight, "a_calm.wav", SER_EXCLUDED, SER_REASON_LABEL_CONFLICT);
-  expect(&eight, "a_surprised.wav", SER_EXCLUDED, SER_REASON_LABEL_CONFLICT);
+  test_row_is(&eight, "a_calm.wav", SER_EXCLUDED, SER_REASON_LABEL_CONFLICT);
+  test_row_is(&eight, "a_surprised.wav", SER_EXCLUDED, SER_REASON_LABEL_CONFLICT);
   audit(&eight, SER_AUDIT_REPORT);
-  expect(&eight, "a_calm.wav", SER_ROW_OK, SER_REASON_LABEL_CONFLICT);
-  expect(&eight, "a_surprised.wav", SER_ROW_OK, SER_REASON_LABEL_CONFLICT);
+  test_row_is(&eight, "a_calm.wav", SER_ROW_OK, SER_REASON_LABEL_CONFLICT);
+  test_row_is(&eight, "a_surprised.wav", SER_ROW_OK, SER_REASON_LABEL_CONFLICT);
   ser_manifest_free(&six);
   ser_manifest_free(&eight);
 }
