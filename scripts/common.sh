@@ -21,7 +21,7 @@ needs_build=(
 needs_demo=("espeak-ng|espeak-ng" "sox|sox")
 needs_test=("clang|clang" "flac|flac")
 needs_peers=("python3|python3" "py:ensurepip|python3-venv")
-needs_check=("clang-format|clang-format")
+needs_check=("clang-format|clang-format" "shellcheck|shellcheck")
 
 have() {
   case $1 in
@@ -75,6 +75,13 @@ build_preset() {
     tail -n 60 "$log" >&2
     die "the $preset build failed; all of its output is in build/$preset.log"
   fi
+}
+
+# Whether the C is formatted (--dry-run) or formats it (-i), and whether the scripts are as shellcheck wants them.
+check_form() {
+  say "format"
+  (cd "$root" && find host kernels tests -name '*.[ch]' -print0 | xargs -0 clang-format "$1" -Werror &&
+    shellcheck -x scripts/*.sh tests/e2e/*.sh .ci/run)
 }
 
 # Makes the environment of pinned peers in build/peers/venv (several GB, from PyPI) unless it is there already.

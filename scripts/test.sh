@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs every test: unit and operation tests under AddressSanitizer and UBSan, the
-# threaded ones under ThreadSanitizer, those and the goldens in a Clang build, and at last all of them in the release
-# build, so that the output ends with ctest's summary.
+# Installs what is missing, checks the format, builds, and runs every test: unit and operation tests under
+# AddressSanitizer and UBSan, the threaded ones under ThreadSanitizer, those and the goldens in a Clang build, and at last
+# all of them in the release build, so that the output ends with ctest's summary.
 #
 # Real recordings: SERENADE_CORPORA names a folder that holds RAVDESS/ and TESS/; where it is not set and
 # ../shared/corpora is there, that is unpacked into build/corpora once. Tests that need them are skipped without them;
@@ -11,8 +11,14 @@ set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-install_missing build demo test
+install_missing build demo test check
 cd "$root"
+# Releases of clang-format differ in what they make of the same style.
+if [[ $(clang-format --version) == *"version 14."* ]]; then
+  check_form --dry-run || die "the format is not the house's, above; scripts/check.sh --fix mends the C"
+else
+  say "skipped: the format, which is that of clang-format 14 (here: $(clang-format --version))"
+fi
 
 if [[ -z ${SERENADE_CORPORA:-} && -x $root/../shared/corpora/unpack.sh ]]; then
   say "unpacking the real recordings into build/corpora"

@@ -119,6 +119,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   if (status == SER_OK) status = ser_predict_inputs_make(&inputs, (const char *const *)argv + 2, (size_t)argc - 2, err);
   if (status == SER_OK) {
     tell_empty(&p, inputs.empty.data);
+    ser_info_lines(inputs.passed.data);
     status = predict_all(predictor, &inputs, &p, err);
   }
   ser_predict_inputs_free(&inputs);

@@ -186,10 +186,10 @@ done:
 
 static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_config *config,
                               const char *manifest_path, bool anew, bool *partial, ser_error *err) {
-  char models[SER_HASH_HEX];
+  char before[SER_HASH_HEX], models[SER_HASH_HEX];
   int64_t count = 0;
   bool complete = false, done = false;
-  SER_TRY(cli_models(models, &count, &complete, run->folder, err));
+  SER_TRY(cli_models(before, &count, &complete, run->folder, err));
   if (!strcmp(run->trained, run->training) && count == run->models && count) {
     SER_TRY(cli_split_fits(&done, run->folder, err));
     if (done && !strcmp(run->named, inputs->named)) {
@@ -214,6 +214,8 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
   run->models = count;
   if (done)
     ser_info("train: nothing to train; paths of recordings and predict.* are taken into what was trained before");
+  else if (!strcmp(models, before)) /* as after results that were kept have been taken back */
+    ser_info("train: nothing to train, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
   else
     ser_info("train: %lld model%s trained", (long long)count, count == 1 ? "" : "s");
   return cli_run_save(run, err);

@@ -58,7 +58,8 @@ typedef struct {
   ser_audio_source *sources; /* [count] */
   size_t count, capacity;
   char *stdin_bytes;
-  ser_text empty; /* a line for each folder that holds no recording */
+  ser_text empty;  /* a line for each folder that holds no recording */
+  ser_text passed; /* a line for each that holds other files beside its recordings */
 } ser_predict_inputs;
 ser_status ser_predict_inputs_make(ser_predict_inputs *inputs, const char *const *paths, size_t count, ser_error *err);
 void ser_predict_inputs_free(ser_predict_inputs *inputs);

@@ -14,10 +14,34 @@ static void add(ser_predict_inputs *inputs, const char *path, const char *data, 
   inputs->sources[inputs->count++] = (ser_audio_source){ser_strdup(path), data, (int64_t)size};
 }
 
+typedef struct {
+  ser_predict_inputs *inputs;
+  size_t passed;
+} folder_walk;
+
 /* A file that is named itself is opened whatever it is called. */
 static ser_status visit(void *context, const char *path, ser_error *err) {
-  if (ser_audio_named(path)) add(context, path, NULL, 0);
+  folder_walk *walk = context;
+  if (ser_audio_named(path))
+    add(walk->inputs, path, NULL, 0);
+  else if (*ser_path_name(path) != '.') /* what a desktop leaves behind */
+    walk->passed++;
   return ser_interrupt_check(err);
+}
+
+static ser_status add_folder(ser_predict_inputs *inputs, const char *folder, ser_error *err) {
+  folder_walk walk = {.inputs = inputs};
+  size_t before = inputs->count;
+  ser_status status = ser_walk(folder, visit, &walk, err);
+  if (inputs->count == before)
+    ser_text_line(&inputs->empty,
+                  "%s: no recording below this folder (files are taken by suffix: .wav, .flac, .ogg ...)", folder);
+  else if (walk.passed)
+    ser_text_line(&inputs->passed,
+                  "%s: %zu file%s passed over, not named as a recording (.wav, .flac, .ogg ...); a file that is named "
+                  "itself is always opened",
+                  folder, walk.passed, walk.passed == 1 ? " is" : "s are");
+  return status;
 }
 
 static ser_status read_stdin(ser_predict_inputs *inputs, ser_error *err) {
@@ -48,16 +72,11 @@ ser_status ser_predict_inputs_make(ser_predict_inputs *inputs, const char *const
   memset(inputs, 0, sizeof *inputs);
   ser_status status = SER_OK;
   for (size_t i = 0; i < count && status == SER_OK; i++) {
-    size_t before = inputs->count;
     if (!strcmp(paths[i], "-"))
       status = read_stdin(inputs, err);
-    else if (ser_is_folder(paths[i])) {
-      status = ser_walk(paths[i], visit, inputs, err);
-      if (inputs->count == before)
-        ser_text_line(&inputs->empty,
-                      "%s: no recording below this folder (files are taken by suffix: .wav, .flac, .ogg ...)",
-                      paths[i]);
-    } else
+    else if (ser_is_folder(paths[i]))
+      status = add_folder(inputs, paths[i], err);
+    else
       add(inputs, paths[i], NULL, 0);
   }
   if (status != SER_OK) ser_predict_inputs_free(inputs);
@@ -69,5 +88,6 @@ void ser_predict_inputs_free(ser_predict_inputs *inputs) {
   free(inputs->sources);
   free(inputs->stdin_bytes);
   free(inputs->empty.data);
+  free(inputs->passed.data);
   memset(inputs, 0, sizeof *inputs);
 }

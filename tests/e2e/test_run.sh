@@ -125,6 +125,7 @@ said "the results of the old ones are kept"
 echo "== and back: what was there is taken back"
 expect 0 run small.yaml -o run
 said "taken back"
+said "train: nothing to train, 1 model trained before"
 never_said "computed"
 same run/model.safetensors first.safetensors
 same run/predictions.csv first.csv
@@ -319,6 +320,11 @@ present trained/evaluate-manifest/report.json
 echo "== predict"
 expect 0 predict run/model.safetensors kept.wav corpus/TESS/OAF_happy
 [[ $(wc -l <out) -ge 5 ]] || fail "fewer lines than clips"
+never_said "passed over"
+echo notes >corpus/TESS/OAF_happy/notes.txt
+expect 0 predict run/model.safetensors corpus/TESS/OAF_happy
+said "corpus/TESS/OAF_happy: 1 file is passed over"
+rm corpus/TESS/OAF_happy/notes.txt
 "$serenade" predict run/model.safetensors - --format csv <kept.wav >out 2>err || fail "predict from stdin"
 head -1 out | grep -q '^path,start,end,emotion,neutral,happy,sad,angry,fearful,disgust' || fail "the CSV's header"
 expect 0 predict run/model.safetensors kept.wav --format json

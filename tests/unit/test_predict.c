@@ -447,39 +447,6 @@ static void test_answers_not_finite(void **state) {
 /* ---- inputs -------------------------------------------------------------------------------------------------------
  */
 
-static void test_inputs(void **state) {
-  const made *m = *state;
-  ser_error err = {0};
-  char *folder = ser_path_join(m->folder, "in"), *deep = ser_path_join(folder, "b/c"),
-       *bare = ser_path_join(folder, "z");
-  ASSERT_OK(ser_make_folders(deep, &err), err);
-  ASSERT_OK(ser_make_folders(bare, &err), err);
-  const char *const names[] = {"in/b/c/2.FLAC", "in/a.wav", "in/notes.txt", "in/.hidden.wav", "in/b/1.ogg"};
-  for (size_t i = 0; i < 5; i++) {
-    char *path = ser_path_join(m->folder, names[i]);
-    ASSERT_OK(ser_file_write(path, "x", 1, &err), err);
-    free(path);
-  }
-  char *named = ser_path_join(folder, "notes.txt");
-  const char *const paths[] = {named, folder, bare};
-  ser_predict_inputs inputs;
-  ASSERT_OK(ser_predict_inputs_make(&inputs, paths, 3, &err), err);
-  const char *const want[] = {"in/notes.txt", "in/a.wav", "in/b/1.ogg", "in/b/c/2.FLAC"};
-  assert_int_equal(inputs.count, 4); /* what is named is taken as it is, below folders suffixes decide */
-  for (size_t i = 0; i < 4; i++) {
-    char *path = ser_path_join(m->folder, want[i]);
-    assert_string_equal(inputs.sources[i].path, path);
-    free(path);
-  }
-  assert_non_null(inputs.empty.data);
-  assert_true(!strncmp(inputs.empty.data, bare, strlen(bare)));
-  ser_predict_inputs_free(&inputs);
-  free(named);
-  free(folder);
-  free(deep);
-  free(bare);
-}
-
 static void test_stdin(void **state) {
   const made *m = *state;
   ser_error err = {0};
@@ -596,7 +563,6 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_silence, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_rules_refused, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_answers_not_finite, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_inputs, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_stdin, set_up, tear_down),
       cmocka_unit_test(test_csv),
       cmocka_unit_test(test_json),
