@@ -154,7 +154,18 @@ void ser_file_sweep(const char *path) {
   free(folder);
 }
 
-ser_status ser_file_write(const char *path, const void *data, size_t size, ser_error *err) {
+/* What is not a plain file (a pipe, a terminal, /dev/stdout) has no name to be renamed onto: it is written as it is. */
+static ser_status write_straight(int fd, const char *path, const void *data, size_t size, ser_error *err) {
+  if (fd < 0 || !ser_write_all(fd, data, size)) return ser_fail_errno(err, SER_FAILED, "cannot write %s", path);
+  return SER_OK;
+}
+
+static bool is_stdout(const struct stat *info) {
+  struct stat out;
+  return fstat(STDOUT_FILENO, &out) == 0 && out.st_dev == info->st_dev && out.st_ino == info->st_ino;
+}
+
+static ser_status write_beside(const char *path, const void *data, size_t size, ser_error *err) {
   ser_status status = SER_OK;
   char *mark = ser_writer_mark(), *beside = ser_format("%s.tmp-%s", path, mark);
   ser_file_sweep(path); /* first: on a full disk it makes room */
@@ -171,6 +182,53 @@ ser_status ser_file_write(const char *path, const void *data, size_t size, ser_e
   free(mark);
   free(beside);
   return status;
+}
+
+ser_status ser_file_write(const char *path, const void *data, size_t size, ser_error *err) {
+  struct stat info;
+  if (stat(path, &info) == 0) {
+    if (S_ISDIR(info.st_mode)) return ser_fail(err, SER_FAILED, "cannot write %s: it is a folder; name a file", path);
+    if (is_stdout(&info)) {
+      fflush(stdout);
+      return write_straight(STDOUT_FILENO, path, data, size, err);
+    }
+    if (!S_ISREG(info.st_mode)) {
+      int fd = open(path, O_WRONLY | O_CLOEXEC);
+      ser_status status = write_straight(fd, path, data, size, err);
+      if (fd >= 0 && close(fd) != 0 && status == SER_OK)
+        status = ser_fail_errno(err, SER_FAILED, "cannot write %s", path);
+      return status;
+    }
+  }
+  if (lstat(path, &info) != 0 || !S_ISLNK(info.st_mode)) return write_beside(path, data, size, err);
+  char *target = realpath(path, NULL); /* the link stays, its target is replaced */
+  if (!target) return ser_fail(err, SER_FAILED, "cannot write %s: it is a link to nothing; remove it", path);
+  ser_status status = write_beside(target, data, size, err);
+  free(target);
+  return status;
+}
+
+ser_status ser_output_check(const char *path, const char *option, ser_error *err) {
+  struct stat info;
+  if (!*path || !strcmp(path, "-"))
+    return ser_fail(err, SER_USAGE, "%s '%s' names no file; give one (/dev/stdout where the output is to be piped)",
+                    option, path);
+  if (ser_is_folder(path)) return ser_fail(err, SER_USAGE, "%s %s is a folder; name a file", option, path);
+  if (stat(path, &info) == 0 && (!S_ISREG(info.st_mode) || is_stdout(&info))) return SER_OK;
+  char *real = realpath(path, NULL), *folder = ser_path_folder(real ? real : path);
+  ser_status status = SER_OK;
+  if (!ser_is_folder(folder))
+    status = ser_fail(err, SER_FAILED, "%s %s: there is no folder %s; make it first", option, path, folder);
+  else if (access(folder, W_OK | X_OK) != 0)
+    status = ser_fail_errno(err, SER_FAILED, "%s %s: cannot write into the folder %s", option, path, folder);
+  free(folder);
+  free(real);
+  return status;
+}
+
+bool ser_same_file(const char *a, const char *b) {
+  struct stat one, other;
+  return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
 ser_status ser_make_folders(const char *path, ser_error *err) {

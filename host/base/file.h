@@ -13,8 +13,14 @@
 ser_status ser_file_read(char **data, size_t *size, const char *path, ser_error *err);
 
 /* Writes the file atomically: PATH.tmp-<mark> in the same folder, fsync, rename, fsync of the folder. What killed
- * writers of the same PATH left there is removed first. */
+ * writers of the same PATH left there is removed first. A link stays, and its target is what is replaced; what is no
+ * plain file (a pipe, a terminal, /dev/stdout) is written straight. */
 ser_status ser_file_write(const char *path, const void *data, size_t size, ser_error *err);
+
+/* Whether a file that the user names for an output (by this option) can be written, as far as that can be told before
+ * the work: SER_USAGE for "", "-" and folders, SER_FAILED where the folder is missing or closed to us. */
+ser_status ser_output_check(const char *path, const char *option, ser_error *err);
+bool ser_same_file(const char *a, const char *b); /* both there, and one, by whatever names */
 
 /* "<host>-<place>-<pid>-<random>" (8, then 16 hex digits; place: the machine's start and the PID namespace): marks a
  * file that is being written and not in its place yet. The caller frees it. */

@@ -42,9 +42,9 @@ static ser_status audit_file(const char *path, const char *json, ser_audit_mode 
   const ser_audit_options options = {.mode = mode, .again = again, .jobs = jobs, .keep = path, .keep_every = 5};
   SER_TRY_DONE(ser_audit(&manifest, &summary, &options, err));
   SER_TRY_DONE(ser_manifest_write(&manifest, path, err));
-  if (json) SER_TRY_DONE(write_json(json, &summary, err));
   cli_audit_text(&text, &manifest, &summary);
   fputs(text.data, stdout);
+  if (json) SER_TRY_DONE(write_json(json, &summary, err));
   *partial = cli_name_refused(&manifest) > 0;
 done:
   free(text.data);
@@ -68,6 +68,10 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   SER_TRY(ser_options_count(argc, argv, 1, 1, "the manifest", err));
   if (jobs) SER_TRY(ser_option_integer(&workers, "--jobs", jobs, 0, 4096, err));
   if (mode_name) SER_TRY(ser_option_choice(&mode, "--mode", mode_name, modes, err));
+  if (json) SER_TRY(ser_output_check(json, "--json", err));
+  if (json && ser_same_file(json, argv[1]))
+    return ser_fail(err, SER_USAGE, "--json %s is the manifest itself; name another file", json);
+  if (ser_file_exists(argv[1])) SER_TRY(ser_output_check(argv[1], "the manifest", err));
   SER_TRY(audit_file(argv[1], json, (ser_audit_mode)mode, again, cli_jobs(workers), &partial, err));
   return partial ? SER_PARTIAL : SER_OK;
 }

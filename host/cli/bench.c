@@ -195,6 +195,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   if (argc > 1) SER_TRY(ser_option_choice(&stage, "the stage", argv[1], stage_names, err));
   if (runs) SER_TRY(ser_option_integer(&wanted, "--runs", runs, 1, 1000, err));
   if (b.data && !ser_is_folder(b.data)) return ser_fail(err, SER_USAGE, "--data %s: there is no such folder", b.data);
+  if (json) SER_TRY(ser_output_check(json, "--json", err));
   b.runs = (int)wanted;
   ser_config_init(&b.config);
   ser_device_kind kind = common->device_given ? common->device : SER_DEVICE_CPU;

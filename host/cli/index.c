@@ -7,18 +7,23 @@
 #include "cli/cli.h"
 #include "cli/counts.h"
 
+static bool is_plain(const char *path) {
+  struct stat info;
+  return stat(path, &info) == 0 && S_ISREG(info.st_mode);
+}
+
 static ser_status index_into(const char *output, const ser_index_options *options, bool *partial, ser_error *err) {
   ser_manifest manifest, before;
   ser_index_summary summary = {0};
   ser_text table = {0};
-  bool known = ser_file_exists(output);
+  bool known = is_plain(output);
   ser_status status = SER_OK;
   ser_manifest_init(&manifest);
   ser_manifest_init(&before);
   if (known) SER_TRY_DONE(ser_manifest_read(&before, output, err));
   SER_TRY_DONE(ser_index(&manifest, &summary, options, known ? &before : NULL, err));
   SER_TRY_DONE(ser_manifest_write(&manifest, output, err));
-  ser_index_done(output);
+  if (options->keep) ser_index_done(options->keep);
   cli_counts_text(&table, &manifest);
   fputs(table.data, stdout);
   ser_info_lines(summary.notes.data);
@@ -53,8 +58,11 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   if (emotions) SER_TRY(ser_option_integer(&options.emotions, "--emotions", emotions, 6, 8, err));
   if (options.emotions == 7) return ser_fail(err, SER_USAGE, "--emotions is '7', but it must be 6 or 8");
   if (jobs) SER_TRY(ser_option_integer(&workers, "--jobs", jobs, 0, 4096, err));
+  SER_TRY(ser_output_check(output, "-o", err));
+  if (options.csv && ser_same_file(output, options.csv))
+    return ser_fail(err, SER_USAGE, "-o %s is the file of --csv itself; name another", output);
   options.jobs = cli_jobs(workers);
-  options.keep = output;
+  options.keep = !ser_file_exists(output) || is_plain(output) ? output : NULL; /* beside a pipe nothing is kept */
   SER_TRY(index_into(output, &options, &partial, err));
   return partial ? SER_PARTIAL : SER_OK;
 }
