@@ -269,8 +269,43 @@ static void test_tensors_amiss(void **state) {
   end(&r);
 }
 
+/* A weight that lost a bit is a sound number still. */
+static void test_bits_amiss(void **state) {
+  ser_error err = {0};
+  ser_tensors t;
+  ser_model_info info;
+  rig r;
+  (void)state;
+  make(&r);
+  ASSERT_OK(ser_tensors_read(&t, r.path, &err), err);
+  for (size_t i = 0; i < t.count; i += 5) {
+    ser_tensor *copy = ser_alloc(t.count * sizeof *copy);
+    memcpy(copy, t.tensors, t.count * sizeof *copy);
+    char *bytes = ser_alloc(copy[i].bytes);
+    memcpy(bytes, copy[i].data, copy[i].bytes);
+    bytes[copy[i].bytes / 8 * 4] ^= 1;
+    copy[i].data = bytes;
+    write_tensors(&r, &t, copy, t.count);
+    assert_refused(&r, "is damaged");
+    assert_int_equal(ser_model_load(NULL, &info, NULL, r.path, &err), SER_FAILED);
+    ser_text text = {0}; /* changed on purpose */
+    ser_tensors_text(&text, copy, t.count, (const char *const *)t.keys, (const char *const *)t.values,
+                     t.metadata_count - 1);
+    assert_string_equal(t.keys[t.metadata_count - 1], "tensors_hash");
+    ASSERT_OK(ser_file_write(r.path, text.data, text.size, &err), err);
+    ASSERT_OK(ser_model_load(NULL, &info, NULL, r.path, &err), err);
+    ser_model_info_free(&info);
+    free(text.data);
+    free(bytes);
+    free(copy);
+  }
+  ser_tensors_free(&t);
+  end(&r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_describe),
-                                     cmocka_unit_test(test_metadata_amiss), cmocka_unit_test(test_tensors_amiss)};
+                                     cmocka_unit_test(test_metadata_amiss), cmocka_unit_test(test_tensors_amiss),
+                                     cmocka_unit_test(test_bits_amiss)};
   return cmocka_run_group_tests_name("unit.model_file", tests, NULL, NULL);
 }
