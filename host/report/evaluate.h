@@ -9,7 +9,7 @@ typedef struct {
   const char *folder;       /* RUN */
   ser_config config;        /* RUN/config.yaml as it stands now */
   ser_manifest trained;     /* RUN/manifest.csv */
-  ser_split split;          /* RUN/split.csv, over the rows of `trained` */
+  ser_split split;          /* RUN/split.csv and split.txt, over the rows of `trained` */
   ser_run_parts parts;      /* every seed and fold */
   ser_model_info *models;   /* [parts.count]; they agree on labels and features */
   ser_manifest given;       /* --manifest's rows, else empty */

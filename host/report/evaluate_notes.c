@@ -1,5 +1,6 @@
 /* What a report says in words: whether the figures are of new speakers and new clips, and what was left out. Of a run's
- * own test part the split says it (ser_split_read); of another manifest it is found here, by bytes and by names. */
+ * own test part the split says it (ser_split_read, split.txt); of another manifest it is found here, by bytes and by
+ * names. */
 #include "report/evaluate.h"
 
 #include <stdlib.h>
@@ -95,10 +96,12 @@ static void note_other(ser_text *notes, const ser_evaluation *e) {
 }
 
 void ser_evaluation_notes(ser_text *notes, const ser_evaluation *e) {
-  if (e->other)
+  if (e->other) {
     note_other(notes, e);
-  else if (e->split.notes.data)
-    ser_text_puts(notes, e->split.notes.data);
+  } else {
+    if (e->split.made.data) ser_text_puts(notes, e->split.made.data);
+    if (e->split.notes.data) ser_text_puts(notes, e->split.notes.data);
+  }
   if (e->changed)
     ser_text_puts(notes,
                   "The manifest of the run has changed since the training: other recordings can be used, or they "
