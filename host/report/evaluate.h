@@ -36,6 +36,10 @@ bool ser_evaluation_wants(const ser_evaluation *evaluation, size_t row, int fold
 
 /* Sentences for a report: do speakers overlap, were clips trained on, what was left out (evaluate_notes.c). */
 void ser_evaluation_notes(ser_text *notes, const ser_evaluation *evaluation);
+/* Sentences where labels have no clip among the answered ones, or had none in the training of the folds that answered
+ * (evaluate_notes.c). */
+void ser_label_notes(ser_text *notes, const ser_evaluation *evaluation, const ser_prediction *predictions,
+                     size_t count);
 /* A sentence where all clips, of two emotions at least, got the same answer: such figures look like a broken program.
  */
 void ser_one_answer_note(ser_text *notes, const ser_prediction *predictions, size_t count, const char *const *labels);

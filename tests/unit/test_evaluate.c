@@ -248,6 +248,9 @@ static void test_split_notes(void **state) {
   json_t *report = load(m, "report.json");
   assert_true(noted(report, "3 lines of list.csv name recordings that the manifest does not have (x.wav for one)."));
   assert_true(noted(report, "Left out: 3 of the 24 usable recordings stand in no part of the split"));
+  assert_true(
+      noted(report, "No training clip is neutral, sad or fearful: the model cannot have learnt these emotions."));
+  assert_true(noted(report, "No clip of the test part is happy, angry or disgust: the figures do not tell"));
   json_decref(report);
   free(said.data);
   free(text.data);
@@ -308,9 +311,15 @@ static void test_seeds_and_folds(void **state) {
     json_decref(report);
     free(name);
   }
+  json_t *part = load(m, "seed-5/fold-1/report.json");
+  assert_true(noted(part, "No training clip is happy, angry or disgust: "));
+  assert_false(noted(part, "In some folds"));
+  json_decref(part);
   json_t *summary = load(m, "report.json"), *seeds = json_object_get(summary, "seeds");
   assert_int_equal(json_integer_value(json_object_get(summary, "clips")), 46);
   assert_int_equal(json_object_size(json_object_get(seeds, "each")), 2);
+  assert_true(noted(summary, "In some folds no training clip is neutral, happy, sad, angry, fearful or disgust: "));
+  assert_false(noted(summary, "No clip of the test part"));
   char *at_seed = ser_path_join(m->run, "seed-9/predictions.csv"), *at_run = ser_path_join(m->run, "predictions.csv");
   assert_true(ser_file_exists(at_seed));
   assert_false(ser_file_exists(at_run)); /* it has no column for the seed */
