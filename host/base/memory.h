@@ -27,6 +27,9 @@ bool ser_is_utf8(const char *text);
     }                                                                                                                  \
   } while (0)
 
+/* The word for one thing or for several: "1 file", "2 files". */
+#define SER_PLURAL(count, one, many) ((count) == 1 ? (one) : (many))
+
 /* A text that grows. Zero-initialise; free(text.data) ends it. data is NULL while empty, else NUL-terminated. */
 typedef struct {
   char *data;

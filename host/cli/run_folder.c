@@ -208,9 +208,9 @@ ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err) {
 /* What a training and its evaluation make in RUN. All else in there is the user's, or belongs to RUN whatever is
  * trained in it. */
 static bool is_result(const char *name) {
-  static const char *const names[] = {"config.yaml",       "split.csv",    "history.csv", "checkpoint",
-                                      "model.safetensors", "report.txt",   "report.json", "predictions.csv",
-                                      "confusion.png",     "confusion.svg"};
+  static const char *const names[] = {"config.yaml",     "split.csv",         "history.csv",  "checkpoint",
+                                      "split.txt",       "model.safetensors", "report.txt",   "report.json",
+                                      "predictions.csv", "confusion.png",     "confusion.svg"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (!strcmp(name, names[i])) return true;
   return !strncmp(name, "seed-", 5) || !strncmp(name, "evaluate-", 9);

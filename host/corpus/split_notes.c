@@ -98,9 +98,27 @@ static void note_statements(ser_text *notes, const ser_split *split, const ser_m
   free(all);
 }
 
-void split_describe(ser_text *notes, const ser_split *split, const ser_manifest *manifest) {
+static void note_idle(ser_split *split, const ser_manifest *manifest) {
+  size_t usable = 0;
+  split->idle = 0;
+  for (size_t i = 0; i < split->rows; i++) {
+    bool any = false;
+    for (int f = 0; f < split->folds; f++) any |= split->part[(size_t)f * split->rows + i] != SER_PART_NONE;
+    usable += ser_row_usable(manifest->rows + i);
+    split->idle += ser_row_usable(manifest->rows + i) && !any;
+  }
+  if (split->idle)
+    ser_text_printf(&split->notes,
+                    "Left out: %zu of the %zu usable recordings %s in no part of the split, neither trained on nor "
+                    "tested.\n",
+                    split->idle, usable, SER_PLURAL(split->idle, "stands", "stand"));
+}
+
+void split_describe(ser_split *split, const ser_manifest *manifest) {
   tally sum = {0};
   size_t unnamed = 0;
+  ser_text *notes = &split->notes;
+  note_idle(split, manifest);
   for (int f = 0; f < split->folds; f++) count_fold(&sum, split, manifest, f);
   for (size_t i = 0; i < split->rows; i++) unnamed += ser_row_usable(manifest->rows + i) && !*manifest->rows[i].speaker;
   const char *over = split->folds > 1 ? " (counted over the folds)" : "";
@@ -114,9 +132,10 @@ void split_describe(ser_text *notes, const ser_split *split, const ser_manifest 
   if (sum.val_heard && !sum.test_heard)
     ser_text_printf(notes, "Validation clips come from the training speakers%s.\n",
                     sum.left_few ? ", for fewer than three speakers remain beside the test part" : "");
-  if (unnamed) ser_text_printf(notes, "%zu recordings name no speaker.\n", unnamed);
+  if (unnamed)
+    ser_text_printf(notes, "%zu %s no speaker.\n", unnamed, SER_PLURAL(unnamed, "recording names", "recordings name"));
   note_statements(notes, split, manifest);
   if (sum.torn)
-    ser_text_printf(notes, "%zu recordings have copies of the same bytes on two sides%s, as the given split has it.\n",
-                    sum.torn, over);
+    ser_text_printf(notes, "%zu %s copies of the same bytes on two sides%s, as the given split has it.\n", sum.torn,
+                    SER_PLURAL(sum.torn, "recording has", "recordings have"), over);
 }

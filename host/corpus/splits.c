@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "corpus/split_plan.h"
 
 const char *const ser_part_names[4] = {"", "train", "validation", "test"};
@@ -178,16 +179,28 @@ static bool speakers_apart(const ser_part *part, const split_plan *plan) {
   return apart;
 }
 
+static size_t validation_rows(const ser_part *part, size_t rows) {
+  size_t count = 0;
+  for (size_t i = 0; i < rows; i++) count += part[i] == SER_VALIDATION;
+  return count;
+}
+
 /* The file's parts; a fold without validation clips gets them from its training clips: by speakers only where its test
  * speakers are apart from those. */
 static ser_status split_from_file(ser_split *split, const split_plan *plan, const ser_config *config, ser_error *err) {
+  size_t drawn = 0;
   SER_TRY(split_read_table(split, plan->manifest, config->split.file, false, err));
   for (int f = 0; f < split->folds; f++) {
     ser_part *part = split->part + (size_t)f * split->rows;
-    bool there = false, by_speakers = config->split.validation_by == SER_BY_SPEAKERS && speakers_apart(part, plan);
-    for (size_t i = 0; i < split->rows; i++) there |= part[i] == SER_VALIDATION;
-    if (!there) split_add_validation(part, plan, config->split.validation, by_speakers, f);
+    bool by_speakers = config->split.validation_by == SER_BY_SPEAKERS && speakers_apart(part, plan);
+    if (validation_rows(part, split->rows)) continue;
+    split_add_validation(part, plan, config->split.validation, by_speakers, f);
+    drawn += validation_rows(part, split->rows);
   }
+  if (drawn)
+    ser_text_line(&split->made, "%s names no validation part%s: %zu %s drawn for it from the training part.",
+                  ser_path_name(config->split.file), split->folds > 1 ? " of some folds" : "", drawn,
+                  SER_PLURAL(drawn, "recording was", "recordings were"));
   return SER_OK;
 }
 
@@ -209,8 +222,10 @@ ser_status ser_split_make(ser_split *split, const ser_manifest *manifest, const 
   }
   if (status == SER_OK) {
     if (plan.joined && config->split.kind == SER_SPLIT_SPEAKER)
-      ser_text_printf(&split->notes, "%zu speakers share audio with another and stand on its side.\n", plan.joined);
-    split_describe(&split->notes, split, manifest);
+      ser_text_printf(&split->made, "%zu %s audio with another and %s on its side.\n", plan.joined,
+                      SER_PLURAL(plan.joined, "speaker shares", "speakers share"),
+                      SER_PLURAL(plan.joined, "stands", "stand"));
+    split_describe(split, manifest);
   } else {
     ser_split_free(split);
   }
@@ -221,5 +236,6 @@ ser_status ser_split_make(ser_split *split, const ser_manifest *manifest, const 
 void ser_split_free(ser_split *split) {
   free(split->part);
   free(split->notes.data);
+  free(split->made.data);
   memset(split, 0, sizeof *split);
 }

@@ -185,6 +185,7 @@ static ser_status write_report(job *j, const char *folder, const char *title, si
   ser_text notes = {0}, line = {0};
   int classes = ser_model_labels(labels, &e->models[0]);
   ser_evaluation_notes(&notes, e);
+  ser_label_notes(&notes, e, j->predictions + first, last - first);
   ser_one_answer_note(&notes, j->predictions + first, last - first, labels);
   ser_evaluation_model_line(&line, e, part);
   ser_report report = {.manifest = ser_evaluation_manifest(e),

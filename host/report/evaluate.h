@@ -9,7 +9,7 @@ typedef struct {
   const char *folder;       /* RUN */
   ser_config config;        /* RUN/config.yaml as it stands now */
   ser_manifest trained;     /* RUN/manifest.csv */
-  ser_split split;          /* RUN/split.csv, over the rows of `trained` */
+  ser_split split;          /* RUN/split.csv and split.txt, over the rows of `trained` */
   ser_run_parts parts;      /* every seed and fold */
   ser_model_info *models;   /* [parts.count]; they agree on labels and features */
   ser_manifest given;       /* --manifest's rows, else empty */
@@ -36,6 +36,10 @@ bool ser_evaluation_wants(const ser_evaluation *evaluation, size_t row, int fold
 
 /* Sentences for a report: do speakers overlap, were clips trained on, what was left out (evaluate_notes.c). */
 void ser_evaluation_notes(ser_text *notes, const ser_evaluation *evaluation);
+/* Sentences where labels have no clip among the answered ones, or had none in the training of the folds that answered
+ * (evaluate_notes.c). */
+void ser_label_notes(ser_text *notes, const ser_evaluation *evaluation, const ser_prediction *predictions,
+                     size_t count);
 /* A sentence where all clips, of two emotions at least, got the same answer: such figures look like a broken program.
  */
 void ser_one_answer_note(ser_text *notes, const ser_prediction *predictions, size_t count, const char *const *labels);

@@ -8,6 +8,15 @@
 #include "base/file.h"
 #include "base/log.h"
 
+/* What the training kept of how the split was made. */
+static ser_status read_notes(ser_evaluation *e, ser_error *err) {
+  ser_text *made = &e->split.made;
+  char *path = ser_path_join(e->folder, "split.txt");
+  ser_status status = ser_file_exists(path) ? ser_file_read(&made->data, &made->size, path, err) : SER_OK;
+  free(path);
+  return status;
+}
+
 static ser_status read_run(ser_evaluation *e, ser_error *err) {
   ser_status status;
   char *config = ser_path_join(e->folder, "config.yaml"), *manifest = ser_path_join(e->folder, "manifest.csv");
@@ -22,6 +31,7 @@ static ser_status read_run(ser_evaluation *e, ser_error *err) {
   SER_TRY_DONE(ser_config_read(&e->config, config, err));
   SER_TRY_DONE(ser_manifest_read(&e->trained, manifest, err));
   SER_TRY_DONE(ser_split_read(&e->split, &e->trained, split, err));
+  SER_TRY_DONE(read_notes(e, err));
 done:
   free(config);
   free(manifest);

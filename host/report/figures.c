@@ -69,7 +69,6 @@ static void make_groups(ser_groups *groups, const ser_report *report, grouping b
     const char *text = *keys[first].text ? keys[first].text : "unknown";
     group->name = by == BY_FOLD || by == BY_SEED ? ser_format("%" PRId64, keys[first].number) : ser_strdup(text);
     ser_metrics_compute(&group->metrics, truth, answer, last - first, report->classes);
-    if (by != BY_FOLD && by != BY_SEED) group->metrics.macro_f1 = ser_macro_f1_occurring(&group->metrics);
   }
   free(keys);
   free(truth);

@@ -4,11 +4,12 @@
  *     serenade       the program's version
  *     title, model   texts
  *     notes          [texts]
- *     labels         [texts], the order of everything below
+ *     labels         [texts], the order of everything below; all that the model knows
  *     clips          answers counted
  *     war, uar, macro_f1, weighted_f1
  *     macro, weighted    {precision, recall, f1}
- *     classes        {LABEL: {precision, recall, f1, support, predicted}}
+ *     classes        {LABEL: {precision, recall, f1, support, predicted}}; means leave out those with neither of the
+ *                    last two
  *     confusion      [[counts]], rows actual, columns predicted
  *     by_corpus, by_speaker, by_sex   {NAME: {clips, war, uar, macro_f1, weighted_f1}}
  *     folds, seeds   {each: {NAME: as above}, mean: {the four}, deviation: {the four}}; only where there are several

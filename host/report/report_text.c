@@ -103,6 +103,6 @@ void ser_report_text(ser_text *text, const ser_report *report, const ser_figures
   put_groups(text, &figures->sexes, "sex", false);
   put_heading(text, "By speaker");
   put_groups(text, &figures->speakers, "speaker", false);
-  ser_text_puts(
-      text, "\nUAR and macro F1 of a group: over the emotions that occur in it (macro F1: among its answers too).\n");
+  ser_text_puts(text,
+                "\nUAR is over the emotions that have clips; macro F1 over those and the ones that are answered.\n");
 }

@@ -1,6 +1,8 @@
 /* The training job: the run folder, the split, the features that are missing, then every seed and fold. As many
  * trainings run side by side as the device says, with the threads shared out between them; what is left over when they
  * do not come out even gets all threads. */
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,6 +92,30 @@ static ser_status begin_folder(job *j, ser_error *err) {
   return write_config(j, err);
 }
 
+/* split.txt: what the reports are to say of the split and its parts do not show. Where there is nothing, no file. */
+static ser_status keep_notes(const job *j, ser_error *err) {
+  if (j->split.made.size) return write_if_new(j->options->folder, "split.txt", &j->split.made, err);
+  char *path = ser_path_join(j->options->folder, "split.txt");
+  ser_status status = SER_OK;
+  if (ser_file_exists(path) && remove(path) != 0)
+    status = ser_fail(err, SER_FAILED, "%s: cannot be removed: %s; remove it, then go on", path, strerror(errno));
+  free(path);
+  return status;
+}
+
+static void tell_split(const ser_split *split) {
+  const ser_text *const texts[] = {&split->made, &split->notes};
+  for (size_t i = 0; i < 2; i++)
+    for (const char *line = texts[i]->data; line && *line;) {
+      size_t size = strcspn(line, "\n");
+      ser_info("split: %.*s", (int)size, line);
+      line += size + (line[size] == '\n');
+    }
+  if (split->idle)
+    ser_warn("%zu usable %s in no part of the split: neither trained on nor tested", split->idle,
+             SER_PLURAL(split->idle, "recording stands", "recordings stand"));
+}
+
 static ser_status make_split(job *j, ser_error *err) {
   ser_text text = {0};
   SER_TRY(ser_split_make(&j->split, &j->manifest, j->config, err));
@@ -98,6 +124,8 @@ static ser_status make_split(job *j, ser_error *err) {
   ser_hash_hex(j->split_hash, &hash);
   ser_status status = write_if_new(j->options->folder, "split.csv", &text, err);
   free(text.data);
+  if (status == SER_OK) status = keep_notes(j, err);
+  if (status == SER_OK) tell_split(&j->split);
   return status;
 }
 

@@ -66,9 +66,9 @@ typedef struct {
   bool extracted; /* the caller has extracted and told what was refused */
 } ser_train_options;
 
-/* Makes RUN/config.yaml, RUN/split.csv, the caches, and trains (as many seeds and folds side by side as the device
- * says, each with a device of its own that has its share of the threads). A RUN that exists is SER_USAGE without
- * resume. partial: set when some inputs were refused on the way (exit 3). */
+/* Makes RUN/config.yaml, RUN/split.csv (and split.txt), the caches, and trains (as many seeds and folds side by side as
+ * the device says, each with a device of its own that has its share of the threads). A RUN that exists is SER_USAGE
+ * without resume. partial: set when some inputs were refused on the way (exit 3). */
 ser_status ser_train_job(const ser_train_options *options, bool *partial, ser_error *err);
 
 /* The folders of a run's trainings: RUN itself, or RUN/seed-S/fold-K. */

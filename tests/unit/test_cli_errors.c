@@ -91,6 +91,12 @@ static int set_up(void **state) {
   }
   put("lab.csv", lab.data);
   free(lab.data);
+  ser_text parts = {0}; /* of all recordings but the last, whose folder is misspelt */
+  ser_text_puts(&parts, "path,part\n");
+  for (int i = 0; i < 30; i++)
+    ser_text_printf(&parts, "%s/c%02d.wav,%s\n", i < 29 ? "clips" : "clip", i, i < 6 ? "test" : "train");
+  put("partly.csv", parts.data);
+  free(parts.data);
   put("good.yaml", "corpora: {csv: lab.csv}\nmodel: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
   must("S index --csv lab.csv -o good.csv");
   must("S train good.yaml -o run");
@@ -306,6 +312,9 @@ static const struct {
     {"S evaluate notes", 2, "notes holds no run", "give the folder"},
     {"S evaluate unfinished", 1, "model.safetensors is missing: this training is not finished", "train with --resume"},
     {"S evaluate cutmodel", 1, "cutmodel/model.safetensors is not a sound", "copy or make it again"},
+    {"S train good.yaml -o partly --set split.kind=file --set split.file=partly.csv", 0,
+     "split: 1 line of partly.csv names a recording that the manifest does not have (clip/c29.wav for one)",
+     "serenade: warning: 1 usable recording stands in no part of the split: neither trained on nor tested"},
     {"cp -r run edited && sed -i '0,/,train,/s//,test,/' edited/split.csv && S evaluate edited", 1,
      "edited/split.csv is not the split that edited/model.safetensors was trained with",
      "'serenade train edited/config.yaml --manifest edited/manifest.csv --resume -o edited' puts it right"},

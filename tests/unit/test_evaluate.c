@@ -228,6 +228,35 @@ static void test_one_model(void **state) {
   free(path);
 }
 
+/* What the training kept of how its split was made, and what the split leaves out, reach the report. */
+static void test_split_notes(void **state) {
+  const made *m = *state;
+  ser_error err = {0};
+  ser_text said = {0}, text = {0}, kept = {0};
+  bool partial;
+  ser_text_puts(&text, "path,part,fold\n");
+  for (int i = 0; i < CLIPS; i++) {
+    char *clip = clip_name(m, i);
+    ser_text_printf(&text, "%s,%s,0\n", clip, i > 20 ? "" : i % 2 ? "train" : "test");
+    free(clip);
+  }
+  write_text(m->run, "split.csv", &text);
+  ser_text_puts(&kept, "3 lines of list.csv name recordings that the manifest does not have (x.wav for one).\n");
+  write_text(m->run, "split.txt", &kept);
+  free(write_model(m, ".", 1));
+  ASSERT_OK(evaluate(m, NULL, &said, &partial, &err), err);
+  json_t *report = load(m, "report.json");
+  assert_true(noted(report, "3 lines of list.csv name recordings that the manifest does not have (x.wav for one)."));
+  assert_true(noted(report, "Left out: 3 of the 24 usable recordings stand in no part of the split"));
+  assert_true(
+      noted(report, "No training clip is neutral, sad or fearful: the model cannot have learnt these emotions."));
+  assert_true(noted(report, "No clip of the test part is happy, angry or disgust: the figures do not tell"));
+  json_decref(report);
+  free(said.data);
+  free(text.data);
+  free(kept.data);
+}
+
 /* A shard that rotted since: what it held is computed anew, and the answers are the same. */
 static void test_rotten_shard(void **state) {
   const made *m = *state;
@@ -282,9 +311,15 @@ static void test_seeds_and_folds(void **state) {
     json_decref(report);
     free(name);
   }
+  json_t *part = load(m, "seed-5/fold-1/report.json");
+  assert_true(noted(part, "No training clip is happy, angry or disgust: "));
+  assert_false(noted(part, "In some folds"));
+  json_decref(part);
   json_t *summary = load(m, "report.json"), *seeds = json_object_get(summary, "seeds");
   assert_int_equal(json_integer_value(json_object_get(summary, "clips")), 46);
   assert_int_equal(json_object_size(json_object_get(seeds, "each")), 2);
+  assert_true(noted(summary, "In some folds no training clip is neutral, happy, sad, angry, fearful or disgust: "));
+  assert_false(noted(summary, "No clip of the test part"));
   char *at_seed = ser_path_join(m->run, "seed-9/predictions.csv"), *at_run = ser_path_join(m->run, "predictions.csv");
   assert_true(ser_file_exists(at_seed));
   assert_false(ser_file_exists(at_run)); /* it has no column for the seed */
@@ -456,6 +491,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_one_model, set_up, tear_down),
       cmocka_unit_test(test_one_answer),
+      cmocka_unit_test_setup_teardown(test_split_notes, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_rotten_shard, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_seeds_and_folds, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_other_manifest, set_up, tear_down),

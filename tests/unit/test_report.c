@@ -134,18 +134,6 @@ static void assert_group(const json_t *root, const char *by, const char *name, s
   assert_figures(group, &want);
 }
 
-/* Values of scikit-learn's f1_score(average="macro") without labels. */
-static void test_macro_of_what_occurs(void **state) {
-  (void)state;
-  static const int32_t truth[] = {0, 0, 1}, right[] = {0, 0, 1}, wrong[] = {0, 2, 1};
-  ser_metrics metrics;
-  ser_metrics_compute(&metrics, truth, right, 3, CLASSES);
-  assert_true(fabs(ser_macro_f1_occurring(&metrics) - 1) < 1e-15);
-  assert_true(metrics.macro_f1 < 0.5);
-  ser_metrics_compute(&metrics, truth, wrong, 3, CLASSES);
-  assert_true(fabs(ser_macro_f1_occurring(&metrics) - 5.0 / 9) < 1e-15);
-}
-
 static void test_json(void **state) {
   made *m = *state;
   ser_error err = {0};
@@ -188,6 +176,40 @@ static void test_folds(void **state) {
   assert_true(fabs(real(json_object_get(folds, "mean"), "war") - mean) < 1e-12);
   assert_true(fabs(real(json_object_get(folds, "deviation"), "war") - sqrt(squares / 2)) < 1e-12);
   json_decref(root);
+}
+
+/* Only two emotions occur: the head, "By corpus" and the report's rows are over these, everywhere alike; the confusion
+ * matrix keeps all labels. The values are scikit-learn's (f1_score, recall_score, classification_report, no labels). */
+static void test_two_emotions(void **state) {
+  made *m = *state;
+  ser_error err = {0};
+  char *data, *path = ser_path_join(m->folder, "report.txt");
+  size_t size;
+  for (size_t i = 0; i < 4; i++) {
+    m->predictions[i].row = 0;
+    m->predictions[i].fold = 0;
+    m->predictions[i].truth = i < 2 ? 1 : 2;
+    m->predictions[i].answer = i ? 2 : 1;
+  }
+  m->report.count = 4;
+  ASSERT_OK(ser_report_write(&m->report, m->folder, &err), err);
+  json_t *root = load(m), *group = json_object_get(json_object_get(root, "by_corpus"), "ravdess");
+  const json_t *macro = json_object_get(root, "macro");
+  assert_true(fabs(real(root, "macro_f1") - (2.0 / 3 + 4.0 / 5) / 2) < 1e-14);
+  assert_true(real(root, "macro_f1") == real(group, "macro_f1") && real(root, "macro_f1") == real(macro, "f1"));
+  assert_true(real(macro, "recall") == 0.75 && real(root, "uar") == 0.75);
+  assert_int_equal(json_array_size(json_object_get(root, "confusion")), CLASSES);
+  assert_int_equal(json_object_size(json_object_get(root, "classes")), CLASSES);
+  json_decref(root);
+  ASSERT_OK(ser_file_read(&data, &size, path, &err), err);
+  assert_non_null(strstr(data, "\n       happy     1.0000    0.5000    0.6667         2\n"
+                               "         sad     0.6667    1.0000    0.8000         2\n\n"
+                               "    accuracy                         0.7500         4\n"
+                               "   macro avg     0.8333    0.7500    0.7333         4\n"));
+  assert_null(strstr(data, "neutral     0.0000"));
+  assert_non_null(strstr(data, "\nneutral        0        0"));
+  free(data);
+  free(path);
 }
 
 /* Three seeds over the same clips: a summary without predictions. */
@@ -370,9 +392,9 @@ static void test_other_suffix(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_macro_of_what_occurs),
       cmocka_unit_test_setup_teardown(test_json, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_folds, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_two_emotions, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_seeds, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_predictions, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_text, set_up, tear_down),

@@ -306,7 +306,7 @@ static void shared_audio_joins_speakers(void **state) {
   make_split(&split, &manifest, SETTINGS("split.kind=speaker", "split.test_speakers=[c0_s1]"));
   assert_true(any_speaker_on(&split, &manifest, 0, "c0_s0", SER_TEST));
   assert_false(any_speaker_on(&split, &manifest, 0, "c0_s0", SER_TRAIN));
-  assert_non_null(strstr(split.notes.data, "1 speakers share audio"));
+  assert_non_null(strstr(split.made.data, "1 speaker shares audio with another and stands"));
   ser_split_free(&split);
   /* The same samples in other bytes: known by their reason, and by rate and length. */
   other->hash.bytes[0] ^= 0xff;
@@ -415,9 +415,11 @@ static void given_splits(void **state) {
     assert_int_equal(counts[SER_PART_NONE], 2); /* the excluded one, and the one that is not listed */
     assert_true(counts[SER_VALIDATION] == 3 || counts[SER_VALIDATION] == 4);
   }
-  assert_non_null(strstr(split.notes.data, "1 lines of list.csv name recordings that the manifest does not have"));
-  assert_non_null(strstr(split.notes.data, "2 lines of list.csv name recordings that are filtered, excluded"));
-  assert_non_null(strstr(split.notes.data, "1 usable recordings are not in list.csv"));
+  assert_non_null(strstr(split.made.data, "1 line of list.csv names a recording that the manifest does not have"));
+  assert_non_null(strstr(split.made.data, "2 lines of list.csv name recordings that are filtered, excluded"));
+  assert_non_null(strstr(split.made.data, "list.csv names no validation part of some folds: "));
+  assert_non_null(strstr(split.notes.data, "Left out: 1 of the 71 usable recordings stands in no part of the split"));
+  assert_int_equal(split.idle, 1);
   assert_non_null(strstr(split.notes.data, "No speaker of the test part is heard"));
   ser_split_free(&split);
 

@@ -261,10 +261,43 @@ static void test_changed(void **state) {
   rig_free(&r);
 }
 
+/* split.txt tells what the parts do not show, and goes when another split has nothing of the kind to tell. */
+static void test_split_told(void **state) {
+  rig r = rig_make(false);
+  ser_error err = {0};
+  ser_text list = {0};
+  size_t size;
+  (void)state;
+  ser_text_puts(&list, "path,part\n");
+  for (int i = 0; i < CLIPS; i++)
+    ser_text_printf(&list, "%02d.wav,%s\n", i == 20 ? 99 : i, i % 4 ? "train" : "test"); /* 20.wav is not in it */
+  char *path = ser_path_join(r.folder, "list.csv"), *set = ser_format("split.file=%s", path);
+  char *run = ser_path_join(r.folder, "run"), *told = ser_path_join(run, "split.txt");
+  ASSERT_OK(ser_file_write(path, list.data, list.size, &err), err);
+  const char *const settings[] = {"split.kind=file", set, "split.folds=0", "train.seeds=[1]"};
+  for (size_t i = 0; i < 4; i++) ASSERT_OK(ser_config_set(&r.config, settings[i], &err), err);
+  ASSERT_OK(run_job(&r, run, false, &err), err);
+  char *text = bytes_of(run, "split.txt", &size);
+  assert_non_null(
+      strstr(text, "1 line of list.csv names a recording that the manifest does not have (99.wav for one)"));
+  assert_non_null(strstr(text, "list.csv names no validation part: "));
+  free(text);
+  ASSERT_OK(ser_config_set(&r.config, "split.kind=random", &err), err);
+  assert_int_equal(run_job(&r, run, true, &err), SER_USAGE); /* the checkpoint is of other clips */
+  assert_false(ser_file_exists(told));
+  free(told);
+  free(set);
+  free(path);
+  free(run);
+  free(list.data);
+  rig_free(&r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_shared_out),   cmocka_unit_test(test_goes_on),
                                      cmocka_unit_test(test_starts),       cmocka_unit_test(test_too_short),
-                                     cmocka_unit_test(test_rotten_shard), cmocka_unit_test(test_changed)};
+                                     cmocka_unit_test(test_rotten_shard), cmocka_unit_test(test_changed),
+                                     cmocka_unit_test(test_split_told)};
   ser_log_set_quiet(true);
   return cmocka_run_group_tests_name("unit.train_job", tests, NULL, NULL);
 }
