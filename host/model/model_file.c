@@ -213,6 +213,7 @@ static bool parse_numbers(ser_model_info *info, const char *predict, const char 
   bool fine =
       p && t && !json_unpack(p, "{s:F, s:F}", "window", &info->window, "hop", &info->hop) &&
       !json_unpack(t, "{s:I, s:I, s:I, s:s}", "seed", &seed, "fold", &fold, "epoch", &epoch, "chosen_by", &chosen_by);
+  fine = fine && isfinite(info->window) && info->window >= 0 && isfinite(info->hop) && info->hop >= 0;
   if (fine) {
     info->seed = seed;
     info->fold = (int)fold;
