@@ -203,6 +203,30 @@ ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err) {
   return status;
 }
 
+static ser_status visit_history(void *context, const char *path, ser_error *err) {
+  split_walk *walk = context;
+  (void)err;
+  if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
+  if (!strncmp(path + strlen(walk->folder) + 1, "earlier/", 8)) return SER_OK;
+  char *folder = ser_path_folder(path);
+  if (!holds(folder, "history.csv") && holds(folder, "checkpoint")) {
+    ser_info("train: %s/history.csv is missing and is written again", folder);
+    walk->fits = false;
+  } else if (!holds(folder, "history.csv")) {
+    ser_warn("%s/history.csv is missing, and there is no checkpoint to write it again from", folder);
+  }
+  free(folder);
+  return SER_OK;
+}
+
+ser_status cli_files_whole(bool *whole, const char *folder, ser_error *err) {
+  split_walk walk = {.folder = folder, .fits = holds(folder, "config.yaml")};
+  if (!walk.fits) ser_info("train: %s/config.yaml is missing and is written again", folder);
+  ser_status status = ser_walk(folder, visit_history, &walk, err);
+  *whole = walk.fits;
+  return status;
+}
+
 /* ---- results of other inputs ------------------------------------------------------------------------------------- */
 
 /* What a training and its evaluation make in RUN. All else in there is the user's, or belongs to RUN whatever is

@@ -188,11 +188,13 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
                               const char *manifest_path, bool anew, bool *partial, ser_error *err) {
   char before[SER_HASH_HEX], models[SER_HASH_HEX];
   int64_t count = 0;
-  bool complete = false, done = false;
+  bool complete = false, done = false, whole = false, finished = !strcmp(run->trained, run->training);
+  bool named = !strcmp(run->named, inputs->named);
   SER_TRY(cli_models(before, &count, &complete, run->folder, err));
-  if (!strcmp(run->trained, run->training) && count == run->models && count) {
+  if (finished && count == run->models && count) {
     SER_TRY(cli_split_fits(&done, run->folder, err));
-    if (done && !strcmp(run->named, inputs->named)) {
+    SER_TRY(cli_files_whole(&whole, run->folder, err));
+    if (done && whole && named) {
       ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
       return SER_OK;
     }
@@ -204,6 +206,7 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
                                      .manifest = manifest_path,
                                      .resume = true,
                                      .anew = anew,
+                                     .finished = finished,
                                      .extracted = true};
   bool refused = false;
   SER_TRY(ser_train_job(&options, &refused, err));
@@ -212,7 +215,7 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
   memcpy(run->trained, run->training, SER_HASH_HEX);
   memcpy(run->named, inputs->named, SER_HASH_HEX);
   run->models = count;
-  if (done)
+  if (done && !named)
     ser_info("train: nothing to train; paths of recordings and predict.* are taken into what was trained before");
   else if (!strcmp(models, before)) /* as after results that were kept have been taken back */
     ser_info("train: nothing to train, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");

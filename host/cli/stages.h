@@ -40,6 +40,10 @@ ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, bool *complete, co
 /* Whether RUN/split.csv is there and the one that all models in RUN were trained with. */
 ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err);
 
+/* Whether config.yaml and each model's history are there, as far as training can write them again. What is not is told.
+ */
+ser_status cli_files_whole(bool *whole, const char *folder, ser_error *err);
+
 /* Whether results in RUN, if there are any, come from these inputs, or are the first epochs or some of the seeds of
  * theirs. A training that was cut off is judged by the epochs that its checkpoints hold, not by those that it was to
  * have. */

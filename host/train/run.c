@@ -28,18 +28,6 @@ typedef struct {
 /* ---- what stands in the run folder beside the trainings -----------------------------------------------------------
  */
 
-/* Atomic, and only where the bytes differ from those that are there. */
-static ser_status write_if_new(const char *folder, const char *name, const ser_text *text, ser_error *err) {
-  char *path = ser_path_join(folder, name), *before = NULL;
-  size_t size = 0;
-  ser_status status = ser_file_exists(path) ? ser_file_read(&before, &size, path, err) : SER_OK;
-  if (status == SER_OK && (!before || size != text->size || memcmp(before, text->data, size)))
-    status = ser_file_write(path, text->data, text->size, err);
-  free(before);
-  free(path);
-  return status;
-}
-
 /* The backends and instruction sets that the run was started on up to now, this start's among them: config.yaml keeps
  * the list from one start to the next. */
 static ser_status list_starts(char **list, const job *j, const char *here, ser_error *err) {
@@ -71,7 +59,9 @@ static ser_status write_config(job *j, ser_error *err) {
   ser_text_printf(&yaml,
                   "# chosen at run time\n# device: %s (%s)\n# instruction set: %s\n# threads: %d\n# started on: %s\n",
                   properties.backend, properties.name, properties.isa, properties.threads, starts);
-  if (status == SER_OK) status = write_if_new(j->options->folder, "config.yaml", &yaml, err);
+  char *path = ser_path_join(j->options->folder, "config.yaml");
+  if (status == SER_OK) status = ser_write_if_new(path, &yaml, err);
+  free(path);
   free(here);
   free(starts);
   free(yaml.data);
@@ -96,7 +86,9 @@ static ser_status make_split(job *j, ser_error *err) {
   ser_split_text(&text, &j->split, &j->manifest);
   ser_hash hash = ser_hash_bytes(text.data, text.size);
   ser_hash_hex(j->split_hash, &hash);
-  ser_status status = write_if_new(j->options->folder, "split.csv", &text, err);
+  char *path = ser_path_join(j->options->folder, "split.csv");
+  ser_status status = ser_write_if_new(path, &text, err);
+  free(path);
   free(text.data);
   return status;
 }
@@ -169,7 +161,8 @@ static void train_part(void *context, size_t task, int thread) {
                            .manifest_hash = j->manifest_hash,
                            .split_hash = j->split_hash,
                            .progress = j->progress,
-                           .anew = j->options->anew};
+                           .anew = j->options->anew,
+                           .finished = j->options->finished};
   err->status = ser_train_one(device, &training, err);
   ser_device_close(device);
 }

@@ -34,8 +34,9 @@ void ser_standardisation(float *mean, float *inv_std, const ser_dataset *dataset
  * ------------------------------------------------------------------------------------------- */
 
 /* One (seed, fold): trains in `folder` (history.csv, checkpoint, model.safetensors), resuming from its checkpoint where
- * there is one. A finished one is left alone. Non-finite loss: SER_FAILED naming the step and the last good checkpoint.
- * What is written holds no times; same inputs, same bytes, whatever the threads, kills and resumes. */
+ * there is one. A finished one is left alone, but for a history.csv that is missing. Non-finite loss: SER_FAILED naming
+ * the step and the last good checkpoint. What is written holds no times; same inputs, same bytes, whatever the threads,
+ * kills and resumes. */
 typedef struct {
   const ser_config *config;
   const ser_manifest *manifest;
@@ -46,7 +47,8 @@ typedef struct {
   const char *folder;
   const char *manifest_hash, *split_hash; /* hex */
   ser_progress *progress;                 /* counts the clips trained on; or NULL */
-  bool anew; /* a checkpoint of other settings or clips is replaced, with a warning; else it is SER_USAGE */
+  bool anew;     /* a checkpoint of other settings or clips is replaced, with a warning; else it is SER_USAGE */
+  bool finished; /* a model that is there was trained to its end from these inputs: it stays without a checkpoint too */
 } ser_training;
 /* The model that a configuration asks for. */
 ser_model_config ser_training_model(const ser_config *config, int64_t channels, int64_t classes);
@@ -63,6 +65,7 @@ typedef struct {
   const char *manifest; /* path of the manifest */
   bool resume;
   bool anew;      /* with resume: as in ser_training */
+  bool finished;  /* as in ser_training */
   bool extracted; /* the caller has extracted and told what was refused */
 } ser_train_options;
 

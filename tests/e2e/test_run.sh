@@ -107,6 +107,39 @@ expect 0 evaluate run
 same run/model.safetensors first.safetensors
 same run/predictions.csv first.csv
 
+echo "== files that were deleted are written again, and nothing is trained"
+cp run/config.yaml first.yaml
+cp run/history.csv first.history
+rm run/config.yaml run/history.csv
+expect 0 run small.yaml -o run
+said "run/config.yaml is missing and is written again"
+said "run/history.csv is missing and is written again"
+said "train: nothing to train"
+same run/config.yaml first.yaml
+same run/history.csv first.history
+rm run/config.yaml
+expect 0 train small.yaml -o run --resume
+expect 0 evaluate run
+same run/model.safetensors first.safetensors
+echo "== a finished model stays without its checkpoint; more epochs are trained from the first, which is said"
+cp -r run bare
+rm bare/checkpoint bare/config.yaml
+expect 0 run small.yaml -o bare
+said "trained already; without its checkpoint"
+same bare/model.safetensors first.safetensors
+expect 0 run small.yaml -o bare
+said "train: nothing to do"
+expect 0 run small.yaml -o bare --set predict.window=0.9
+said "train: nothing to train"
+expect 0 run small.yaml -o bare
+same bare/model.safetensors first.safetensors
+same bare/history.csv first.history
+[[ ! -e bare/checkpoint ]] || fail "the model without a checkpoint was trained again"
+expect 0 run small.yaml -o bare --set train.epochs=5
+said "bare: there is no checkpoint to go on from, so it is trained from the first epoch"
+[[ $(wc -l <bare/history.csv) == 6 ]] || fail "history.csv has $(wc -l <bare/history.csv) lines, not one an epoch"
+rm -r bare
+
 echo "== other times of files change nothing"
 touch -d '2001-01-01' corpus/TESS/YAF_sad/YAF_back_sad.wav
 expect 0 run small.yaml -o run
@@ -134,7 +167,6 @@ expect 0 run small.yaml -o run --threads 1 --set features.timnet.mels=64 --set j
 said "train: nothing to do"
 said "extract: mfcc39: nothing to do"
 echo "== what models and reports only name: nothing is trained"
-cp run/history.csv first.history
 expect 0 run small.yaml -o run --set predict.window=0.9 --set predict.hop=0.3
 said "train: nothing to train"
 expect 0 info model run

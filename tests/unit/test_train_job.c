@@ -169,6 +169,32 @@ static void test_goes_on(void **state) {
   rig_free(&r);
 }
 
+/* A model that the caller knows as finished stays without its checkpoint, but not where it is of another split. */
+static void test_finished_without_checkpoint(void **state) {
+  rig r = rig_make(false);
+  ser_error err = {0};
+  bool partial;
+  (void)state;
+  ASSERT_OK(ser_config_set(&r.config, "train.seeds=[1]", &err), err);
+  char *run = ser_path_join(r.folder, "run"), *other = ser_path_join(r.folder, "other");
+  char *checkpoint = ser_format("%s/%s/checkpoint", run, parts[0]);
+  ser_train_options options = {
+      .config = &r.config, .folder = run, .manifest = r.manifest, .resume = true, .anew = true, .finished = true};
+  ASSERT_OK(ser_train_job(&options, &partial, &err), err);
+  ASSERT_OK(run_job(&r, other, false, &err), err);
+  assert_int_equal(remove(checkpoint), 0);
+  ASSERT_OK(ser_train_job(&options, &partial, &err), err);
+  assert_false(ser_file_exists(checkpoint));
+  assert_same(run, other, "seed-1/fold-0/model.safetensors");
+  ASSERT_OK(ser_config_set(&r.config, "split.seed=7", &err), err);
+  ASSERT_OK(ser_train_job(&options, &partial, &err), err);
+  assert_true(ser_file_exists(checkpoint));
+  free(checkpoint);
+  free(run);
+  free(other);
+  rig_free(&r);
+}
+
 /* config.yaml keeps what the run was started on, whatever the last start was. */
 static void test_starts(void **state) {
   rig r = rig_make(false);
@@ -262,9 +288,13 @@ static void test_changed(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_shared_out),   cmocka_unit_test(test_goes_on),
-                                     cmocka_unit_test(test_starts),       cmocka_unit_test(test_too_short),
-                                     cmocka_unit_test(test_rotten_shard), cmocka_unit_test(test_changed)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_shared_out),
+                                     cmocka_unit_test(test_goes_on),
+                                     cmocka_unit_test(test_finished_without_checkpoint),
+                                     cmocka_unit_test(test_starts),
+                                     cmocka_unit_test(test_too_short),
+                                     cmocka_unit_test(test_rotten_shard),
+                                     cmocka_unit_test(test_changed)};
   ser_log_set_quiet(true);
   return cmocka_run_group_tests_name("unit.train_job", tests, NULL, NULL);
 }
