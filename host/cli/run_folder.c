@@ -84,6 +84,14 @@ static bool holds(const char *folder, const char *name) {
   return there;
 }
 
+/* What lies below RUN where trainings and evaluations put their files: in RUN itself or in the folders of its seeds.
+ * NULL of all that lies elsewhere, as in earlier/, or in a copy that the user keeps. */
+static const char *in_place(const char *folder, const char *path) {
+  const char *inside = path + strlen(folder);
+  while (*inside == '/') inside++;
+  return !strchr(inside, '/') || !strncmp(inside, "seed-", 5) ? inside : NULL;
+}
+
 ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error *err) {
   ser_status status = SER_OK;
   char **names = NULL;
@@ -142,8 +150,8 @@ static ser_status visit_model(void *context, const char *path, ser_error *err) {
   static const char *const reports[] = {"report.json", "report.txt", "predictions.csv", "confusion.png",
                                         "confusion.svg"};
   model_walk *walk = context;
-  const char *inside = path + strlen(walk->folder) + 1;
-  if (strcmp(ser_path_name(path), "model.safetensors") || !strncmp(inside, "earlier/", 8)) return SER_OK;
+  const char *inside = in_place(walk->folder, path);
+  if (!inside || strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
   ser_hash hash;
   char hex[SER_HASH_HEX];
   SER_TRY(ser_hash_file(&hash, path, err));
@@ -177,8 +185,7 @@ typedef struct {
 static ser_status visit_split(void *context, const char *path, ser_error *err) {
   split_walk *walk = context;
   ser_model_info model;
-  if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
-  if (!strncmp(path + strlen(walk->folder) + 1, "earlier/", 8)) return SER_OK;
+  if (!in_place(walk->folder, path) || strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
   if (ser_model_load(NULL, &model, NULL, path, NULL) == SER_OK) {
     walk->fits = walk->fits && !strcmp(model.split_hash, walk->split);
     ser_model_info_free(&model);
@@ -206,8 +213,7 @@ ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err) {
 static ser_status visit_history(void *context, const char *path, ser_error *err) {
   split_walk *walk = context;
   (void)err;
-  if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
-  if (!strncmp(path + strlen(walk->folder) + 1, "earlier/", 8)) return SER_OK;
+  if (!in_place(walk->folder, path) || strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
   char *folder = ser_path_folder(path);
   if (!holds(folder, "history.csv") && holds(folder, "checkpoint")) {
     ser_info("train: %s/history.csv is missing and is written again", folder);
@@ -306,7 +312,7 @@ typedef struct {
 static ser_status visit_reach(void *context, const char *path, ser_error *err) {
   reach_walk *walk = context;
   int64_t epochs = 0;
-  if (!strncmp(path + strlen(walk->folder) + 1, "earlier/", 8)) return SER_OK;
+  if (!in_place(walk->folder, path)) return SER_OK;
   if (!strcmp(ser_path_name(path), "checkpoint")) SER_TRY(ser_checkpoint_epochs(&epochs, path, err));
   if (epochs > walk->epochs) walk->epochs = epochs;
   if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;

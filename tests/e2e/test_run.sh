@@ -149,7 +149,8 @@ never_said "has changed since the training"
 same run/predictions.csv first.csv
 
 echo "== a parameter of the features"
-expect 0 run small.yaml -o run --set features.mfcc39.mels=64
+expect 0 run small.yaml -o run/ --set features.mfcc39.mels=64
+said "train: 1 model trained"
 said "index: nothing to do"
 said "audit: nothing to do"
 said "144 of 144 computed"
