@@ -1,5 +1,5 @@
-/* The state of a run folder: run.json {version, training, recipe, epochs, trained, named, evaluated, models}, a lock on
- * the folder itself, and the results of other inputs, kept in earlier/.
+/* The state of a run folder: run.json {version, training, recipe, epochs, trained, named, evaluated, reports, models},
+ * a lock on the folder itself, and the results of other inputs, kept in earlier/.
  *
  * Results never stand beside a run.json that names other inputs: they are moved out first, then run.json is written,
  * then results of the new inputs that were moved out before come back. A kill between any two renames leaves a state
@@ -50,6 +50,7 @@ static ser_status read_state(cli_run *run, const char *path, ser_error *err) {
   take_text(run->trained, root, "trained");
   take_text(run->named, root, "named");
   take_text(run->evaluated, root, "evaluated");
+  take_text(run->reports, root, "reports");
   run->models = json_integer_value(json_object_get(root, "models"));
   json_decref(root);
   free(data);
@@ -61,9 +62,10 @@ ser_status cli_run_save(const cli_run *run, ser_error *err) {
   char *path = ser_path_join(run->folder, "run.json");
   ser_text_printf(&text,
                   "{\n  \"version\": %d,\n  \"training\": \"%s\",\n  \"recipe\": \"%s\",\n  \"epochs\": %lld,\n"
-                  "  \"trained\": \"%s\",\n  \"named\": \"%s\",\n  \"evaluated\": \"%s\",\n  \"models\": %lld\n}\n",
+                  "  \"trained\": \"%s\",\n  \"named\": \"%s\",\n  \"evaluated\": \"%s\",\n"
+                  "  \"reports\": \"%s\",\n  \"models\": %lld\n}\n",
                   RUN_VERSION, run->training, run->recipe, (long long)run->epochs, run->trained, run->named,
-                  run->evaluated, (long long)run->models);
+                  run->evaluated, run->reports, (long long)run->models);
   ser_status status = ser_file_write(path, text.data, text.size, err);
   free(path);
   free(text.data);
@@ -141,39 +143,47 @@ void cli_run_close(cli_run *run) {
 
 typedef struct {
   const char *folder;
-  ser_text text;
+  const char *const *names; /* of the files that count; NULL ends them */
+  ser_text text;            /* their hashes and places, a line each */
   int64_t count;
-  bool complete;
-} model_walk;
+} file_walk;
 
-static ser_status visit_model(void *context, const char *path, ser_error *err) {
-  static const char *const reports[] = {"report.json", "report.txt", "predictions.csv", "confusion.png",
-                                        "confusion.svg"};
-  model_walk *walk = context;
-  const char *inside = in_place(walk->folder, path);
-  if (!inside || strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
+static ser_status visit_file(void *context, const char *path, ser_error *err) {
+  file_walk *walk = context;
+  const char *inside = in_place(walk->folder, path), *const *name = walk->names;
+  while (*name && strcmp(ser_path_name(path), *name)) name++;
+  if (!inside || !*name) return SER_OK;
   ser_hash hash;
   char hex[SER_HASH_HEX];
   SER_TRY(ser_hash_file(&hash, path, err));
   ser_hash_hex(hex, &hash);
   ser_text_printf(&walk->text, "%s %s\n", hex, inside);
   walk->count++;
-  char *folder = ser_path_folder(path);
-  for (size_t i = 0; i < sizeof reports / sizeof *reports; i++)
-    walk->complete = walk->complete && holds(folder, reports[i]);
-  free(folder);
   return SER_OK;
 }
 
-ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, bool *complete, const char *folder, ser_error *err) {
-  model_walk walk = {.folder = folder, .complete = holds(folder, "report.json")};
-  ser_status status = ser_walk(folder, visit_model, &walk, err);
+/* The hash of all files of these names in RUN, and how many there are. */
+static ser_status hash_files(char hex[SER_HASH_HEX], int64_t *count, const char *folder, const char *const *names,
+                             ser_error *err) {
+  file_walk walk = {.folder = folder, .names = names};
+  ser_status status = ser_walk(folder, visit_file, &walk, err);
   ser_hash hash = ser_hash_bytes(walk.text.data, walk.text.size);
   ser_hash_hex(hex, &hash);
   *count = walk.count;
-  *complete = walk.complete && walk.count;
   free(walk.text.data);
   return status;
+}
+
+ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, const char *folder, ser_error *err) {
+  static const char *const names[] = {"model.safetensors", NULL};
+  return hash_files(hex, count, folder, names, err);
+}
+
+ser_status cli_reports(char hex[SER_HASH_HEX], const char *folder, ser_error *err) {
+  static const char *const names[] = {"report.json",   "report.txt",    "predictions.csv",
+                                      "confusion.png", "confusion.svg", NULL};
+  int64_t count;
+  return hash_files(hex, &count, folder, names, err);
 }
 
 typedef struct {
@@ -374,7 +384,7 @@ ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_con
     memcpy(run->training, inputs->training, SER_HASH_HEX);
     memcpy(run->recipe, inputs->recipe, SER_HASH_HEX);
     run->epochs = config->train.epochs;
-    run->trained[0] = run->named[0] = run->evaluated[0] = 0;
+    run->trained[0] = run->named[0] = run->evaluated[0] = run->reports[0] = 0;
     run->models = 0;
     SER_TRY_DONE(cli_run_save(run, err));
   }

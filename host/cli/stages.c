@@ -188,9 +188,9 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
                               const char *manifest_path, bool anew, bool *partial, ser_error *err) {
   char before[SER_HASH_HEX], models[SER_HASH_HEX];
   int64_t count = 0;
-  bool complete = false, done = false, whole = false, finished = !strcmp(run->trained, run->training);
+  bool done = false, whole = false, finished = !strcmp(run->trained, run->training);
   bool named = !strcmp(run->named, inputs->named);
-  SER_TRY(cli_models(before, &count, &complete, run->folder, err));
+  SER_TRY(cli_models(before, &count, run->folder, err));
   if (finished && count == run->models && count) {
     SER_TRY(cli_split_fits(&done, run->folder, err));
     SER_TRY(cli_files_whole(&whole, run->folder, err));
@@ -211,7 +211,7 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
   bool refused = false;
   SER_TRY(ser_train_job(&options, &refused, err));
   if (refused) *partial = true;
-  SER_TRY(cli_models(models, &count, &complete, run->folder, err));
+  SER_TRY(cli_models(models, &count, run->folder, err));
   memcpy(run->trained, run->training, SER_HASH_HEX);
   memcpy(run->named, inputs->named, SER_HASH_HEX);
   run->models = count;
@@ -283,12 +283,12 @@ done:
 /* ---- evaluate ---------------------------------------------------------------------------------------------------- */
 
 ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, ser_error *err) {
-  char models[SER_HASH_HEX];
+  char models[SER_HASH_HEX], reports[SER_HASH_HEX];
   int64_t count = 0;
-  bool complete = false;
   ser_text said = {0};
-  SER_TRY(cli_models(models, &count, &complete, run->folder, err));
-  if (complete && !strcmp(run->evaluated, models)) {
+  SER_TRY(cli_models(models, &count, run->folder, err));
+  SER_TRY(cli_reports(reports, run->folder, err));
+  if (!strcmp(run->evaluated, models) && !strcmp(run->reports, reports)) {
     ser_info("evaluate: nothing to do, the reports are those of %s", count == 1 ? "this model" : "these models");
     return SER_OK;
   }
@@ -299,5 +299,6 @@ ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, s
   free(said.data);
   if (status != SER_OK) return status;
   memcpy(run->evaluated, models, SER_HASH_HEX);
+  SER_TRY(cli_reports(run->reports, run->folder, err));
   return cli_run_save(run, err);
 }

@@ -25,6 +25,7 @@ typedef struct {
   char trained[SER_HASH_HEX];   /* the same as training, once all epochs were done */
   char named[SER_HASH_HEX];     /* what the files of the finished training name */
   char evaluated[SER_HASH_HEX]; /* inputs of the reports */
+  char reports[SER_HASH_HEX];   /* the reports as evaluation left them */
   int64_t models;               /* how many model files the finished training left */
 } cli_run;
 
@@ -34,8 +35,10 @@ ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error
 ser_status cli_run_save(const cli_run *run, ser_error *err);
 void cli_run_close(cli_run *run);
 
-/* The hash of the models in RUN (earlier ones left out), and how many there are. complete: each has its reports. */
-ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, bool *complete, const char *folder, ser_error *err);
+/* The hash of the models in RUN (earlier ones left out), and how many there are. */
+ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, const char *folder, ser_error *err);
+/* The hash of the reports in RUN, those of every seed and fold among them. */
+ser_status cli_reports(char hex[SER_HASH_HEX], const char *folder, ser_error *err);
 
 /* Whether RUN/split.csv is there and the one that all models in RUN were trained with. */
 ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err);

@@ -107,6 +107,23 @@ expect 0 evaluate run
 same run/model.safetensors first.safetensors
 same run/predictions.csv first.csv
 
+echo "== reports that were cut, edited or deleted are written again"
+for file in report.txt report.json predictions.csv confusion.png confusion.svg; do
+  cp "run/$file" sound
+  truncate -s 100 "run/$file"
+  expect 0 run small.yaml -o run
+  never_said "evaluate: nothing to do"
+  same "run/$file" sound
+done
+rm run/report.txt
+expect 0 run small.yaml -o run
+present run/report.txt
+sed -i '/"reports"/d' run/run.json # as an earlier version left it
+expect 0 run small.yaml -o run
+never_said "evaluate: nothing to do"
+expect 0 run small.yaml -o run
+said "evaluate: nothing to do"
+
 echo "== files that were deleted are written again, and nothing is trained"
 cp run/config.yaml first.yaml
 cp run/history.csv first.history
@@ -303,6 +320,14 @@ expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --
   --set train.epochs=2 --set cache.dir=cache
 said "train: nothing to do, 6 models"
 said "evaluate: nothing to do"
+for file in folds/seed-2/report.txt folds/seed-1/fold-2/predictions.csv folds/confusion.svg; do
+  cp $file sound
+  echo edited >>$file
+  expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2 \
+    --set train.epochs=2 --set cache.dir=cache
+  never_said "evaluate: nothing to do"
+  same $file sound
+done
 echo "== seeds that join: those that are trained stay"
 touch -d '2001-01-01' folds/seed-?/fold-?/model.safetensors
 expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2,3 \
