@@ -30,16 +30,17 @@ static void take_text(char out[SER_HASH_HEX], const json_t *root, const char *ke
   if (text && ser_hash_parse(&hash, text)) memcpy(out, text, SER_HASH_HEX);
 }
 
-static ser_status read_state(cli_run *run, const char *path, ser_error *err) {
+/* sound: false where the file is damaged, and nothing taken from it. */
+static ser_status read_state(cli_run *run, bool *sound, const char *path, ser_error *err) {
   char *data = NULL;
   size_t size = 0;
   SER_TRY(ser_file_read(&data, &size, path, err));
   json_t *root = json_loadb(data, size, 0, NULL);
   json_int_t version = json_integer_value(json_object_get(root, "version"));
   ser_status status = SER_OK;
-  if (!root || version < 1)
-    status = ser_fail(err, SER_FAILED, "%s is damaged; delete it, and what is done will be judged anew", path);
-  else if (version > RUN_VERSION)
+  *sound = version >= 1;
+  if (!*sound) goto done;
+  if (version > RUN_VERSION)
     status = ser_fail(err, SER_FAILED,
                       "%s is of version %lld, this Serenade knows %d; use a newer Serenade, or another "
                       "folder",
@@ -52,6 +53,7 @@ static ser_status read_state(cli_run *run, const char *path, ser_error *err) {
   take_text(run->evaluated, root, "evaluated");
   take_text(run->reports, root, "reports");
   run->models = json_integer_value(json_object_get(root, "models"));
+done:
   json_decref(root);
   free(data);
   return status;
@@ -70,6 +72,61 @@ ser_status cli_run_save(const cli_run *run, ser_error *err) {
   free(path);
   free(text.data);
   return status;
+}
+
+/* ---- what belongs to whom -----------------------------------------------------------------------------------------
+ */
+
+/* What a training and its evaluation make in RUN. All else in there is the user's, or belongs to RUN whatever is
+ * trained in it. */
+static bool is_result(const char *name) {
+  static const char *const names[] = {"config.yaml",       "split.csv",    "history.csv", "checkpoint",
+                                      "model.safetensors", "report.txt",   "report.json", "predictions.csv",
+                                      "confusion.png",     "confusion.svg"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (!strcmp(name, names[i])) return true;
+  return !strncmp(name, "seed-", 5) || !strncmp(name, "evaluate-", 9);
+}
+
+/* Whether the place is this file or lies in this folder, by whatever name. */
+static bool contains(const char *path, const char *place) {
+  struct stat outer, inner;
+  bool found = false;
+  if (!*place || stat(path, &outer) != 0) return false;
+  char *at = ser_strdup(place);
+  while (*at && !found) {
+    char *slash = strrchr(at, '/');
+    found = stat(at, &inner) == 0 && inner.st_dev == outer.st_dev && inner.st_ino == outer.st_ino;
+    *(slash ? slash : at) = 0;
+  }
+  free(at);
+  return found;
+}
+
+/* Whether the configuration reads what lies there. */
+static bool is_read(const char *path, const ser_config *config) {
+  const char *const places[] = {config->corpora.ravdess, config->corpora.cremad, config->corpora.tess,
+                                config->corpora.savee,   config->corpora.csv,    config->cache_dir,
+                                config->split.file};
+  for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+    if (contains(path, places[i])) return true;
+  return false;
+}
+
+/* Whether something was trained or evaluated in RUN: more than a configuration or a split, which may be the user's. */
+static ser_status has_results(bool *has, const char *folder, const ser_config *config, ser_error *err) {
+  char **names = NULL;
+  size_t count = 0;
+  *has = false;
+  SER_TRY(ser_folder_names(&names, &count, folder, err));
+  for (size_t i = 0; i < count; i++) {
+    char *path = ser_path_join(folder, names[i]);
+    bool input = !strcmp(names[i], "config.yaml") || !strcmp(names[i], "split.csv");
+    *has = *has || (is_result(names[i]) && !input && !is_read(path, config));
+    free(path);
+  }
+  ser_names_free(names, count);
+  return SER_OK;
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
@@ -94,11 +151,30 @@ static const char *in_place(const char *folder, const char *path) {
   return !strchr(inside, '/') || !strncmp(inside, "seed-", 5) ? inside : NULL;
 }
 
-ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error *err) {
+/* What run.json says; where it is missing or damaged, what RUN's other files show, which then becomes run.json. */
+static ser_status learn_state(cli_run *run, const ser_config *config, ser_error *err) {
+  bool sound = false, results = false, there = holds(run->folder, "run.json");
+  char *path = ser_path_join(run->folder, "run.json");
+  ser_status status = there ? read_state(run, &sound, path, err) : SER_OK;
+  free(path);
+  SER_TRY(status);
+  if (sound) return SER_OK;
+  if (there && !holds(run->folder, "config.yaml") && !holds(run->folder, "manifest.csv"))
+    return ser_fail(err, SER_FAILED,
+                    "%s/run.json is damaged, and there is neither config.yaml nor manifest.csv to judge by; name "
+                    "another folder",
+                    run->folder);
+  SER_TRY(has_results(&results, run->folder, config, err));
+  if (!results || !cli_run_judge(run)) return SER_OK;
+  ser_warn("%s/run.json was %s; it is made anew from config.yaml, manifest.csv and the models there", run->folder,
+           there ? "damaged" : "missing");
+  return cli_run_save(run, err);
+}
+
+ser_status cli_run_open(cli_run *run, const char *folder, const ser_config *config, bool *fresh, ser_error *err) {
   ser_status status = SER_OK;
   char **names = NULL;
   size_t count = 0, others = 0;
-  char *state = ser_path_join(folder, "run.json");
   memset(run, 0, sizeof *run);
   run->folder = folder;
   run->lock = -1;
@@ -124,11 +200,10 @@ ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error
                       folder);
     goto done;
   }
-  if (ser_file_exists(state)) SER_TRY_DONE(read_state(run, state, err));
+  SER_TRY_DONE(learn_state(run, config, err));
   if (fresh) *fresh = !*run->training && !holds(folder, "config.yaml");
 done:
   ser_names_free(names, count);
-  free(state);
   if (status != SER_OK) cli_run_close(run);
   return status;
 }
@@ -245,42 +320,6 @@ ser_status cli_files_whole(bool *whole, const char *folder, ser_error *err) {
 
 /* ---- results of other inputs ------------------------------------------------------------------------------------- */
 
-/* What a training and its evaluation make in RUN. All else in there is the user's, or belongs to RUN whatever is
- * trained in it. */
-static bool is_result(const char *name) {
-  static const char *const names[] = {"config.yaml",       "split.csv",    "history.csv", "checkpoint",
-                                      "model.safetensors", "report.txt",   "report.json", "predictions.csv",
-                                      "confusion.png",     "confusion.svg"};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (!strcmp(name, names[i])) return true;
-  return !strncmp(name, "seed-", 5) || !strncmp(name, "evaluate-", 9);
-}
-
-/* Whether the place is this file or lies in this folder, by whatever name. */
-static bool contains(const char *path, const char *place) {
-  struct stat outer, inner;
-  bool found = false;
-  if (!*place || stat(path, &outer) != 0) return false;
-  char *at = ser_strdup(place);
-  while (*at && !found) {
-    char *slash = strrchr(at, '/');
-    found = stat(at, &inner) == 0 && inner.st_dev == outer.st_dev && inner.st_ino == outer.st_ino;
-    *(slash ? slash : at) = 0;
-  }
-  free(at);
-  return found;
-}
-
-/* Whether the configuration reads what lies there. */
-static bool is_read(const char *path, const ser_config *config) {
-  const char *const places[] = {config->corpora.ravdess, config->corpora.cremad, config->corpora.tess,
-                                config->corpora.savee,   config->corpora.csv,    config->cache_dir,
-                                config->split.file};
-  for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-    if (contains(path, places[i])) return true;
-  return false;
-}
-
 static ser_status move_results(const char *to, const char *from, const ser_config *config, size_t *moved,
                                ser_error *err) {
   char **names = NULL;
@@ -351,9 +390,10 @@ static ser_status seeds_may_join(bool *may, const char *folder, const ser_config
 
 ser_status cli_run_compare(bool *fits, cli_run *run, const cli_inputs *inputs, const ser_config *config,
                            ser_error *err) {
-  bool same = !strcmp(run->training, inputs->training);
+  bool same = !strcmp(run->training, inputs->training), results = false;
   run->reached = run->epochs;
-  *fits = !*run->training;
+  if (!*run->training) SER_TRY(has_results(&results, run->folder, config, err));
+  *fits = !*run->training && !results;
   if (!same && *run->training && !strcmp(run->recipe, inputs->recipe))
     SER_TRY(seeds_may_join(&same, run->folder, config, err));
   if (!same) return SER_OK;
@@ -374,11 +414,13 @@ ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_con
   char *kept = earlier_folder(run, inputs->training, config->train.epochs);
   if (!same || run->epochs != config->train.epochs) {
     SER_TRY_DONE(cli_run_compare(&fits, run, inputs, config, err));
-    if (!*run->training || !fits || ser_is_folder(kept))
-      SER_TRY_DONE(move_results(old, run->folder, config, &moved, err));
+    if (!fits || ser_is_folder(kept)) SER_TRY_DONE(move_results(old, run->folder, config, &moved, err));
     if (moved && same)
       ser_info("train: another number of epochs is asked for; the results of %lld are kept in %s",
                (long long)run->reached, old);
+    else if (moved && !*run->training)
+      ser_info("train: there is no sound run.json to tell what the results in %s were made from; they are kept in %s",
+               run->folder, old);
     else if (moved)
       ser_info("train: the inputs have changed; the results of the old ones are kept in %s", old);
     memcpy(run->training, inputs->training, SER_HASH_HEX);

@@ -234,6 +234,11 @@ static ser_status must_fit(cli_run *run, const cli_inputs *inputs, const ser_con
   remove(next);
   free(next);
   long long epochs = (long long)config->train.epochs;
+  if (!*run->training)
+    return ser_fail(err, SER_USAGE,
+                    "%s has no sound run.json to tell what its results were made from; name another folder, or use "
+                    "'serenade run', which trains anew and keeps the old results",
+                    run->folder);
   if (run->reached > epochs && !strcmp(run->recipe, inputs->recipe))
     return ser_fail(err, SER_USAGE,
                     "%s has had %lld epochs already, more than train.epochs=%lld asks for; ask for at least %lld, name "

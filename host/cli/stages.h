@@ -29,9 +29,10 @@ typedef struct {
   int64_t models;               /* how many model files the finished training left */
 } cli_run;
 
-/* Makes the folder where it is missing, locks it against a second process, reads run.json. A folder with other things
- * in it is SER_USAGE. *fresh (or NULL): there was no run yet. */
-ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error *err);
+/* Makes the folder where it is missing, locks it against a second process, reads run.json, which is made anew where it
+ * is missing or damaged and RUN's other files show what it said. A folder with other things in it is SER_USAGE. *fresh
+ * (or NULL): there was no run yet. */
+ser_status cli_run_open(cli_run *run, const char *folder, const ser_config *config, bool *fresh, ser_error *err);
 ser_status cli_run_save(const cli_run *run, ser_error *err);
 void cli_run_close(cli_run *run);
 
@@ -57,6 +58,10 @@ ser_status cli_run_compare(bool *fits, cli_run *run, const cli_inputs *inputs, c
  * results of these that were moved there before come back. What Serenade did not make stays, and so does what the
  * configuration reads. Safe against a kill at any moment. */
 ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_config *config, ser_error *err);
+
+/* Fills in what run.json would say, from RUN's config.yaml, manifest.csv, models and checkpoints (run_judge.c). false:
+ * they are not all there, or do not belong together, and nothing is filled in. */
+bool cli_run_judge(cli_run *run);
 
 /* ---- what results depend on (inputs.c) --------------------------------------------------------------------------- */
 

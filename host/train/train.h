@@ -55,6 +55,8 @@ ser_model_config ser_training_model(const ser_config *config, int64_t channels, 
 ser_status ser_train_one(ser_device *device, const ser_training *training, ser_error *err);
 /* The epochs that a checkpoint holds (checkpoint.c). */
 ser_status ser_checkpoint_epochs(int64_t *epochs, const char *path, ser_error *err);
+/* Whether a training with this checkpoint is over by this configuration. A damaged one is not. */
+bool ser_checkpoint_over(const char *path, const ser_config *config);
 
 /* ---- the job (run.c): extract what is missing, split, every seed and fold side by side
  * ------------------------------------- */

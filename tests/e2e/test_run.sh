@@ -157,6 +157,50 @@ said "bare: there is no checkpoint to go on from, so it is trained from the firs
 [[ $(wc -l <bare/history.csv) == 6 ]] || fail "history.csv has $(wc -l <bare/history.csv) lines, not one an epoch"
 rm -r bare
 
+echo "== run.json cut or deleted: made anew from what else stands in RUN, and nothing is trained"
+cp run/run.json first.json
+for command in "run small.yaml -o run" "train small.yaml -o run --resume"; do
+  truncate -s 100 run/run.json
+  expect 0 $command
+  said "warning: run/run.json was damaged; it is made anew"
+  said "train: nothing to do, 1 model"
+  rm run/run.json
+  expect 0 $command
+  said "warning: run/run.json was missing; it is made anew"
+  said "train: nothing to do, 1 model"
+done
+never_said "are kept in"
+expect 0 run small.yaml -o run
+never_said "run.json"
+same run/run.json first.json
+rm run/run.json
+expect 2 train small.yaml -o run --resume --set train.lr=0.01
+said "other settings"
+expect 0 run small.yaml -o run --set train.epochs=5 # what it holds is known well enough to go on from it
+said "goes on after epoch 4"
+expect 0 run small.yaml -o run
+same run/model.safetensors first.safetensors
+rm -r run/earlier
+echo "== where that cannot be shown: run keeps the old results, train --resume refuses"
+cp -r run lost
+rm lost/run.json lost/config.yaml
+expect 2 train small.yaml -o lost --resume
+said "lost has no sound run.json to tell what its results were made from"
+expect 2 train small.yaml -o lost
+said "lost has no sound run.json"
+same lost/model.safetensors run/model.safetensors
+[[ ! -e lost/run.json && ! -e lost/config.yaml ]] || fail "a refusal changed the run folder"
+expect 0 run small.yaml -o lost
+said "there is no sound run.json to tell what the results in lost were made from; they are kept in lost/earlier/unknown-1"
+never_said "inputs have changed"
+same lost/earlier/unknown-1/predictions.csv first.csv
+same lost/model.safetensors first.safetensors
+rm lost/run.json
+sed -i '2s/,neutral,/,sad,/' lost/manifest.csv # no longer what the model was trained with
+expect 2 train small.yaml -o lost --resume
+said "lost has no sound run.json"
+rm -r lost
+
 echo "== other times of files change nothing"
 touch -d '2001-01-01' corpus/TESS/YAF_sad/YAF_back_sad.wav
 expect 0 run small.yaml -o run
@@ -234,6 +278,7 @@ same own/predictions.csv first.csv
 
 echo "== more epochs go on from those that are done"
 expect 0 run small.yaml -o longer --set train.epochs=2 --set cache.dir=cache
+rm longer/run.json
 expect 0 run small.yaml -o longer --set cache.dir=cache
 said "goes on after epoch 2"
 same longer/model.safetensors first.safetensors
@@ -328,6 +373,11 @@ for file in folds/seed-2/report.txt folds/seed-1/fold-2/predictions.csv folds/co
   never_said "evaluate: nothing to do"
   same $file sound
 done
+rm folds/run.json
+expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2 \
+  --set train.epochs=2 --set cache.dir=cache
+said "train: nothing to do, 6 models"
+rm folds/run.json
 echo "== seeds that join: those that are trained stay"
 touch -d '2001-01-01' folds/seed-?/fold-?/model.safetensors
 expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2,3 \
