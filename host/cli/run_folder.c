@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "cache/cache.h"
 #include "cli/stages.h"
 #include "train/train.h"
 
@@ -171,10 +172,24 @@ static ser_status learn_state(cli_run *run, const ser_config *config, ser_error 
   return cli_run_save(run, err);
 }
 
-ser_status cli_run_open(cli_run *run, const char *folder, const ser_config *config, bool *fresh, ser_error *err) {
-  ser_status status = SER_OK;
+/* Whether a folder may become RUN: it is one, or holds nothing but what this run would read or is a cache. */
+static ser_status may_be_ours(const char *folder, const ser_config *config, ser_error *err) {
   char **names = NULL;
   size_t count = 0, others = 0;
+  if (holds(folder, "run.json") || holds(folder, "config.yaml") || holds(folder, "manifest.csv")) return SER_OK;
+  SER_TRY(ser_folder_names(&names, &count, folder, err));
+  for (size_t i = 0; i < count; i++) {
+    char *path = ser_path_join(folder, names[i]);
+    others += !left_over(names[i]) && !ser_cache_is(path) && !is_read(path, config);
+    free(path);
+  }
+  ser_names_free(names, count);
+  if (!others) return SER_OK;
+  return ser_fail(err, SER_USAGE, "%s is not empty and no run of Serenade's; name a new folder", folder);
+}
+
+ser_status cli_run_open(cli_run *run, const char *folder, const ser_config *config, bool *fresh, ser_error *err) {
+  ser_status status = SER_OK;
   memset(run, 0, sizeof *run);
   run->folder = folder;
   run->lock = -1;
@@ -183,13 +198,7 @@ ser_status cli_run_open(cli_run *run, const char *folder, const ser_config *conf
     goto done;
   }
   SER_TRY_DONE(ser_make_folders(folder, err));
-  SER_TRY_DONE(ser_folder_names(&names, &count, folder, err));
-  bool known = holds(folder, "run.json") || holds(folder, "config.yaml") || holds(folder, "manifest.csv");
-  for (size_t i = 0; i < count; i++) others += !left_over(names[i]);
-  if (others && !known) {
-    status = ser_fail(err, SER_USAGE, "%s is not empty and no run of Serenade's; name a new folder", folder);
-    goto done;
-  }
+  SER_TRY_DONE(may_be_ours(folder, config, err));
   run->lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (run->lock < 0) {
     status = ser_fail_errno(err, SER_FAILED, "cannot open the folder %s", folder);
@@ -203,7 +212,6 @@ ser_status cli_run_open(cli_run *run, const char *folder, const ser_config *conf
   SER_TRY_DONE(learn_state(run, config, err));
   if (fresh) *fresh = !*run->training && !holds(folder, "config.yaml");
 done:
-  ser_names_free(names, count);
   if (status != SER_OK) cli_run_close(run);
   return status;
 }

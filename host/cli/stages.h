@@ -30,8 +30,8 @@ typedef struct {
 } cli_run;
 
 /* Makes the folder where it is missing, locks it against a second process, reads run.json, which is made anew where it
- * is missing or damaged and RUN's other files show what it said. A folder with other things in it is SER_USAGE. *fresh
- * (or NULL): there was no run yet. */
+ * is missing or damaged and RUN's other files show what it said. A folder that is no run and holds more than caches and
+ * what the configuration reads is SER_USAGE. *fresh (or NULL): there was no run yet. */
 ser_status cli_run_open(cli_run *run, const char *folder, const ser_config *config, bool *fresh, ser_error *err);
 ser_status cli_run_save(const cli_run *run, ser_error *err);
 void cli_run_close(cli_run *run);

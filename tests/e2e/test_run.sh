@@ -259,6 +259,23 @@ cp -p kept.wav corpus/TESS/YAF_sad/YAF_back_sad.wav
 expect 0 run small.yaml -o run
 same run/model.safetensors first.safetensors
 
+echo "== a new run folder may hold a cache, a given split and the corpus; anything else is somebody's"
+mkdir full
+cp -r corpus full/corpus
+cp run/split.csv full/parts.csv
+sed -i "s|$PWD/corpus|$PWD/full/corpus|" full/parts.csv
+expect 0 extract manifest.csv --features mfcc39 --set features.mfcc39.frames=40 --cache full/cache
+full=(--set corpora.ravdess=full/corpus/RAVDESS --set corpora.tess=full/corpus/TESS --set split.kind=file
+  --set split.file=full/parts.csv)
+echo notes >full/notes.txt
+expect 2 run small.yaml -o full "${full[@]}"
+said "full is not empty and no run of Serenade's"
+rm full/notes.txt
+expect 0 run small.yaml -o full "${full[@]}"
+said "nothing to do, 144 of 144 present"
+same full/history.csv first.history
+rm -r full
+
 echo "== what is the user's stays where it is: a cache under another name, a given split"
 expect 0 run small.yaml -o own --set cache.dir=own/feat
 never_said "are kept in"
