@@ -188,11 +188,30 @@ static ser_status may_be_ours(const char *folder, const ser_config *config, ser_
   return ser_fail(err, SER_USAGE, "%s is not empty and no run of Serenade's; name a new folder", folder);
 }
 
+/* Cuts the path to the folder above it, "" where it names none. */
+static void cut_name(char *path) {
+  size_t size = strlen(path);
+  while (size && path[size - 1] == '/') size--;
+  while (size && path[size - 1] != '/') size--;
+  while (size > 1 && path[size - 1] == '/') size--;
+  path[size] = 0;
+}
+
+/* How much of the path is there already, in bytes. */
+static size_t length_there(const char *path) {
+  char *at = ser_strdup(path);
+  while (*at && !ser_file_exists(at)) cut_name(at);
+  size_t length = strlen(at);
+  free(at);
+  return length;
+}
+
 ser_status cli_run_open(cli_run *run, const char *folder, const ser_config *config, bool *fresh, ser_error *err) {
   ser_status status = SER_OK;
   memset(run, 0, sizeof *run);
   run->folder = folder;
   run->lock = -1;
+  run->there = length_there(folder);
   if (ser_file_exists(folder) && !ser_is_folder(folder)) {
     status = ser_fail(err, SER_USAGE, "%s is a file, but -o names the folder of a run; name another", folder);
     goto done;
@@ -217,6 +236,9 @@ done:
 }
 
 void cli_run_close(cli_run *run) {
+  char *made = ser_strdup(run->folder); /* a job that failed before it wrote anything leaves no folders behind */
+  while (strlen(made) > run->there && rmdir(made) == 0) cut_name(made);
+  free(made);
   if (run->lock >= 0) close(run->lock); /* which unlocks */
   run->lock = -1;
 }

@@ -17,6 +17,7 @@ typedef struct {
 /* RUN/run.json: what the results in RUN were made from. The texts are hashes in hex, "" for none. */
 typedef struct {
   const char *folder;
+  size_t there;                 /* so much of the folder's path was there before it was opened */
   int lock;                     /* the folder's descriptor, locked; -1: not open */
   char training[SER_HASH_HEX];  /* of the training that stands in RUN, finished or not */
   char recipe[SER_HASH_HEX];    /* of the same */
@@ -34,6 +35,7 @@ typedef struct {
  * what the configuration reads is SER_USAGE. *fresh (or NULL): there was no run yet. */
 ser_status cli_run_open(cli_run *run, const char *folder, const ser_config *config, bool *fresh, ser_error *err);
 ser_status cli_run_save(const cli_run *run, ser_error *err);
+/* Folders that were made by opening and are empty are removed. */
 void cli_run_close(cli_run *run);
 
 /* The hash of the models in RUN (earlier ones left out), and how many there are. */
