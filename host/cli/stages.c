@@ -184,13 +184,27 @@ done:
 
 /* ---- train ------------------------------------------------------------------------------------------------------- */
 
+/* renamed: paths or predict.* were others in models that were finished. */
+static void say_trained(int64_t trained, int64_t count, bool renamed) {
+  const char *models = count == 1 ? "model" : "models";
+  if (!trained && renamed)
+    ser_info("train: nothing to train; paths of recordings and predict.* are taken into what was trained before");
+  else if (!trained)
+    ser_info("train: nothing to train, %lld %s trained before", (long long)count, models);
+  else if (trained == count)
+    ser_info("train: %lld %s trained", (long long)count, models);
+  else
+    ser_info("train: %lld %s trained, %lld before", (long long)trained, trained == 1 ? "model" : "models",
+             (long long)(count - trained));
+}
+
 static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_config *config,
                               const char *manifest_path, bool anew, bool *partial, ser_error *err) {
-  char before[SER_HASH_HEX], models[SER_HASH_HEX];
+  char models[SER_HASH_HEX];
   int64_t count = 0;
   bool done = false, whole = false, finished = !strcmp(run->trained, run->training);
   bool named = !strcmp(run->named, inputs->named);
-  SER_TRY(cli_models(before, &count, run->folder, err));
+  SER_TRY(cli_models(models, &count, run->folder, err));
   if (finished && count == run->models && count) {
     SER_TRY(cli_split_fits(&done, run->folder, err));
     SER_TRY(cli_files_whole(&whole, run->folder, err));
@@ -209,18 +223,14 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
                                      .finished = finished,
                                      .extracted = true};
   bool refused = false;
-  SER_TRY(ser_train_job(&options, &refused, err));
+  size_t trained = 0;
+  SER_TRY(ser_train_job(&trained, &refused, &options, err));
   if (refused) *partial = true;
   SER_TRY(cli_models(models, &count, run->folder, err));
   memcpy(run->trained, run->training, SER_HASH_HEX);
   memcpy(run->named, inputs->named, SER_HASH_HEX);
   run->models = count;
-  if (done && !named)
-    ser_info("train: nothing to train; paths of recordings and predict.* are taken into what was trained before");
-  else if (!strcmp(models, before)) /* as after results that were kept have been taken back */
-    ser_info("train: nothing to train, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
-  else
-    ser_info("train: %lld model%s trained", (long long)count, count == 1 ? "" : "s");
+  say_trained((int64_t)trained, count, done && !named);
   return cli_run_save(run, err);
 }
 

@@ -137,8 +137,9 @@ static ser_status load_features(job *j, bool *damaged, ser_error *err) {
 
 typedef struct {
   job *job;
-  size_t first; /* part of task 0 */
-  int threads;  /* of each device */
+  size_t first;  /* part of task 0 */
+  int threads;   /* of each device */
+  bool *trained; /* of each part: whether it had epochs to train */
   ser_error *errors;
 } wave;
 
@@ -163,13 +164,13 @@ static void train_part(void *context, size_t task, int thread) {
                            .progress = j->progress,
                            .anew = j->options->anew,
                            .finished = j->options->finished};
-  err->status = ser_train_one(device, &training, err);
+  err->status = ser_train_one(&w->trained[part], device, &training, err);
   ser_device_close(device);
 }
 
 /* `count` parts from `first` on, `workers` of them at a time; the threads are shared out between the workers. */
-static void run_wave(job *j, size_t first, size_t count, int workers, ser_error *errors) {
-  wave w = {j, first, j->cores / workers > 1 ? j->cores / workers : 1, errors};
+static void run_wave(job *j, size_t first, size_t count, int workers, bool *trained, ser_error *errors) {
+  wave w = {j, first, j->cores / workers > 1 ? j->cores / workers : 1, trained, errors};
   ser_pool *pool = ser_pool_create(workers);
   ser_pool_run_dynamic(pool, count, train_part, &w);
   ser_pool_free(pool);
@@ -194,14 +195,26 @@ static ser_status first_failure(const ser_error *errors, size_t count, ser_error
   return ser_fail(err, found->status, "%s", found->text);
 }
 
-static ser_status train_parts(job *j, ser_error *err) {
+/* How many were trained. Of those that had nothing to train beside them each is told. */
+static size_t count_trained(const job *j, const bool *trained) {
+  size_t count = 0;
+  for (size_t i = 0; i < j->parts.count; i++) count += trained[i];
+  for (size_t i = 0; i < j->parts.count && count; i++)
+    if (!trained[i]) ser_info("%s: trained already", j->parts.folders[i]);
+  return count;
+}
+
+static ser_status train_parts(size_t *count, job *j, ser_error *err) {
   ser_error *errors = ser_alloc_zero(j->parts.count, sizeof *errors);
+  bool *trained = ser_alloc_zero(j->parts.count, sizeof *trained);
   size_t workers = (size_t)j->side_by_side, even = j->parts.count / workers * workers, rest = j->parts.count - even;
   j->progress = ser_progress_begin("train", "clips", clips_to_train(j));
-  if (even) run_wave(j, 0, even, (int)workers, errors);
-  if (rest) run_wave(j, even, rest, (int)rest, errors);
+  if (even) run_wave(j, 0, even, (int)workers, trained, errors);
+  if (rest) run_wave(j, even, rest, (int)rest, trained, errors);
   ser_progress_end(j->progress);
   ser_status status = first_failure(errors, j->parts.count, err);
+  if (status == SER_OK) *count = count_trained(j, trained);
+  free(trained);
   free(errors);
   return status;
 }
@@ -224,16 +237,17 @@ static ser_status prepare(job *j, bool *partial, ser_error *err) {
   return load_features(j, &damaged, err);
 }
 
-ser_status ser_train_job(const ser_train_options *options, bool *partial, ser_error *err) {
+ser_status ser_train_job(size_t *trained, bool *partial, const ser_train_options *options, ser_error *err) {
   const ser_config *c = options->config;
   job j = {.options = options, .config = c, .cores = c->threads > 0 ? (int)c->threads : ser_cores()};
   j.cache_folder = *c->cache_dir ? ser_strdup(c->cache_dir) : ser_path_join(options->folder, "cache");
   ser_manifest_init(&j.manifest);
   *partial = false;
+  *trained = 0;
   ser_status status = prepare(&j, partial, err);
   if (status == SER_OK) {
     ser_run_parts_make(&j.parts, c, options->folder, j.split.folds);
-    status = train_parts(&j, err);
+    status = train_parts(trained, &j, err);
   }
   ser_run_parts_free(&j.parts);
   ser_dataset_free(&j.dataset);

@@ -52,7 +52,8 @@ typedef struct {
 } ser_training;
 /* The model that a configuration asks for. */
 ser_model_config ser_training_model(const ser_config *config, int64_t channels, int64_t classes);
-ser_status ser_train_one(ser_device *device, const ser_training *training, ser_error *err);
+/* trained: whether there were epochs to train. */
+ser_status ser_train_one(bool *trained, ser_device *device, const ser_training *training, ser_error *err);
 /* The epochs that a checkpoint holds (checkpoint.c). */
 ser_status ser_checkpoint_epochs(int64_t *epochs, const char *path, ser_error *err);
 /* Whether a training with this checkpoint is over by this configuration. A damaged one is not. */
@@ -73,8 +74,9 @@ typedef struct {
 
 /* Makes RUN/config.yaml, RUN/split.csv, the caches, and trains (as many seeds and folds side by side as the device
  * says, each with a device of its own that has its share of the threads). A RUN that exists is SER_USAGE without
- * resume. partial: set when some inputs were refused on the way (exit 3). */
-ser_status ser_train_job(const ser_train_options *options, bool *partial, ser_error *err);
+ * resume. trained: how many seeds and folds had epochs to train; where that were some, the others are told. partial:
+ * set when some inputs were refused on the way (exit 3). */
+ser_status ser_train_job(size_t *trained, bool *partial, const ser_train_options *options, ser_error *err);
 
 /* The folders of a run's trainings: RUN itself, or RUN/seed-S/fold-K. */
 typedef struct {

@@ -333,7 +333,7 @@ static ser_status begin_without_checkpoint(trainer *t, ser_error *err) {
     return begin_anew(t, err);
   }
   if (job->progress) ser_progress_add(job->progress, job->config->train.epochs * (int64_t)t->train_count);
-  ser_info("%s: trained already; without its checkpoint more epochs would begin at the first", job->folder);
+  ser_info("%s: the finished model is kept; without a checkpoint more epochs would begin at the first", job->folder);
   return SER_OK;
 }
 
@@ -354,10 +354,7 @@ static ser_status begin(trainer *t, ser_error *err) {
   t->written_epoch = t->state.epoch;
   t->written_at = now();
   if (job->progress) ser_progress_add(job->progress, t->state.epoch * (int64_t)t->train_count);
-  if (over(t)) {
-    ser_info("%s: trained already, %lld epochs", job->folder, (long long)t->state.epoch);
-    return write_history(t, err);
-  }
+  if (over(t)) return write_history(t, err);
   ser_info("%s: goes on after epoch %lld", job->folder, (long long)t->state.epoch);
   join_device(t);
   remove(t->model_path); /* of fewer epochs, where there is one */
@@ -552,13 +549,15 @@ static ser_status write_model(trainer *t, ser_error *err) {
   return status;
 }
 
-ser_status ser_train_one(ser_device *device, const ser_training *training, ser_error *err) {
+ser_status ser_train_one(bool *trained, ser_device *device, const ser_training *training, ser_error *err) {
   trainer t = {.job = training, .device = device};
   ser_status status;
+  *trained = false;
   SER_TRY_DONE(make(&t, err));
   SER_TRY_DONE(begin(&t, err));
   while (status == SER_OK && !over(&t)) {
     status = run_epoch(&t, err);
+    *trained = true;
     if (status == SER_OK) status = write_checkpoint_when_due(&t, err);
   }
   /* Also where an epoch was cut off or went wrong: the state is still that of the last whole one. */

@@ -142,7 +142,7 @@ echo "== a finished model stays without its checkpoint; more epochs are trained 
 cp -r run bare
 rm bare/checkpoint bare/config.yaml
 expect 0 run small.yaml -o bare
-said "trained already; without its checkpoint"
+said "bare: the finished model is kept; without a checkpoint"
 same bare/model.safetensors first.safetensors
 expect 0 run small.yaml -o bare
 said "train: nothing to do"
@@ -221,6 +221,7 @@ echo "== and back: what was there is taken back"
 expect 0 run small.yaml -o run
 said "taken back"
 said "train: nothing to train, 1 model trained before"
+never_said "trained already"
 never_said "computed"
 same run/model.safetensors first.safetensors
 same run/predictions.csv first.csv
@@ -400,6 +401,7 @@ touch -d '2001-01-01' folds/seed-?/fold-?/model.safetensors
 expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2,3 \
   --set train.epochs=2 --set cache.dir=cache
 said "folds/seed-1/fold-0: trained already"
+said "train: 3 models trained, 6 before"
 expect 0 run small.yaml -o joined --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2,3 \
   --set train.epochs=2 --set cache.dir=cache
 for seed in 1 2 3; do
