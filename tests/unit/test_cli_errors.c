@@ -378,6 +378,8 @@ static const struct {
     {STOP "INT " LISTENS " bench peak --runs 1000", 130, "interrupted by SIGINT", "run the same command again"},
     /* bench */
     {"S bench fft", 2, "fft", "peak"},
+    {"TMPDIR=nowhere S bench peak --runs 1", 1, "cannot make the folder nowhere/serenade-bench-",
+     "(TMPDIR names another): No such file"},
     {"S bench decode --data nowhere", 2, "--data nowhere", "no such folder"},
     {"S bench decode --data notes", 1, "notes: no recording there can be", "name a folder of audio files"},
     /* info, cache */
