@@ -36,6 +36,17 @@ done:
   return status;
 }
 
+bool ser_cache_is(const char *folder) {
+  static const char opening[] = "serenade-cache ";
+  char *path = ser_path_join(folder, "FORMAT"), *text = NULL;
+  size_t size;
+  bool is = ser_file_exists(path) && ser_file_read(&text, &size, path, NULL) == SER_OK &&
+            !strncmp(text, opening, sizeof opening - 1);
+  free(text);
+  free(path);
+  return is;
+}
+
 bool cache_folder_parse(char **feature, ser_hash *hash, const char *name) {
   const char *dash = strrchr(name, '-');
   if (!dash || dash == name || !ser_hash_parse(hash, dash + 1)) return false;

@@ -1,12 +1,10 @@
 /* `serenade bench`: how fast each stage is here, against what this machine could do, measured in the same run. */
 #include "cli/bench.h"
 
-#include <ftw.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -129,17 +127,6 @@ static ser_status write_json(const bench *b, const ser_device_properties *is, co
 /* ---- doing --------------------------------------------------------------------------------------------------------
  */
 
-static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where) {
-  (void)info;
-  (void)kind;
-  (void)where;
-  return remove(path);
-}
-
-void bench_remove_folder(const char *path) {
-  nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 /* A stage brings those along that its bound is made of. */
 static ser_status run_stages(bench *b, int stage, ser_error *err) {
   bool all = stage == ALL, extract = all || stage == EXTRACT;
@@ -163,13 +150,7 @@ static ser_status bench_on_device(bench *b, int stage, const char *json, ser_err
   b->pool = ser_pool_create(b->threads);
   SER_TRY(b->device->rt->stream_create(b->device, &b->stream, err));
   const char *root = getenv("TMPDIR");
-  b->folder = ser_format("%s/serenade-bench-XXXXXX", root && *root ? root : "/tmp");
-  if (!mkdtemp(b->folder)) {
-    ser_status status = ser_fail_errno(err, SER_FAILED, "cannot make the folder %s (TMPDIR names another)", b->folder);
-    free(b->folder);
-    b->folder = NULL;
-    return status;
-  }
+  SER_TRY(bench_make_folder(&b->folder, root && *root ? root : "/tmp", err));
   ser_status status = run_stages(b, stage, err);
   if (status != SER_OK && (status != SER_INTERRUPTED || !b->count)) return status;
   bench_settle(b);

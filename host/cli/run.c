@@ -9,7 +9,7 @@
 
 static ser_status run_all(const ser_config *config, const char *folder, bool *partial, ser_error *err) {
   cli_run run;
-  SER_TRY(cli_run_open(&run, folder, NULL, err));
+  SER_TRY(cli_run_open(&run, folder, config, NULL, err));
   ser_status status = cli_train(&run, config, NULL, true, partial, err);
   if (status == SER_OK) status = cli_evaluate(&run, config, partial, err);
   cli_run_close(&run);

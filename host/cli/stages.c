@@ -187,15 +187,31 @@ done:
 
 /* ---- train ------------------------------------------------------------------------------------------------------- */
 
+/* renamed: paths or predict.* were others in models that were finished. */
+static void say_trained(int64_t trained, int64_t count, bool renamed) {
+  const char *models = count == 1 ? "model" : "models";
+  if (!trained && renamed)
+    ser_info("train: nothing to train; paths of recordings and predict.* are taken into what was trained before");
+  else if (!trained)
+    ser_info("train: nothing to train, %lld %s trained before", (long long)count, models);
+  else if (trained == count)
+    ser_info("train: %lld %s trained", (long long)count, models);
+  else
+    ser_info("train: %lld %s trained, %lld before", (long long)trained, trained == 1 ? "model" : "models",
+             (long long)(count - trained));
+}
+
 static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_config *config,
                               const char *manifest_path, bool anew, bool *partial, ser_error *err) {
-  char before[SER_HASH_HEX], models[SER_HASH_HEX];
+  char models[SER_HASH_HEX];
   int64_t count = 0;
-  bool complete = false, done = false;
-  SER_TRY(cli_models(before, &count, &complete, run->folder, err));
-  if (!strcmp(run->trained, run->training) && count == run->models && count) {
+  bool done = false, whole = false, finished = !strcmp(run->trained, run->training);
+  bool named = !strcmp(run->named, inputs->named);
+  SER_TRY(cli_models(models, &count, run->folder, err));
+  if (finished && count == run->models && count) {
     SER_TRY(cli_split_fits(&done, run->folder, err));
-    if (done && !strcmp(run->named, inputs->named)) {
+    SER_TRY(cli_files_whole(&whole, run->folder, err));
+    if (done && whole && named) {
       ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
       return SER_OK;
     }
@@ -207,20 +223,17 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
                                      .manifest = manifest_path,
                                      .resume = true,
                                      .anew = anew,
+                                     .finished = finished,
                                      .extracted = true};
   bool refused = false;
-  SER_TRY(ser_train_job(&options, &refused, err));
+  size_t trained = 0;
+  SER_TRY(ser_train_job(&trained, &refused, &options, err));
   if (refused) *partial = true;
-  SER_TRY(cli_models(models, &count, &complete, run->folder, err));
+  SER_TRY(cli_models(models, &count, run->folder, err));
   memcpy(run->trained, run->training, SER_HASH_HEX);
   memcpy(run->named, inputs->named, SER_HASH_HEX);
   run->models = count;
-  if (done)
-    ser_info("train: nothing to train; paths of recordings and predict.* are taken into what was trained before");
-  else if (!strcmp(models, before)) /* as after results that were kept have been taken back */
-    ser_info("train: nothing to train, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
-  else
-    ser_info("train: %lld model%s trained", (long long)count, count == 1 ? "" : "s");
+  say_trained((int64_t)trained, count, done && !named);
   return cli_run_save(run, err);
 }
 
@@ -234,6 +247,11 @@ static ser_status must_fit(cli_run *run, const cli_inputs *inputs, const ser_con
   remove(next);
   free(next);
   long long epochs = (long long)config->train.epochs;
+  if (!*run->training)
+    return ser_fail(err, SER_USAGE,
+                    "%s has no sound run.json to tell what its results were made from; name another folder, or use "
+                    "'serenade run', which trains anew and keeps the old results",
+                    run->folder);
   if (run->reached > epochs && !strcmp(run->recipe, inputs->recipe))
     return ser_fail(err, SER_USAGE,
                     "%s has had %lld epochs already, more than train.epochs=%lld asks for; ask for at least %lld, name "
@@ -283,12 +301,12 @@ done:
 /* ---- evaluate ---------------------------------------------------------------------------------------------------- */
 
 ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, ser_error *err) {
-  char models[SER_HASH_HEX];
+  char models[SER_HASH_HEX], reports[SER_HASH_HEX];
   int64_t count = 0;
-  bool complete = false;
   ser_text said = {0};
-  SER_TRY(cli_models(models, &count, &complete, run->folder, err));
-  if (complete && !strcmp(run->evaluated, models)) {
+  SER_TRY(cli_models(models, &count, run->folder, err));
+  SER_TRY(cli_reports(reports, run->folder, err));
+  if (!strcmp(run->evaluated, models) && !strcmp(run->reports, reports)) {
     ser_info("evaluate: nothing to do, the reports are those of %s", count == 1 ? "this model" : "these models");
     return SER_OK;
   }
@@ -299,5 +317,6 @@ ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, s
   free(said.data);
   if (status != SER_OK) return status;
   memcpy(run->evaluated, models, SER_HASH_HEX);
+  SER_TRY(cli_reports(run->reports, run->folder, err));
   return cli_run_save(run, err);
 }

@@ -9,7 +9,7 @@ static ser_status train(const ser_config *config, const char *folder, const char
                         ser_error *err) {
   cli_run run;
   bool fresh = false;
-  SER_TRY(cli_run_open(&run, folder, &fresh, err));
+  SER_TRY(cli_run_open(&run, folder, config, &fresh, err));
   ser_status status = SER_OK;
   if (!fresh && !resume)
     status = ser_fail(err, SER_USAGE, "%s holds a run already; add --resume to go on with it, or name another folder",

@@ -63,12 +63,14 @@ static void must(const char *line) {
 #define GONE "mkfifo gone 2>/dev/null; exec 8<>gone 9>gone 8>&-; "
 
 /* stop SIGNAL CONDITION ARGUMENTS...: the program, which would not end by itself, gets a signal once the condition
- * holds, or after some minutes, so that a program that failed early fails its row. Its stdin is a silent pipe. */
+ * holds. A program that failed early is not waited for, and one that never gets there for some minutes: both fail their
+ * row. Its stdin is a silent pipe. */
 #define STOP                                                                                                           \
   "mkfifo hang 2>/dev/null; exec 7<>hang; stop() { signal=$1 ready=$2; shift 2; \"$P\" \"$@\" <&7 & "                  \
-  "n=0; until eval \"$ready\" || [ $((n += 1)) -gt 12000 ]; do sleep 0.01; done; kill -$signal $!; wait $!; }; stop "
-/* It is no longer the shell, and has a handler for SIGINT. */
-#define LISTENS "'[ /proc/$!/exe -ef \"$P\" ] && grep -q \"^SigCgt.*[2367abef]$\" /proc/$!/status'"
+  "n=0; until eval \"$ready\" || [ ! -e /proc/$!/exe ] || [ $((n += 1)) -gt 6000 ]; do sleep 0.01; done; "             \
+  "kill -$signal $!; wait $!; }; stop "
+/* It is no longer the shell, and has handlers for SIGTERM and SIGINT: bits 14 and 1 of the mask. */
+#define LISTENS "'[ /proc/$!/exe -ef \"$P\" ] && grep -q \"^SigCgt.*[4567cdef]..[2367abef]$\" /proc/$!/status'"
 
 /* Other bytes in the file $f, of the same size and time. */
 #define ROT "touch -r $f then; printf rot | dd of=$f bs=1 seek=5000 conv=notrunc; touch -r then $f; "
@@ -277,10 +279,20 @@ static const struct {
      0, "", ""},
     {"S train good.yaml -o good.csv", 2, "good.csv is a file", "name another"},
     {"S train good.yaml -o newer", 1, "newer/run.json is of version 99", "use a newer Serenade"},
-    {"S train good.yaml -o torn", 1, "torn/run.json is damaged", "delete it"},
+    {"S train good.yaml -o torn", 1, "torn/run.json is damaged", "neither config.yaml nor manifest.csv to judge by"},
+    {"cp -r run torn2 && truncate -s 9 torn2/run.json && S train good.yaml -o torn2 --resume", 0,
+     "warning: torn2/run.json was damaged", "it is made anew from config.yaml"},
+    {"cp -r run lost && rm lost/run.json lost/config.yaml && S train good.yaml -o lost --resume", 2,
+     "lost has no sound run.json to tell what its results were made from",
+     "name another folder, or use 'serenade run'"},
     {"S train good.yaml -o r --set train.epochs=0", 2, "--set train.epochs=0: train.epochs is '0'", "from 1"},
     {"S train good.yaml -o r --set split.kind=file", 2, "split.file names none", "set split.file"},
-    {"S train good.yaml -o r --manifest none.csv", 1, "cannot open none.csv", "No such file"},
+    {"S train good.yaml -o r9 --manifest none.csv; n=$?; test ! -e r9 && exit $n", 1, "cannot open none.csv",
+     "No such file"},
+    {"mkdir r10; S train good.yaml -o r10/a//b/ --manifest not.csv; n=$?; test -e r10 && test ! -e r10/a && exit $n", 1,
+     "not.csv: line 1", "make it with"},
+    {"S run good.yaml -o r11 --set corpora.tess=nowhere; n=$?; test ! -e r11 && exit $n", 1, "nowhere is no folder",
+     "give the folder of"},
     {"S run good.yaml", 2, "-o is missing", "write -o RUN"},
     {"S train good.yaml -o r5 --device cuda; n=$?; test ! -e r5 && exit $n", 2, "this build has no CUDA",
      "--device cpu"},
@@ -382,9 +394,11 @@ static const struct {
     {"mkdir zoo; truncate -s 256G zoo/OAF_zoo_sad.wav; " STOP "INT " LISTENS " index --tess zoo -o zoo.csv", 130,
      "interrupted by SIGINT", "what was hashed is kept; run the same command to go on"},
     {STOP "TERM " LISTENS " predict run -", 143, "interrupted by SIGTERM", "run the same command for all"},
-    {STOP "INT " LISTENS " bench peak --runs 1000", 130, "interrupted by SIGINT", "run the same command again"},
+    {STOP "INT " LISTENS " bench all --runs 1000", 130, "interrupted by SIGINT", "run the same command again"},
     /* bench */
     {"S bench fft", 2, "fft", "peak"},
+    {"TMPDIR=nowhere S bench peak --runs 1", 1, "cannot make the folder nowhere/serenade-bench-",
+     "(TMPDIR names another): No such file"},
     {"S bench decode --data nowhere", 2, "--data nowhere", "no such folder"},
     {"S bench decode --data notes", 1, "notes: no recording there can be", "name a folder of audio files"},
     /* info, cache */
