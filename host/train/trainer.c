@@ -315,7 +315,7 @@ static ser_status begin(trainer *t, ser_error *err) {
   if (!fits || t->state.epoch > job->config->train.epochs) return cannot_go_on(t, fits, identity, err);
   t->written_epoch = t->state.epoch;
   t->written_at = now();
-  if (job->progress) ser_progress_add(job->progress, t->state.epoch * (int64_t)t->train_count);
+  if (job->progress) ser_progress_found(job->progress, t->state.epoch * (int64_t)t->train_count);
   if (over(t)) {
     ser_info("%s: trained already, %lld epochs", job->folder, (long long)t->state.epoch);
     return SER_OK;
