@@ -99,9 +99,11 @@ static void add_row(ser_text *out, const ser_answer_format *format, const char *
   ser_text_puts(out, "\n");
 }
 
+/* A clip that is one window has no second row: that would be the first again. */
 static void add_csv(ser_text *out, const ser_answer_format *format, const ser_answer *answer) {
+  size_t windows = format->windows && answer->window_count > 1 ? answer->window_count : 0;
   add_row(out, format, answer->path, &answer->whole);
-  for (size_t w = 0; w < answer->window_count && format->windows; w++)
+  for (size_t w = 0; w < windows; w++)
     add_row(out, format, answer->path, &answer->windows[w]);
 }
 

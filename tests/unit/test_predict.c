@@ -508,7 +508,6 @@ static void test_csv(void **state) {
   text = formatted(SER_FORMAT_CSV, true, 3);
   assert_string_equal(text, "path,start,end,emotion,sad,surprised\n"
                             "short.wav,0.000,1.250,surprised,0.300000012,0.699999988\n"
-                            "short.wav,0.000,1.250,surprised,0.300000012,0.699999988\n"
                             "\"a, \"\"b\"\"\xff.wav\",0.000,5.250,sad,0.5,0.5\n"
                             "\"a, \"\"b\"\"\xff.wav\",0.000,3.762,surprised,0.125,0.875\n"
                             "\"a, \"\"b\"\"\xff.wav\",1.500,5.250,sad,0.75,0.25\n");
