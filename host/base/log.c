@@ -57,7 +57,7 @@ static double rate_of(const ser_progress *progress, double time) {
 enum { SHARE, COUNT, RATE, LEFT, NOTES, PIECES = NOTES + 6, PIECE = 96 };
 
 static void make_pieces(char pieces[PIECES][PIECE], const ser_progress_figures *f, double share) {
-  snprintf(pieces[SHARE], PIECE, " %3.0f %%", 100 * share);
+  snprintf(pieces[SHARE], PIECE, " %3.0f%%", 100 * share);
   snprintf(pieces[COUNT], PIECE, "  %lld/%lld %s", (long long)f->done, (long long)f->total, f->unit);
   snprintf(pieces[RATE], PIECE, "  %.1f/s", f->rate);
   char left[32];

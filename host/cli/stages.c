@@ -97,9 +97,11 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
   if (changed) SER_TRY_DONE(ser_manifest_write(manifest, next, err));
   ser_index_done(path);
   if (!changed && !summary.hashed)
-    ser_info("index: nothing to do, %zu recordings as they were", manifest->count);
+    ser_info("index: nothing to do, %zu %s as before", manifest->count,
+             SER_PLURAL(manifest->count, "recording", "recordings"));
   else
-    ser_info("index: %zu recordings, %zu hashed now", manifest->count, summary.hashed);
+    ser_info("index: %zu %s, %zu hashed now", manifest->count, SER_PLURAL(manifest->count, "recording", "recordings"),
+             summary.hashed);
   if (changed) ser_info_lines(summary.notes.data);
 done:
   free(summary.notes.data);
@@ -132,7 +134,8 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
   SER_TRY_DONE(ser_audit(manifest, &summary, &options, err));
   bool changed = differs(manifest, &bytes);
   if (!changed && !summary.decoded)
-    ser_info("audit: nothing to do, %zu recordings judged before", manifest->count);
+    ser_info("audit: nothing to do, %zu %s judged before", manifest->count,
+             SER_PLURAL(manifest->count, "recording", "recordings"));
   else
     ser_info("audit: %zu decoded now; %zu ok, %zu filtered, %zu excluded, %zu refused", summary.decoded, summary.ok,
              summary.filtered, summary.excluded, summary.refused);
@@ -193,7 +196,7 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
   if (!strcmp(run->trained, run->training) && count == run->models && count) {
     SER_TRY(cli_split_fits(&done, run->folder, err));
     if (done && !strcmp(run->named, inputs->named)) {
-      ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
+      ser_info("train: nothing to do, %lld %s trained before", (long long)count, SER_PLURAL(count, "model", "models"));
       return SER_OK;
     }
     if (!done)
@@ -215,9 +218,9 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
   if (done)
     ser_info("train: nothing to train; paths of recordings and predict.* are taken into what was trained before");
   else if (!strcmp(models, before)) /* as after results that were kept have been taken back */
-    ser_info("train: nothing to train, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
+    ser_info("train: nothing to train, %lld %s trained before", (long long)count, SER_PLURAL(count, "model", "models"));
   else
-    ser_info("train: %lld model%s trained", (long long)count, count == 1 ? "" : "s");
+    ser_info("train: %lld %s trained", (long long)count, SER_PLURAL(count, "model", "models"));
   return cli_run_save(run, err);
 }
 
@@ -233,9 +236,10 @@ static ser_status must_fit(cli_run *run, const cli_inputs *inputs, const ser_con
   long long epochs = (long long)config->train.epochs;
   if (run->reached > epochs && !strcmp(run->recipe, inputs->recipe))
     return ser_fail(err, SER_USAGE,
-                    "%s has had %lld epochs already, more than train.epochs=%lld asks for; ask for at least %lld, name "
+                    "%s has had %lld %s already, more than train.epochs=%lld asks for; ask for at least %lld, name "
                     "another folder, or use 'serenade run', which trains anew and keeps the old results",
-                    run->folder, (long long)run->reached, epochs, (long long)run->reached);
+                    run->folder, (long long)run->reached, SER_PLURAL(run->reached, "epoch", "epochs"), epochs,
+                    (long long)run->reached);
   return ser_fail(err, SER_USAGE,
                   "%s was trained from other settings or recordings; name another folder, or use "
                   "'serenade run', which trains anew and keeps the old results",

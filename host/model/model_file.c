@@ -313,9 +313,10 @@ done:
 
 static void describe_branch(ser_text *text, const ser_model_config *c) {
   const char *joined = c->branch == SER_BRANCH_TIMNET ? ", gated, scales fused" : c->residual ? ", residual" : "";
-  ser_text_printf(text, "branch        %s%s: %lld blocks of %lld filters, kernel %lld, dropout %g, pooled over %s\n",
-                  branch_names[c->branch], joined, (long long)c->blocks, (long long)c->filters, (long long)c->kernel,
-                  c->dropout, c->pool == SER_POOL_REAL ? "real frames" : "all frames");
+  ser_text_printf(text, "branch        %s%s: %lld %s of %lld %s, kernel %lld, dropout %g, pooled over %s\n",
+                  branch_names[c->branch], joined, (long long)c->blocks, SER_PLURAL(c->blocks, "block", "blocks"),
+                  (long long)c->filters, SER_PLURAL(c->filters, "filter", "filters"), (long long)c->kernel, c->dropout,
+                  c->pool == SER_POOL_REAL ? "real frames" : "all frames");
   ser_text_printf(text, "input         %lld features a frame, window of %lld frames\n", (long long)c->channels,
                   (long long)c->frames);
 }

@@ -65,7 +65,8 @@ static ser_status fill_cache(job *j, ser_error *err) {
                                  .device = j->device};
   ser_status status = ser_extract(&summary, &some, &options, err);
   tell_refusals(summary.refusals.data);
-  if (status == SER_OK && summary.computed) ser_info("extract: %zu clips that the cache lacked", summary.computed);
+  if (status == SER_OK && summary.computed)
+    ser_info("extract: %zu %s that the cache lacked", summary.computed, SER_PLURAL(summary.computed, "clip", "clips"));
   free(summary.refusals.data);
   free(some.rows);
   if (status != SER_OK && status != SER_PARTIAL) return status;

@@ -188,9 +188,10 @@ void ser_one_answer_note(ser_text *notes, const ser_prediction *predictions, siz
 void ser_evaluation_model_line(ser_text *line, const ser_evaluation *e, size_t first, size_t models) {
   const ser_model_info *m = &e->models[first];
   const ser_model_config *c = &m->model;
-  ser_text_printf(line, "%s branch%s, %lld blocks of %lld filters, pooled over %s frames, on %s",
+  ser_text_printf(line, "%s branch%s, %lld %s of %lld %s, pooled over %s frames, on %s",
                   c->branch == SER_BRANCH_TIMNET ? "timnet" : "reference", c->residual ? " with residuals" : "",
-                  (long long)c->blocks, (long long)c->filters, c->pool == SER_POOL_REAL ? "real" : "all",
+                  (long long)c->blocks, SER_PLURAL(c->blocks, "block", "blocks"), (long long)c->filters,
+                  SER_PLURAL(c->filters, "filter", "filters"), c->pool == SER_POOL_REAL ? "real" : "all",
                   ser_feature_names[m->feature]);
   if (models == 1)
     ser_text_printf(line, "; seed %lld, fold %d, epoch %lld (%s)", (long long)m->seed, m->fold, (long long)m->epoch,

@@ -218,7 +218,7 @@ static const struct {
     {"S index --csv lab.csv -o ./lab.csv", 2, "-o ./lab.csv is the file of --csv itself", "name another"},
     {"ln -s /dev/full full.csv; S index --csv lab.csv -o full.csv; test -L full.csv && exit 1", 1,
      "cannot write full.csv", "No space left"},
-    {"S index --ravdess clips -o m.csv", 1, "clips holds no recording of ravdess", "it holds 30 other recordings"},
+    {"S index --ravdess clips -o m.csv", 1, "clips holds no recording of ravdess", "it holds other recordings (30)"},
     /* audit */
     {"S audit", 2, "the manifest is missing", "see serenade audit --help"},
     {"S audit none.csv", 1, "cannot open none.csv", "No such file"},

@@ -542,10 +542,10 @@ static void test_json(void **state) {
 static void test_text(void **state) {
   (void)state;
   char *text = formatted(SER_FORMAT_TEXT, false, 3);
-  assert_string_equal(text, "short.wav     surprised  70.0 %   sad 30.0\n"
-                            "a, \"b\"\xff.wav   sad        50.0 %   surprised 50.0\n"
-                            "     0.00 - 3.76 s  surprised  87.5 %   sad 12.5\n"
-                            "     1.50 - 5.25 s  sad        75.0 %   surprised 25.0\n");
+  assert_string_equal(text, "short.wav     surprised  70.0%   sad 30.0\n"
+                            "a, \"b\"\xff.wav   sad        50.0%   surprised 50.0\n"
+                            "     0.00 - 3.76 s  surprised  87.5%   sad 12.5\n"
+                            "     1.50 - 5.25 s  sad        75.0%   surprised 25.0\n");
   free(text);
 }
 
