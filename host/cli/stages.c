@@ -291,7 +291,10 @@ ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, s
   SER_TRY(cli_models(models, &count, &complete, run->folder, err));
   if (complete && !strcmp(run->evaluated, models)) {
     ser_info("evaluate: nothing to do, the reports are those of %s", count == 1 ? "this model" : "these models");
-    return SER_OK;
+    ser_status status = ser_evaluate_said(&said, run->folder, err);
+    if (status == SER_OK && said.data) fputs(said.data, stdout);
+    free(said.data);
+    return status;
   }
   bool refused = false;
   ser_status status = ser_evaluate_job(run->folder, NULL, config->device, (int)config->threads, &said, &refused, err);

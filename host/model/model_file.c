@@ -321,6 +321,19 @@ static void describe_branch(ser_text *text, const ser_model_config *c) {
                   (long long)c->frames);
 }
 
+/* predict.window and predict.hop, as predict takes them where it is told no others. */
+static void describe_windows(ser_text *text, const ser_model_info *info) {
+  ser_text_puts(text, "predict       ");
+  if (info->window > 0)
+    ser_text_printf(text, "windows of %.4g s", info->window);
+  else
+    ser_text_puts(text, "windows as long as the model's");
+  if (info->hop > 0)
+    ser_text_printf(text, ", one every %.4g s\n", info->hop);
+  else
+    ser_text_puts(text, ", one every half a window\n");
+}
+
 ser_status ser_model_describe(ser_text *text, const char *path, ser_error *err) {
   ser_model_info info;
   SER_TRY(ser_model_load(NULL, &info, NULL, path, err));
@@ -332,6 +345,7 @@ ser_status ser_model_describe(ser_text *text, const char *path, ser_error *err) 
   ser_text_line(text, "file          %s", path);
   ser_text_line(text, "written by    Serenade %s", info.version);
   describe_branch(text, &info.model);
+  describe_windows(text, &info);
   ser_text_printf(text, "parameters    %lld trained, in %zu tensors\n", (long long)parameters, count);
   ser_text_puts(text, "labels        ");
   for (int64_t i = 0; i < info.model.classes; i++)

@@ -8,7 +8,6 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "report/figures.h"
 #include "report/score.h"
 
 enum { CHUNK = 256 }; /* clips whose features are in memory at a time */
@@ -158,29 +157,6 @@ static ser_status answer_part(job *j, size_t part, ser_error *err) {
 /* ---- reports
  * --------------------------------------------------------------------------------------------------------- */
 
-/* A line of figures for people: one report's own, and where folds or seeds were pooled, their mean. */
-static void say(ser_text *said, const char *title, const ser_report *report) {
-  ser_figures figures;
-  ser_figures_make(&figures, report);
-  const ser_groups *groups = figures.seeds.count > 1 ? &figures.seeds : &figures.folds;
-  char *counted = ser_format("%zu %s", figures.clips, SER_PLURAL(figures.clips, "clip", "clips"));
-  char *answers = figures.clips == report->count ? ser_strdup("") : ser_format("%zu answers for ", report->count);
-  ser_text_line(said, "%s: WAR %.2f%%, UAR %.2f%%, macro F1 %.2f%% (%s%s)", title, 100 * figures.pooled.war,
-                100 * figures.pooled.uar, 100 * figures.pooled.macro_f1, answers, counted);
-  free(counted);
-  free(answers);
-  if (groups->count > 1) {
-    double mean[SER_HEADLINES], deviation[SER_HEADLINES];
-    for (int i = 0; i < SER_HEADLINES; i++) ser_spread(&mean[i], &deviation[i], groups, i);
-    ser_text_printf(said,
-                    "mean of %zu %s: WAR %.2f%% (deviation %.2f), UAR %.2f%% (deviation %.2f), macro F1 %.2f%% "
-                    "(deviation %.2f)\n",
-                    groups->count, figures.seeds.count > 1 ? "seeds" : "folds", 100 * mean[0], 100 * deviation[0],
-                    100 * mean[1], 100 * deviation[1], 100 * mean[2], 100 * deviation[2]);
-  }
-  ser_figures_free(&figures);
-}
-
 /* Writes the report of so many parts from one on. */
 static ser_status write_report(job *j, const char *folder, const char *title, size_t part, size_t parts,
                                ser_error *err) {
@@ -202,7 +178,7 @@ static ser_status write_report(job *j, const char *folder, const char *title, si
                        .notes = notes.data,
                        .model = line.data};
   ser_status status = ser_report_write(&report, folder, err);
-  if (status == SER_OK) say(j->said, title, &report);
+  if (status == SER_OK) status = ser_report_say(j->said, folder, err);
   free(notes.data);
   free(line.data);
   return status;
@@ -265,6 +241,7 @@ ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, s
   ser_progress_end(progress);
   progress = NULL;
   SER_TRY_DONE(report_all(&j, manifest_path ? ser_path_name(manifest_path) : "Test part", err));
+  ser_info("evaluate: the reports stand in %s", j.run.out);
   *partial = j.run.unusable > 0;
 done:
   ser_progress_end(progress);

@@ -320,6 +320,10 @@ static void test_seeds_and_folds(void **state) {
   assert_int_equal(json_integer_value(json_object_get(summary, "clips")), 23);
   assert_int_equal(json_integer_value(json_object_get(summary, "answers")), 46);
   assert_non_null(strstr(said.data, "(46 answers for 23 clips)"));
+  ser_text again = {0};
+  ASSERT_OK(ser_evaluate_said(&again, m->run, &err), err);
+  assert_string_equal(again.data, said.data);
+  free(again.data);
   assert_int_equal(json_object_size(json_object_get(seeds, "each")), 2);
   assert_true(noted(summary, "In some folds no training clip is neutral, happy, sad, angry, fearful or disgust: "));
   assert_false(noted(summary, "No clip of the test part"));
