@@ -313,8 +313,9 @@ static const struct {
     {"S evaluate unfinished", 1, "model.safetensors is missing: this training is not finished", "train with --resume"},
     {"S evaluate cutmodel", 1, "cutmodel/model.safetensors is not a sound", "copy or make it again"},
     {"S train good.yaml -o partly --set split.kind=file --set split.file=partly.csv", 0,
-     "split: 1 line of partly.csv names a recording that the manifest does not have (clip/c29.wav for one)",
-     "serenade: warning: 1 usable recording stands in no part of the split: neither trained on nor tested"},
+     "1 line of partly.csv names a recording that the manifest does not have (clip/c29.wav for one)",
+     "serenade: warning: Left out: 1 of the 30 usable recordings stands in no part of the split, neither trained on "
+     "nor tested"},
     {"cp -r run edited && sed -i '0,/,train,/s//,test,/' edited/split.csv && S evaluate edited", 1,
      "edited/split.csv is not the split that edited/model.safetensors was trained with",
      "'serenade train edited/config.yaml --manifest edited/manifest.csv --resume -o edited' puts it right"},
