@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -184,9 +185,9 @@ ser_status ser_audio_probe(ser_audio_info *info, ser_reason *reason, char *detai
   return SER_OK;
 }
 
-/* mono[frames] = mean over channels of interleaved[frames][channels], summed in their order as numpy does. False where
- * a value is not finite. */
-static bool average(float *mono, const float *interleaved, int64_t frames, int32_t channels) {
+/* mono[frames] = mean over channels of interleaved[frames][channels], summed in their order as numpy does. Returns the
+ * first frame that is not finite, or frames. */
+static int64_t average(float *mono, const float *interleaved, int64_t frames, int32_t channels) {
   uint32_t largest = 0;
   if (channels == 1) {
     memcpy(mono, interleaved, (size_t)frames * sizeof *mono);
@@ -205,7 +206,9 @@ static bool average(float *mono, const float *interleaved, int64_t frames, int32
     bits &= 0x7fffffffu;
     largest = bits > largest ? bits : largest;
   }
-  return largest < 0x7f800000u;
+  int64_t fine = largest < 0x7f800000u ? frames : 0;
+  while (fine < frames && isfinite(mono[fine])) fine++;
+  return fine;
 }
 
 typedef struct {
@@ -229,9 +232,10 @@ static ser_status decode_blocks(decoding *job, ser_reason *reason, char *detail,
     int64_t got = sf_readf_float(rec->file, interleaved, block);
     if (got <= 0) break;
     if (job->each) job->each(job->context, interleaved, got, channels);
-    if (!average(mono, interleaved, got, channels)) {
+    int64_t fine = average(mono, interleaved, got, channels);
+    if (fine < got) {
       snprintf(detail, DETAIL, "holds samples that are not finite numbers, the first after %.3f s; export it again",
-               (double)job->frames / rec->info.rate);
+               (double)(job->frames + fine) / rec->info.rate);
       *reason = SER_REASON_NON_FINITE;
       break;
     }

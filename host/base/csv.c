@@ -77,6 +77,11 @@ static ser_status read_row(ser_csv *table, csv_input *in, size_t *capacity, cons
     }
     row[taken++] = ser_strdup(cell);
   }
+  bool blank = true; /* what spreadsheets leave behind the last row: commas alone */
+  for (size_t i = 0; i < taken; i++) blank = blank && !row[i][strspn(row[i], " \t\r\n")];
+  if (blank)
+    for (size_t i = 0; i < taken; i++) free(row[i]);
+  if (blank) return SER_OK;
   while (taken < table->columns) row[taken++] = ser_strdup("");
   table->rows++;
   return SER_OK;
@@ -97,6 +102,9 @@ ser_status ser_csv_read(ser_csv *table, const char *path, ser_error *err) {
   size_t size;
   SER_TRY(ser_file_read(&data, &size, path, err));
   csv_input in = {data, data + size, 1};
+  for (size_t i = 0, old = !memchr(data, '\n', size); old && i < size;
+       i++) /* lines as the first Macintoshes ended them */
+    if (data[i] == '\r') data[i] = '\n';
   if (size >= 3 && !memcmp(data, "\xef\xbb\xbf", 3)) in.at += 3;
   ser_status status = check_encoding(data, size, path, err);
   if (status == SER_OK && in.at >= in.end)

@@ -75,9 +75,13 @@ void cli_audit_text(ser_text *text, const ser_manifest *manifest, const ser_audi
     if (filtered) ser_text_printf(text, ", %zu of them filtered", filtered);
     ser_text_printf(text, " (%s)\n", ser_reason_meaning((ser_reason)reason));
     size_t shown = 0;
-    for (size_t i = 0; i < manifest->count && shown < SHOWN; i++)
-      if ((int)manifest->rows[i].reason == reason && ++shown)
-        ser_text_line(text, "  %s: %s", ser_row_status_names[manifest->rows[i].status], manifest->rows[i].path);
+    for (size_t i = 0; i < manifest->count && shown < SHOWN; i++) {
+      const ser_row *row = &manifest->rows[i];
+      if ((int)row->reason != reason) continue;
+      shown++;
+      ser_text_line(text, "  %s: %s", ser_row_status_names[row->status], row->path);
+      if (summary->same_as[i] != i) ser_text_line(text, "      as: %s", manifest->rows[summary->same_as[i]].path);
+    }
     if (count > shown)
       ser_text_printf(text, "  ... and %zu more (the manifest and --json name them all)\n", count - shown);
   }

@@ -110,16 +110,19 @@ done:
 }
 
 /* What the audit takes out of every split, by name; beyond a screen of them the manifest is the place to look. */
-static void name_excluded(const ser_manifest *manifest, size_t count, const char *path) {
+static void name_excluded(const ser_manifest *manifest, const ser_audit_summary *is, const char *path) {
   enum { MOST = 20 };
   size_t told = 0;
   for (size_t i = 0; i < manifest->count && told < MOST; i++) {
     const ser_row *row = manifest->rows + i;
     if (row->status != SER_EXCLUDED) continue;
-    ser_info("audit: excluded: %s: %s", row->path, ser_reason_meaning(row->reason));
+    const char *other = is->same_as[i] != i ? manifest->rows[is->same_as[i]].path : NULL;
+    ser_info("audit: excluded: %s: %s%s%s", row->path, ser_reason_meaning(row->reason), other ? ": " : "",
+             other ? other : "");
     told++;
   }
-  if (count > told) ser_info("audit: %zu more are excluded; their reasons stand in %s", count - told, path);
+  if (is->excluded > told)
+    ser_info("audit: %zu more are excluded; their reasons stand in %s", is->excluded - told, path);
 }
 
 ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const char *path, bool *partial,
@@ -142,7 +145,7 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
   if (changed) {
     cli_counts_text(&table, manifest);
     ser_info_lines(table.data);
-    name_excluded(manifest, summary.excluded, path);
+    name_excluded(manifest, &summary, path);
   }
   if (cli_name_refused(manifest)) *partial = true;
 done:

@@ -233,7 +233,7 @@ static const char *words_for(ser_reason reason) {
   case SER_REASON_SPEAKER_CONFLICT:
     return "the same audio under unlike names of speakers";
   default:
-    return "found at the index or in an earlier audit";
+    return "";
   }
 }
 
@@ -255,7 +255,9 @@ static void add_finding(json_t *findings, const audit *all, size_t i, const size
   json_t *others = json_array();
   ser_text detail = {0};
   bool told = of->decoded && of->found.reason == row->reason && of->found.detail[0];
-  ser_text_puts(&detail, told ? of->found.detail : words_for(row->reason));
+  char words[256];
+  if (!told && reason_refuses(row->reason)) ser_row_refusal(words, row); /* judged before: its reason is heard again */
+  ser_text_puts(&detail, told ? of->found.detail : reason_refuses(row->reason) ? words : words_for(row->reason));
   if (row->reason == SER_REASON_LABEL_CONFLICT || row->reason == SER_REASON_SPEAKER_CONFLICT)
     for (size_t m = 0; m < count; m++)
       ser_text_printf(&detail, "%s%s", m ? ", " : ": ",
@@ -333,6 +335,12 @@ static void summarise(const audit *all, ser_audit_summary *summary) {
     const ser_row *row = all->manifest->rows + i;
     count_row(summary, row);
     if (row->reason != SER_REASON_NONE) add_finding(findings, all, i, all->members + all->set_at[i], all->set_size[i]);
+  }
+  summary->same_as = ser_alloc_zero(all->manifest->count, sizeof *summary->same_as);
+  for (size_t i = 0; i < all->manifest->count; i++) {
+    const size_t *set = all->members + all->set_at[i];
+    bool related = relational(all->manifest->rows[i].reason) && all->set_size[i] > 1;
+    summary->same_as[i] = !related ? i : set[0] != i ? set[0] : set[1]; /* sets are sorted by path */
   }
   summary->findings_json = json_dumps(findings, JSON_INDENT(1));
   SER_CHECK(summary->findings_json != NULL);
@@ -422,6 +430,7 @@ done:
 }
 
 void ser_audit_summary_free(ser_audit_summary *summary) {
+  free(summary->same_as);
   free(summary->findings_json);
   memset(summary, 0, sizeof *summary);
 }

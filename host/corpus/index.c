@@ -222,7 +222,7 @@ static void index_file(void *context, size_t task, int thread) {
   } else {
     if (row->size >= 0 && ser_hash_file(&row->hash, row->path, &err) != SER_OK) row->hash = none;
     if (ser_interrupted()) return;
-    atomic_fetch_add(&job->hashed, 1);
+    if (ser_hash_compare(&row->hash, &none)) atomic_fetch_add(&job->hashed, 1); /* not those that are missing */
     if (same && !ser_hash_compare(&row->hash, &before->hash)) trusted = before;
   }
   if (trusted)

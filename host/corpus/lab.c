@@ -66,6 +66,41 @@ static char *find_recording(const char *folder, const char *given) {
   return better ? stripped : path;
 }
 
+/* All emotions that are none of ours at once, each with its first line. */
+static ser_status check_emotions(const ser_csv *table, const char *csv_path, ser_error *err) {
+  enum { MOST = 8 };
+  int column = ser_csv_column(table, "emotion");
+  const char *odd[MOST];
+  size_t first[MOST], lines[MOST] = {0}, count = 0, more = 0;
+  for (size_t i = 0; i < table->rows; i++) {
+    const char *emotion = ser_csv_cell(table, i, column);
+    size_t at = 0;
+    if (ser_emotion_parse(emotion) >= 0) continue;
+    while (at < count && strcmp(odd[at], emotion)) at++;
+    if (at == MOST) {
+      more++;
+      continue;
+    }
+    if (at == count) {
+      odd[count] = emotion;
+      first[count++] = table->lines[i];
+    }
+    lines[at]++;
+  }
+  if (!count) return SER_OK;
+  ser_text list = {0};
+  for (size_t i = 0; i < count; i++)
+    ser_text_printf(&list, "%s'%s' (%zu line%s, line %zu%s)", i ? ", " : "", odd[i], lines[i], lines[i] == 1 ? "" : "s",
+                    first[i], lines[i] == 1 ? "" : " first");
+  if (more) ser_text_printf(&list, " and more (%zu line%s)", more, more == 1 ? "" : "s");
+  ser_status status = ser_fail(err, SER_FAILED,
+                               "%s: none of neutral, happy, sad, angry, fearful, disgust, calm, surprised: %s; mend "
+                               "them or remove the lines",
+                               csv_path, list.data);
+  free(list.data);
+  return status;
+}
+
 static ser_status load_row(ser_manifest *manifest, const ser_csv *table, size_t i, const char *csv_path,
                            const char *folder, ser_error *err) {
   const char *path = ser_csv_cell(table, i, ser_csv_column(table, "path"));
@@ -73,17 +108,10 @@ static ser_status load_row(ser_manifest *manifest, const ser_csv *table, size_t 
   if (!path[strspn(path, blanks)])
     return ser_fail(err, SER_FAILED, "%s: line %zu: the path is missing; give one or remove the line", csv_path,
                     table->lines[i]);
-  int label = ser_emotion_parse(emotion);
-  if (label < 0)
-    return ser_fail(
-        err, SER_FAILED,
-        "%s: line %zu: emotion '%s' is none of neutral, happy, sad, angry, fearful, disgust, calm, surprised; "
-        "mend it or remove the line",
-        csv_path, table->lines[i], emotion);
   char *found = find_recording(folder, path);
   ser_row *row = manifest_add(manifest, found);
   free(found);
-  row->emotion = label;
+  row->emotion = ser_emotion_parse(emotion);
   take(&row->corpus, table, i, "corpus", "csv");
   take(&row->speaker, table, i, "speaker", "");
   take(&row->intensity, table, i, "intensity", "");
@@ -110,6 +138,7 @@ ser_status lab_load(ser_manifest *manifest, ser_index_summary *summary, const ch
                       csv_path);
     goto done;
   }
+  SER_TRY_DONE(check_emotions(&table, csv_path, err));
   manifest->extra_names = ser_alloc_zero(table.columns, sizeof *manifest->extra_names);
   for (size_t c = 0; c < table.columns; c++)
     if (!manifest_column(table.names[c])) manifest->extra_names[manifest->extra_columns++] = ser_strdup(table.names[c]);

@@ -251,6 +251,23 @@ static ser_status read_header(ser_manifest *manifest, reading *in, int **extra_c
   return SER_OK;
 }
 
+static int compare_paths(const void *a, const void *b) {
+  return strcmp((*(const ser_row *const *)a)->path, (*(const ser_row *const *)b)->path);
+}
+
+/* A recording that stands twice would be taken for a copy of itself. */
+static ser_status refuse_twice(const ser_manifest *manifest, const char *path, ser_error *err) {
+  const ser_row **sorted = ser_alloc_zero(manifest->count + 1, sizeof *sorted);
+  ser_status status = SER_OK;
+  for (size_t i = 0; i < manifest->count; i++) sorted[i] = manifest->rows + i;
+  qsort(sorted, manifest->count, sizeof *sorted, compare_paths);
+  for (size_t i = 1; i < manifest->count && status == SER_OK; i++)
+    if (!compare_paths(sorted + i - 1, sorted + i))
+      status = ser_fail(err, SER_FAILED, "%s lists %s twice; keep one line", path, sorted[i]->path);
+  free(sorted);
+  return status;
+}
+
 static ser_status read_file(ser_manifest *manifest, const char *path, const char *path_column, ser_error *err) {
   ser_csv table = {0};
   int *extra_columns = NULL;
@@ -268,6 +285,7 @@ static ser_status read_file(ser_manifest *manifest, const char *path, const char
     for (size_t c = 0; c < manifest->extra_columns; c++)
       row->extra[c] = ser_strdup(ser_csv_cell(&table, i, extra_columns[c]));
   }
+  status = refuse_twice(manifest, path, err);
 done:
   free(extra_columns);
   ser_csv_free(&table);

@@ -109,7 +109,8 @@ void ser_row_refusal(char words[256], const ser_row *row);
 typedef struct {
   size_t rows, ok, filtered, excluded, refused;
   size_t by_reason[SER_REASON_TOO_SHORT + 1]; /* rows of any status */
-  size_t decoded;      /* rows decoded in this run (those judged before with the same bytes are not) */
+  size_t decoded;  /* rows decoded in this run (those judged before with the same bytes are not) */
+  size_t *same_as; /* [rows] of duplicates and conflicts the first other row with the same audio, else the row itself */
   char *findings_json; /* JSON array: {reason, status, path, detail, others [paths]} one a finding; free() */
 } ser_audit_summary;
 

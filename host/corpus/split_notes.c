@@ -98,6 +98,50 @@ static void note_statements(ser_text *notes, const ser_split *split, const ser_m
   free(all);
 }
 
+typedef struct {
+  const char *name;
+  bool trained, validated; /* in this fold */
+  bool missed;             /* in some fold trained on and not validated */
+} corpus_parts;
+
+static int compare_corpora(const void *a, const void *b) {
+  return strcmp(((const corpus_parts *)a)->name, ((const corpus_parts *)b)->name);
+}
+
+/* Corpora that are trained on in some fold whose validation part has no clip of them: the epoch is chosen without. */
+static void note_unvalidated(ser_split *split, const ser_manifest *manifest) {
+  corpus_parts *corpora = NULL;
+  size_t count = 0, capacity = 0, told = 0;
+  ser_text list = {0};
+  for (int f = 0; f < split->folds; f++) {
+    const ser_part *part = split->part + (size_t)f * split->rows;
+    for (size_t i = 0; i < split->rows; i++) {
+      size_t at = 0;
+      while (at < count && strcmp(corpora[at].name, manifest->rows[i].corpus)) at++;
+      if (at == count) {
+        SER_GROW(corpora, count, capacity);
+        corpora[count++] = (corpus_parts){.name = manifest->rows[i].corpus};
+      }
+      corpora[at].trained |= part[i] == SER_TRAIN;
+      corpora[at].validated |= part[i] == SER_VALIDATION;
+    }
+    for (size_t at = 0; at < count; at++) {
+      corpora[at].missed |= corpora[at].trained && !corpora[at].validated;
+      corpora[at].trained = corpora[at].validated = false;
+    }
+  }
+  if (count) qsort(corpora, count, sizeof *corpora, compare_corpora);
+  for (size_t at = 0; at < count; at++)
+    if (corpora[at].missed) ser_text_printf(&list, "%s%s", told++ ? ", " : "", corpora[at].name);
+  if (told)
+    ser_text_line(&split->notes,
+                  "The epoch is chosen without %s: %s in training, but not in validation%s (split.validation_by=clips "
+                  "takes some clips of every corpus).",
+                  list.data, told == 1 ? "it stands" : "they stand", split->folds > 1 ? " of some folds" : "");
+  free(list.data);
+  free(corpora);
+}
+
 static void note_idle(ser_split *split, const ser_manifest *manifest) {
   size_t usable = 0;
   split->idle = 0;
@@ -132,6 +176,7 @@ void split_describe(ser_split *split, const ser_manifest *manifest) {
   if (sum.val_heard && !sum.test_heard)
     ser_text_printf(notes, "Validation clips come from the training speakers%s.\n",
                     sum.left_few ? ", for fewer than three speakers remain beside the test part" : "");
+  if (sum.validation) note_unvalidated(split, manifest);
   if (unnamed)
     ser_text_printf(notes, "%zu %s no speaker.\n", unnamed, SER_PLURAL(unnamed, "recording names", "recordings name"));
   note_statements(notes, split, manifest);

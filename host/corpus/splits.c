@@ -138,6 +138,18 @@ static ser_status draw_test_speakers(bool *test, const split_plan *plan, const s
   return status;
 }
 
+/* Whole speakers seldom come out at the share that was asked for; far from it, that is told. */
+static void note_share(ser_split *split, const split_plan *plan, double asked) {
+  size_t test = 0;
+  for (size_t i = 0; i < split->rows; i++) test += split->part[i] == SER_TEST;
+  double share = (double)test / (double)plan->row_count;
+  if (share - asked < 0.05 && asked - share < 0.05) return;
+  ser_text_line(&split->made,
+                "The test part holds %.1f%% of the recordings, where split.test asks for %.1f%%: speakers are taken "
+                "whole, at least one of each corpus that has two.",
+                100 * share, 100 * asked);
+}
+
 static ser_status split_by_speaker(ser_split *split, const split_plan *plan, const ser_config *config, ser_error *err) {
   int folds = config->split.folds > 1 ? (int)config->split.folds : 1;
   if (plan->speaker_count < 2)
@@ -163,6 +175,7 @@ static ser_status split_by_speaker(ser_split *split, const split_plan *plan, con
     }
     split_add_validation(part, plan, config->split.validation, config->split.validation_by == SER_BY_SPEAKERS, f);
   }
+  if (folds == 1 && !config->split.test_speakers.count) note_share(split, plan, config->split.test);
 done:
   free(fold_of);
   free(test);

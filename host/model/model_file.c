@@ -55,12 +55,49 @@ static char *labels_json(const ser_model_info *info) {
 }
 
 /* The metadata's keys in the file's order, and their values. */
-enum { KEY_FILE, KEY_VERSION, KEY_MODEL, KEY_FEATURES, KEY_LABELS, KEY_PREDICT, KEY_TRAINING, KEY_MANIFEST, KEY_SPLIT };
-enum { KEYS = 9 };
-static const char *const key_names[KEYS] = {"serenade_model", "version",  "model",         "features",  "labels",
-                                            "predict",        "training", "manifest_hash", "split_hash"};
+enum {
+  KEY_FILE,
+  KEY_VERSION,
+  KEY_MODEL,
+  KEY_FEATURES,
+  KEY_LABELS,
+  KEY_PREDICT,
+  KEY_TRAINING,
+  KEY_MANIFEST,
+  KEY_SPLIT,
+  KEY_TENSORS, /* may be left out by who changes a model's tensors */
+  KEYS
+};
+static const char *const key_names[KEYS] = {"serenade_model", "version",     "model",    "features",
+                                            "labels",         "predict",     "training", "manifest_hash",
+                                            "split_hash",     "tensors_hash"};
 
-static void make_values(char *values[KEYS], const ser_model_config *model, const ser_model_info *info) {
+static int compare_names(const void *a, const void *b) {
+  return strcmp((*(const ser_tensor *const *)a)->name, (*(const ser_tensor *const *)b)->name);
+}
+
+/* Of names and bytes, in the order of the names: a flipped bit in a weight would else be a slightly other model. */
+static void hash_tensors(char hex[SER_HASH_HEX], const ser_tensor *tensors, size_t count) {
+  const ser_tensor **sorted = ser_alloc(count * sizeof *sorted);
+  ser_text text = {0};
+  for (size_t i = 0; i < count; i++) sorted[i] = tensors + i;
+  qsort(sorted, count, sizeof *sorted, compare_names);
+  for (size_t i = 0; i < count; i++) {
+    ser_hash hash = ser_hash_bytes(sorted[i]->data, sorted[i]->bytes);
+    ser_hash_hex(hex, &hash);
+    ser_text_printf(&text, "%s %s\n", sorted[i]->name, hex);
+  }
+  ser_hash hash = ser_hash_bytes(text.data, text.size);
+  ser_hash_hex(hex, &hash);
+  free(text.data);
+  free(sorted);
+}
+
+static void make_values(char *values[KEYS], const ser_model_config *model, const ser_model_info *info,
+                        const ser_tensor *tensors, size_t count) {
+  char hex[SER_HASH_HEX];
+  hash_tensors(hex, tensors, count);
+  values[KEY_TENSORS] = ser_strdup(hex);
   values[KEY_FILE] = ser_format("%d", MODEL_FILE_VERSION);
   values[KEY_VERSION] = ser_strdup(SER_VERSION);
   values[KEY_MODEL] = model_json(model);
@@ -100,7 +137,7 @@ ser_status ser_model_text(ser_text *file, ser_model *model, ser_stream *stream, 
   for (size_t i = 0; i < model->count; i++) tensors[i] = parameter_tensor(&model->parameters[i], flat);
   tensors[model->count] = vector_tensor("standardisation.mean", info->mean, model->config.channels);
   tensors[model->count + 1] = vector_tensor("standardisation.inv_std", info->inv_std, model->config.channels);
-  make_values(values, &model->config, info);
+  make_values(values, &model->config, info, tensors, model->count + 2);
   ser_tensors_text(file, tensors, model->count + 2, key_names, (const char *const *)values, KEYS);
 done:
   for (int i = 0; i < KEYS; i++) free(values[i]);
@@ -176,6 +213,7 @@ static bool parse_numbers(ser_model_info *info, const char *predict, const char 
   bool fine =
       p && t && !json_unpack(p, "{s:F, s:F}", "window", &info->window, "hop", &info->hop) &&
       !json_unpack(t, "{s:I, s:I, s:I, s:s}", "seed", &seed, "fold", &fold, "epoch", &epoch, "chosen_by", &chosen_by);
+  fine = fine && isfinite(info->window) && info->window >= 0 && isfinite(info->hop) && info->hop >= 0;
   if (fine) {
     info->seed = seed;
     info->fold = (int)fold;
@@ -214,7 +252,7 @@ static ser_status parse_info(ser_model_info *info, const ser_tensors *tensors, c
   ser_hash hash;
   for (int i = 0; i < KEYS; i++) {
     values[i] = ser_tensors_metadata(tensors, key_names[i]);
-    if (!values[i]) {
+    if (!values[i] && i != KEY_TENSORS) {
       char what[64];
       snprintf(what, sizeof what, "its metadata has no %s", key_names[i]);
       return not_ours(path, what, err);
@@ -259,6 +297,19 @@ static ser_status take_parameter(float *flat, const ser_parameter *p, const ser_
   return SER_OK;
 }
 
+/* Last of all checks: the others name what is amiss more closely. */
+static ser_status check_hash(const ser_tensors *tensors, const char *path, ser_error *err) {
+  const char *told = ser_tensors_metadata(tensors, key_names[KEY_TENSORS]);
+  char hex[SER_HASH_HEX];
+  if (!told || !tensors->count) return SER_OK;
+  hash_tensors(hex, tensors->tensors, tensors->count);
+  if (!strcmp(hex, told)) return SER_OK;
+  return ser_fail(err, SER_FAILED,
+                  "%s is damaged: its tensors are not those that were written; copy it again (who changes them on "
+                  "purpose leaves tensors_hash out of the metadata)",
+                  path);
+}
+
 static ser_status load_parameters(ser_model *model, const ser_tensors *tensors, const char *path, ser_error *err) {
   ser_device *device = model->device;
   ser_stream *stream = NULL;
@@ -298,8 +349,9 @@ ser_status ser_model_load(ser_model **model, ser_model_info *info, ser_device *d
     }
     SER_TRY_DONE(ser_model_create(&made, device, &info->model, err));
     SER_TRY_DONE(load_parameters(made, &tensors, path, err));
-    *model = made;
   }
+  SER_TRY_DONE(check_hash(&tensors, path, err));
+  if (device) *model = made;
 done:
   if (status != SER_OK) {
     ser_model_free(made);

@@ -364,6 +364,9 @@ static void values_above_one_stay_and_non_finite_is_told(void **state) {
     assert_true(write_audio(path, values, 3000, 1, 16000, SF_FORMAT_WAV | SF_FORMAT_FLOAT));
     ASSERT_OK(ser_audio_decode(&clip, &reason, detail, SOURCE(path), 22050, NULL, NULL, &err), err);
     assert_int_equal(reason, SER_REASON_NON_FINITE);
+    char *where = ser_format("the first after %.3f s", (2999 - 1400 * i) / 16000.0);
+    if (!strstr(detail, where)) fail_msg("'%s' does not say '%s'", detail, where);
+    free(where);
     assert_null(clip.samples);
     values[2999 - 1400 * i] = 0;
   }

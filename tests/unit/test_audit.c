@@ -89,6 +89,8 @@ static void every_reason_of_a_file_alone(void **state) {
   assert_int_equal(summary.by_reason[SER_REASON_SILENT], 3);
   assert_int_equal(summary.by_reason[SER_REASON_CLIPPED], 4);
   assert_int_equal(summary.by_reason[SER_REASON_UNREADABLE], 2);
+  assert_non_null(strstr(summary.findings_json, "not a recording that libsndfile")); /* which the index judged */
+  assert_non_null(strstr(summary.findings_json, "No such file"));
   ser_audit_summary_free(&summary);
   ser_manifest_free(&manifest);
   free(cut);
@@ -151,6 +153,14 @@ static void relations(void **state) {
   }
   assert_int_equal(conflicts, 3);
   json_decref(findings);
+  static const char *const same[][2] = {{"a1.wav", "a1.wav"},  {"a2.wav", "a1.wav"},  {"a3.flac", "a1.wav"},
+                                        {"b1.wav", "b2.aiff"}, {"b2.aiff", "b1.wav"}, {"b3.wav", "b1.wav"},
+                                        {"c1.wav", "c2.wav"},  {"c2.wav", "c1.wav"},  {"d1.wav", "d1.wav"},
+                                        {"d2.wav", "d2.wav"},  {"e1.wav", "e2.wav"},  {"e2.wav", "e1.wav"}};
+  for (size_t k = 0; k < manifest.count; k++) {
+    assert_string_equal(ser_path_name(manifest.rows[k].path), same[k][0]);
+    assert_string_equal(ser_path_name(manifest.rows[summary.same_as[k]].path), same[k][1]);
+  }
   ser_audit_summary_free(&summary);
 
   /* The report mode tells the same and excludes nothing; back again is the same as before. */

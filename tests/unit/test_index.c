@@ -261,6 +261,7 @@ static void unusable_files_stay_with_their_reason(void **state) {
                                 SER_REASON_UNREADABLE, SER_REASON_TRUNCATED,   SER_REASON_UNREADABLE};
   assert_int_equal(manifest.count, 6);
   assert_int_equal(summary.refused, 5);
+  assert_int_equal(summary.hashed, 5); /* not the one that leads nowhere */
   for (int i = 0; i < 6; i++) {
     assert_int_equal(manifest.rows[i].reason, reasons[i]);
     assert_int_equal(manifest.rows[i].status, i ? SER_REFUSED : SER_NEW);
@@ -403,7 +404,9 @@ static void wrong_tables_and_roots_are_named(void **state) {
   refuse((ser_index_options){.ravdess = empty}, SER_FAILED, "holds no recording of ravdess (names like 03-01-05");
   refuse((ser_index_options){.tess = csv}, SER_FAILED, "is no folder");
   test_put_text(folder, "wrong.csv", "path,emotion\nw1.wav,sad\nw1.wav,hapy\n");
-  refuse((ser_index_options){.csv = csv}, SER_FAILED, "wrong.csv: line 3: emotion 'hapy' is none of neutral, happy");
+  refuse((ser_index_options){.csv = csv}, SER_FAILED, "surprised: 'hapy' (1 line, line 3); mend");
+  test_put_text(folder, "wrong.csv", "path,emotion\nw1.wav,bored\nw2.wav,hapy\nw3.wav,sad\nw4.wav,bored\n");
+  refuse((ser_index_options){.csv = csv}, SER_FAILED, "'bored' (2 lines, line 2 first), 'hapy' (1 line, line 3)");
   test_put_text(folder, "wrong.csv", "path,emotion\nw1.wav,sad\nw1.wav,happy\n");
   refuse((ser_index_options){.csv = csv}, SER_FAILED, "twice, as sad and as happy");
   test_put_text(folder, "wrong.csv", "path,label\nw1.wav,sad\n");

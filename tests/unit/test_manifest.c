@@ -168,6 +168,11 @@ static void wrong_cells_are_named(void **state) {
   test_put_text(folder, "wrong.csv", "path,emotion\n/a.wav,sad\n");
   assert_int_equal(ser_manifest_read(&back, path, &err), SER_FAILED);
   assert_non_null(strstr(err.text, "the column corpus is missing"));
+  char *twice = ser_format("%s\n%s\n%s\n", header, fine, fine);
+  test_put_text(folder, "wrong.csv", twice);
+  assert_int_equal(ser_manifest_read(&back, path, &err), SER_FAILED);
+  assert_non_null(strstr(err.text, "wrong.csv lists /a.wav twice; keep one line"));
+  free(twice);
   free(path);
 }
 

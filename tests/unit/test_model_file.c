@@ -192,6 +192,7 @@ static void test_metadata_amiss(void **state) {
       {"labels", "[\"neutral\",\"happy\",\"sad\",\"angry\",\"fearful\",\"bored\"]", "labels"},
       {"features", NULL, "features"},
       {"features", "{}", "not a sound model"},
+      {"predict", "{\"window\":0,\"hop\":-1}", "predict"},
       {"predict", "{}", "predict"},
       {"training", "{\"seed\":1}", "training"},
       {"manifest_hash", "abc", "hashes"},
@@ -216,6 +217,24 @@ static void test_metadata_amiss(void **state) {
     char *other = ser_format("%.*s%s%s", (int)(at - model), model, models[i], at + strlen(was[i]));
     write_metadata(&r, &t, "model", other);
     assert_refused(&r, "not a sound model");
+    free(other);
+  }
+  /* Sizes that features would be computed with are held to the ranges of the configuration. */
+  static const struct {
+    const char *is, *to;
+  } sizes[] = {{"\"rate\":22050", "\"rate\":4294989346"},
+               {"\"rate\":22050", "\"rate\":2147483648"},
+               {"\"hop\":512", "\"hop\":-5"},
+               {"\"hop\":512", "\"hop\":0"},
+               {"\"samples\":0", "\"samples\":-5"},
+               {"\"samples\":0", "\"samples\":1000000000000000"},
+               {"\"n_fft\":2048", "\"n_fft\":1000"}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    const char *features = ser_tensors_metadata(&t, "features"), *at = strstr(features, sizes[i].is);
+    if (!at) fail_msg("%s is not in %s", sizes[i].is, features);
+    char *other = ser_format("%.*s%s%s", (int)(at - features), features, sizes[i].to, at + strlen(sizes[i].is));
+    write_metadata(&r, &t, "features", other);
+    assert_refused(&r, "feature configuration");
     free(other);
   }
   ser_tensors_free(&t);
@@ -273,8 +292,43 @@ static void test_tensors_amiss(void **state) {
   end(&r);
 }
 
+/* A weight that lost a bit is a sound number still. */
+static void test_bits_amiss(void **state) {
+  ser_error err = {0};
+  ser_tensors t;
+  ser_model_info info;
+  rig r;
+  (void)state;
+  make(&r);
+  ASSERT_OK(ser_tensors_read(&t, r.path, &err), err);
+  for (size_t i = 0; i < t.count; i += 5) {
+    ser_tensor *copy = ser_alloc(t.count * sizeof *copy);
+    memcpy(copy, t.tensors, t.count * sizeof *copy);
+    char *bytes = ser_alloc(copy[i].bytes);
+    memcpy(bytes, copy[i].data, copy[i].bytes);
+    bytes[copy[i].bytes / 8 * 4] ^= 1;
+    copy[i].data = bytes;
+    write_tensors(&r, &t, copy, t.count);
+    assert_refused(&r, "is damaged");
+    assert_int_equal(ser_model_load(NULL, &info, NULL, r.path, &err), SER_FAILED);
+    ser_text text = {0}; /* changed on purpose */
+    ser_tensors_text(&text, copy, t.count, (const char *const *)t.keys, (const char *const *)t.values,
+                     t.metadata_count - 1);
+    assert_string_equal(t.keys[t.metadata_count - 1], "tensors_hash");
+    ASSERT_OK(ser_file_write(r.path, text.data, text.size, &err), err);
+    ASSERT_OK(ser_model_load(NULL, &info, NULL, r.path, &err), err);
+    ser_model_info_free(&info);
+    free(text.data);
+    free(bytes);
+    free(copy);
+  }
+  ser_tensors_free(&t);
+  end(&r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_describe),
-                                     cmocka_unit_test(test_metadata_amiss), cmocka_unit_test(test_tensors_amiss)};
+                                     cmocka_unit_test(test_metadata_amiss), cmocka_unit_test(test_tensors_amiss),
+                                     cmocka_unit_test(test_bits_amiss)};
   return cmocka_run_group_tests_name("unit.model_file", tests, NULL, NULL);
 }

@@ -425,7 +425,7 @@ static void test_answers_not_finite(void **state) {
   for (size_t i = 0; i < t.count; i++)
     if (strstr(t.tensors[i].name, "conv")) t.tensors[i].data = large;
   ser_tensors_text(&file, t.tensors, t.count, (const char *const *)t.keys, (const char *const *)t.values,
-                   t.metadata_count);
+                   t.metadata_count - 1); /* without its last, tensors_hash */
   ASSERT_OK(ser_file_write(path, file.data, file.size, &err), err);
   ser_predictor *predictor;
   ser_audio_source source = {.path = wav};

@@ -294,6 +294,34 @@ static void three_speakers_are_the_limit(void **state) {
   }
 }
 
+/* A corpus of two speakers beside one of twelve: whole speakers alone validate, so one corpus does not, and half of the
+ * small one is a large test part. Both are told. */
+static void a_corpus_of_two_beside_a_large_one(void **state) {
+  (void)state;
+  ser_manifest manifest;
+  ser_split split;
+  ser_manifest_init(&manifest);
+  for (int s = 0; s < 14; s++)
+    for (int e = 0; e < 6; e++)
+      for (int k = 0; k < (s < 2 ? 12 : 2); k++) add_row(&manifest, "/d", s < 2, s, e, k);
+  make_split(&split, &manifest, SETTINGS("split.kind=speaker"));
+  size_t validation[2] = {0}, test = 0;
+  for (size_t i = 0; i < manifest.count; i++) {
+    validation[manifest.rows[i].corpus[6] - '0'] += part_at(&split, 0, i) == SER_VALIDATION;
+    test += part_at(&split, 0, i) == SER_TEST;
+  }
+  assert_true(validation[0] > 0 && validation[1] == 0);
+  assert_int_equal(test, 72 + 2 * 12); /* one of two, two of twelve */
+  assert_non_null(strstr(split.notes.data, "The epoch is chosen without corpus1: it stands in training, but not"));
+  assert_non_null(
+      strstr(split.made.data, "The test part holds 33.3% of the recordings, where split.test asks for 20.0%"));
+  ser_split_free(&split);
+  make_split(&split, &manifest, SETTINGS("split.kind=speaker", "split.validation_by=clips"));
+  assert_null(strstr(split.notes.data, "chosen without"));
+  ser_split_free(&split);
+  ser_manifest_free(&manifest);
+}
+
 /* Speakers who share audio (kept by `audit: report`) and a speaker known by two names never stand on two sides. */
 static void shared_audio_joins_speakers(void **state) {
   (void)state;
@@ -498,6 +526,7 @@ int main(void) {
       cmocka_unit_test(speakers_are_drawn_by_sex),
       cmocka_unit_test(two_speakers),
       cmocka_unit_test(three_speakers_are_the_limit),
+      cmocka_unit_test(a_corpus_of_two_beside_a_large_one),
       cmocka_unit_test(shared_audio_joins_speakers),
       cmocka_unit_test(random_splits_say_that_speakers_overlap),
       cmocka_unit_test(the_file_of_a_run_is_read_back),
