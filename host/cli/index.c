@@ -27,7 +27,8 @@ static ser_status index_into(const char *output, const ser_index_options *option
   cli_counts_text(&table, &manifest);
   fputs(table.data, stdout);
   ser_info_lines(summary.notes.data);
-  ser_info("%s: %zu recordings, %zu hashed now", output, manifest.count, summary.hashed);
+  ser_info("%s: %zu %s, %zu hashed now", output, manifest.count, SER_PLURAL(manifest.count, "recording", "recordings"),
+           summary.hashed);
   *partial = cli_name_refused(&manifest) > 0;
 done:
   free(table.data);

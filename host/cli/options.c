@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/nearest.h"
 #include "cli/cli.h"
@@ -23,6 +24,9 @@ static const char *behind(const char *argument, const ser_option *option) {
 
 static ser_status unknown(const char *command, const char *argument, const ser_option *options, size_t count,
                           ser_error *err) {
+  if (ser_file_exists(argument))
+    return ser_fail(err, SER_USAGE, "unknown option %s; if the file of this name is meant, write ./%s, or -- before it",
+                    argument, argument);
   const char *best = common_names[0];
   size_t least = SIZE_MAX, common = sizeof common_names / sizeof *common_names;
   char *name = ser_format("%.*s", (int)strcspn(argument, "="), argument);

@@ -97,9 +97,11 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
   if (changed) SER_TRY_DONE(ser_manifest_write(manifest, next, err));
   ser_index_done(path);
   if (!changed && !summary.hashed)
-    ser_info("index: nothing to do, %zu recordings as they were", manifest->count);
+    ser_info("index: nothing to do, %zu %s as before", manifest->count,
+             SER_PLURAL(manifest->count, "recording", "recordings"));
   else
-    ser_info("index: %zu recordings, %zu hashed now", manifest->count, summary.hashed);
+    ser_info("index: %zu %s, %zu hashed now", manifest->count, SER_PLURAL(manifest->count, "recording", "recordings"),
+             summary.hashed);
   if (changed) ser_info_lines(summary.notes.data);
 done:
   free(summary.notes.data);
@@ -135,7 +137,8 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
   SER_TRY_DONE(ser_audit(manifest, &summary, &options, err));
   bool changed = differs(manifest, &bytes);
   if (!changed && !summary.decoded)
-    ser_info("audit: nothing to do, %zu recordings judged before", manifest->count);
+    ser_info("audit: nothing to do, %zu %s judged before", manifest->count,
+             SER_PLURAL(manifest->count, "recording", "recordings"));
   else
     ser_info("audit: %zu decoded now; %zu ok, %zu filtered, %zu excluded, %zu refused", summary.decoded, summary.ok,
              summary.filtered, summary.excluded, summary.refused);
@@ -189,7 +192,7 @@ done:
 
 /* renamed: paths or predict.* were others in models that were finished. */
 static void say_trained(int64_t trained, int64_t count, bool renamed) {
-  const char *models = count == 1 ? "model" : "models";
+  const char *models = SER_PLURAL(count, "model", "models");
   if (!trained && renamed)
     ser_info("train: nothing to train; paths of recordings and predict.* are taken into what was trained before");
   else if (!trained)
@@ -197,7 +200,7 @@ static void say_trained(int64_t trained, int64_t count, bool renamed) {
   else if (trained == count)
     ser_info("train: %lld %s trained", (long long)count, models);
   else
-    ser_info("train: %lld %s trained, %lld before", (long long)trained, trained == 1 ? "model" : "models",
+    ser_info("train: %lld %s trained, %lld before", (long long)trained, SER_PLURAL(trained, "model", "models"),
              (long long)(count - trained));
 }
 
@@ -212,7 +215,7 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
     SER_TRY(cli_split_fits(&done, run->folder, err));
     SER_TRY(cli_files_whole(&whole, run->folder, err));
     if (done && whole && named) {
-      ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
+      ser_info("train: nothing to do, %lld %s trained before", (long long)count, SER_PLURAL(count, "model", "models"));
       return SER_OK;
     }
     if (!done)
@@ -254,9 +257,10 @@ static ser_status must_fit(cli_run *run, const cli_inputs *inputs, const ser_con
                     run->folder);
   if (run->reached > epochs && !strcmp(run->recipe, inputs->recipe))
     return ser_fail(err, SER_USAGE,
-                    "%s has had %lld epochs already, more than train.epochs=%lld asks for; ask for at least %lld, name "
+                    "%s has had %lld %s already, more than train.epochs=%lld asks for; ask for at least %lld, name "
                     "another folder, or use 'serenade run', which trains anew and keeps the old results",
-                    run->folder, (long long)run->reached, epochs, (long long)run->reached);
+                    run->folder, (long long)run->reached, SER_PLURAL(run->reached, "epoch", "epochs"), epochs,
+                    (long long)run->reached);
   return ser_fail(err, SER_USAGE,
                   "%s was trained from other settings or recordings; name another folder, or use "
                   "'serenade run', which trains anew and keeps the old results",
@@ -308,7 +312,10 @@ ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, s
   SER_TRY(cli_reports(reports, run->folder, err));
   if (!strcmp(run->evaluated, models) && !strcmp(run->reports, reports)) {
     ser_info("evaluate: nothing to do, the reports are those of %s", count == 1 ? "this model" : "these models");
-    return SER_OK;
+    ser_status status = ser_evaluate_said(&said, run->folder, err);
+    if (status == SER_OK && said.data) fputs(said.data, stdout);
+    free(said.data);
+    return status;
   }
   bool refused = false;
   ser_status status = ser_evaluate_job(run->folder, NULL, config->device, (int)config->threads, &said, &refused, err);

@@ -70,7 +70,7 @@ static ser_status visit(void *context, const char *path, ser_error *err) {
 
 static void tell_others(ser_text *text, const walk *state) {
   for (int i = 0; i < KINDS && state->others[i].count; i++)
-    ser_text_printf(text, "%s%zu %s", i ? ", " : "", state->others[i].count, state->others[i].name);
+    ser_text_printf(text, "%s%s (%zu)", i ? ", " : "", state->others[i].name, state->others[i].count);
 }
 
 static ser_status load_corpus(ser_manifest *manifest, ser_index_summary *summary, const corpus_loader *loader,
@@ -135,7 +135,9 @@ static ser_status sort_rows(ser_manifest *manifest, ser_index_summary *summary, 
                         ser_emotion_names[kept->emotion], ser_emotion_names[row->emotion]);
   }
   if (status == SER_OK) manifest_drop(manifest, marked);
-  if (again) ser_text_printf(&summary->notes, "%zu files were listed more than once and are taken once\n", again);
+  if (again)
+    ser_text_printf(&summary->notes, "%zu %s listed more than once and taken once\n", again,
+                    SER_PLURAL(again, "file is", "files are"));
   free(all);
   free(marked);
   return status;
@@ -283,7 +285,8 @@ static void tell_corpora(ser_text *text, const ser_manifest *manifest, int64_t e
       filtered += row->status == SER_FILTERED;
       (row->status == SER_FILTERED ? dropped : kept)[row->emotion]++;
     }
-    char *usable = ser_format("%s: %zu recordings", corpus, all - filtered);
+    char *usable =
+        ser_format("%s: %zu %s", corpus, all - filtered, SER_PLURAL(all - filtered, "recording", "recordings"));
     char *others = ser_format("%s: %zu filtered (%lld emotions are asked for)", corpus, filtered, (long long)emotions);
     tell_emotions(text, usable, kept);
     if (filtered) tell_emotions(text, others, dropped);

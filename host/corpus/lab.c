@@ -148,8 +148,8 @@ ser_status lab_load(ser_manifest *manifest, ser_index_summary *summary, const ch
     odd_sexes += *sex && !*manifest->rows[manifest->count - 1].sex;
   }
   if (odd_sexes)
-    ser_text_printf(&summary->notes, "csv: %zu rows name a sex other than male or female; it is left empty\n",
-                    odd_sexes);
+    ser_text_printf(&summary->notes, "csv: %zu %s a sex other than male or female; it is left empty\n", odd_sexes,
+                    SER_PLURAL(odd_sexes, "row names", "rows name"));
   if (!table.rows) status = ser_fail(err, SER_FAILED, "%s lists no recordings: it has a header alone", csv_path);
 done:
   free(folder);

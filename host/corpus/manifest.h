@@ -141,7 +141,7 @@ typedef struct {
   size_t rows;    /* the manifest's */
   ser_part *part; /* [folds][rows] */
   size_t idle;    /* usable rows that stand in no part of any fold */
-  ser_text notes; /* sentences for the report: speakers overlap, validation from training speakers ... */
+  ser_text notes; /* sentences for the report, the first on idle rows: speakers overlap ... */
   ser_text made;  /* those that the parts do not show: lines of a given file that found nothing, what was drawn ... */
 } ser_split;
 

@@ -365,11 +365,25 @@ done:
 
 static void describe_branch(ser_text *text, const ser_model_config *c) {
   const char *joined = c->branch == SER_BRANCH_TIMNET ? ", gated, scales fused" : c->residual ? ", residual" : "";
-  ser_text_printf(text, "branch        %s%s: %lld blocks of %lld filters, kernel %lld, dropout %g, pooled over %s\n",
-                  branch_names[c->branch], joined, (long long)c->blocks, (long long)c->filters, (long long)c->kernel,
-                  c->dropout, c->pool == SER_POOL_REAL ? "real frames" : "all frames");
+  ser_text_printf(text, "branch        %s%s: %lld %s of %lld %s, kernel %lld, dropout %g, pooled over %s\n",
+                  branch_names[c->branch], joined, (long long)c->blocks, SER_PLURAL(c->blocks, "block", "blocks"),
+                  (long long)c->filters, SER_PLURAL(c->filters, "filter", "filters"), (long long)c->kernel, c->dropout,
+                  c->pool == SER_POOL_REAL ? "real frames" : "all frames");
   ser_text_printf(text, "input         %lld features a frame, window of %lld frames\n", (long long)c->channels,
                   (long long)c->frames);
+}
+
+/* predict.window and predict.hop, as predict takes them where it is told no others. */
+static void describe_windows(ser_text *text, const ser_model_info *info) {
+  ser_text_puts(text, "predict       ");
+  if (info->window > 0)
+    ser_text_printf(text, "windows of %.4g s", info->window);
+  else
+    ser_text_puts(text, "windows as long as the model's");
+  if (info->hop > 0)
+    ser_text_printf(text, ", one every %.4g s\n", info->hop);
+  else
+    ser_text_puts(text, ", one every half a window\n");
 }
 
 ser_status ser_model_describe(ser_text *text, const char *path, ser_error *err) {
@@ -383,6 +397,7 @@ ser_status ser_model_describe(ser_text *text, const char *path, ser_error *err) 
   ser_text_line(text, "file          %s", path);
   ser_text_line(text, "written by    Serenade %s", info.version);
   describe_branch(text, &info.model);
+  describe_windows(text, &info);
   ser_text_printf(text, "parameters    %lld trained, in %zu tensors\n", (long long)parameters, count);
   ser_text_puts(text, "labels        ");
   for (int64_t i = 0; i < info.model.classes; i++)

@@ -34,8 +34,9 @@ int32_t ser_evaluation_label(const ser_evaluation *evaluation, const ser_row *ro
 /* Whether a row stands in the evaluated part of a fold (fold -1: of any), whatever its features. */
 bool ser_evaluation_wants(const ser_evaluation *evaluation, size_t row, int fold);
 
-/* Sentences for a report: do speakers overlap, were clips trained on, what was left out (evaluate_notes.c). */
-void ser_evaluation_notes(ser_text *notes, const ser_evaluation *evaluation);
+/* Sentences for a report of so many models: do speakers overlap, were clips trained on, what was left out
+ * (evaluate_notes.c). */
+void ser_evaluation_notes(ser_text *notes, const ser_evaluation *evaluation, size_t models);
 /* Sentences where labels have no clip among the answered ones, or had none in the training of the folds that answered
  * (evaluate_notes.c). */
 void ser_label_notes(ser_text *notes, const ser_evaluation *evaluation, const ser_prediction *predictions,
@@ -43,7 +44,7 @@ void ser_label_notes(ser_text *notes, const ser_evaluation *evaluation, const se
 /* A sentence where all clips, of two emotions at least, got the same answer: such figures look like a broken program.
  */
 void ser_one_answer_note(ser_text *notes, const ser_prediction *predictions, size_t count, const char *const *labels);
-/* One line on a part's model; part -1: on all of them. */
-void ser_evaluation_model_line(ser_text *line, const ser_evaluation *evaluation, int part);
+/* One line on the models of so many parts from `first` on. */
+void ser_evaluation_model_line(ser_text *line, const ser_evaluation *evaluation, size_t first, size_t models);
 
 #endif

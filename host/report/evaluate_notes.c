@@ -61,7 +61,7 @@ static bool took_part(const ser_evaluation *e, size_t row) {
   return false;
 }
 
-static void note_other(ser_text *notes, const ser_evaluation *e) {
+static void note_other(ser_text *notes, const ser_evaluation *e, size_t models) {
   ser_hash *keys = ser_alloc(e->trained.count * sizeof *keys);
   size_t count = 0, seen = 0, rows = 0;
   name_set known = {0}, heard = {0};
@@ -89,17 +89,16 @@ static void note_other(ser_text *notes, const ser_evaluation *e) {
                     "Speakers overlap: %zu of the %zu speakers are also speakers of the training, so these figures say "
                     "little about speakers that the model has never heard.\n",
                     shared(&heard, &known), heard.count);
-  if (e->parts.count > 1)
-    ser_text_printf(notes, "Each clip is answered by each of the %zu models of the run and counts once for each.\n",
-                    e->parts.count);
+  if (models > 1)
+    ser_text_printf(notes, "Each clip is answered by each of %zu models and counts once for each.\n", models);
   free(keys);
   free(known.names);
   free(heard.names);
 }
 
-void ser_evaluation_notes(ser_text *notes, const ser_evaluation *e) {
+void ser_evaluation_notes(ser_text *notes, const ser_evaluation *e, size_t models) {
   if (e->other) {
-    note_other(notes, e);
+    note_other(notes, e, models);
   } else {
     if (e->split.made.data) ser_text_puts(notes, e->split.made.data);
     if (e->split.notes.data) ser_text_puts(notes, e->split.notes.data);
@@ -109,11 +108,13 @@ void ser_evaluation_notes(ser_text *notes, const ser_evaluation *e) {
                   "The manifest of the run has changed since the training: other recordings can be used, or they "
                   "have other labels, speakers or bytes.\n");
   if (e->unusable)
-    ser_text_printf(notes, "%zu recordings could not be used (unreadable, too short ...) and are in no figure.\n",
-                    e->unusable);
+    ser_text_printf(notes, "%zu %s not be used (unreadable, too short ...) and %s in no figure.\n", e->unusable,
+                    SER_PLURAL(e->unusable, "recording could", "recordings could"),
+                    SER_PLURAL(e->unusable, "is", "are"));
   if (e->unknown)
-    ser_text_printf(notes, "%zu recordings of emotions that the model has no label for are in no figure.\n",
-                    e->unknown);
+    ser_text_printf(notes, "%zu %s that the model has no label for %s in no figure.\n", e->unknown,
+                    SER_PLURAL(e->unknown, "recording of an emotion", "recordings of emotions"),
+                    SER_PLURAL(e->unknown, "is", "are"));
 }
 
 /* A sentence on the labels that are marked, if there are any: before, "happy, sad or angry", then for one or several.
@@ -184,16 +185,17 @@ void ser_one_answer_note(ser_text *notes, const ser_prediction *predictions, siz
                     labels[predictions[0].answer]);
 }
 
-void ser_evaluation_model_line(ser_text *line, const ser_evaluation *e, int part) {
-  const ser_model_info *m = &e->models[part < 0 ? 0 : part];
+void ser_evaluation_model_line(ser_text *line, const ser_evaluation *e, size_t first, size_t models) {
+  const ser_model_info *m = &e->models[first];
   const ser_model_config *c = &m->model;
-  ser_text_printf(line, "%s branch%s, %lld blocks of %lld filters, pooled over %s frames, on %s",
+  ser_text_printf(line, "%s branch%s, %lld %s of %lld %s, pooled over %s frames, on %s",
                   c->branch == SER_BRANCH_TIMNET ? "timnet" : "reference", c->residual ? " with residuals" : "",
-                  (long long)c->blocks, (long long)c->filters, c->pool == SER_POOL_REAL ? "real" : "all",
+                  (long long)c->blocks, SER_PLURAL(c->blocks, "block", "blocks"), (long long)c->filters,
+                  SER_PLURAL(c->filters, "filter", "filters"), c->pool == SER_POOL_REAL ? "real" : "all",
                   ser_feature_names[m->feature]);
-  if (part >= 0)
+  if (models == 1)
     ser_text_printf(line, "; seed %lld, fold %d, epoch %lld (%s)", (long long)m->seed, m->fold, (long long)m->epoch,
                     m->chosen_by);
   else
-    ser_text_printf(line, "; %zu models", e->parts.count);
+    ser_text_printf(line, "; %zu models", models);
 }

@@ -39,9 +39,9 @@ static ser_status add_folder(ser_predict_inputs *inputs, const char *folder, ser
                   "%s: no recording below this folder (files are taken by suffix: .wav, .flac, .ogg ...)", folder);
   else if (walk.passed)
     ser_text_line(&inputs->passed,
-                  "%s: %zu file%s passed over, not named as a recording (.wav, .flac, .ogg ...); a file that is named "
+                  "%s: %zu %s passed over, not named as a recording (.wav, .flac, .ogg ...); a file that is named "
                   "itself is always opened",
-                  folder, walk.passed, walk.passed == 1 ? " is" : "s are");
+                  folder, walk.passed, SER_PLURAL(walk.passed, "file is", "files are"));
   return status;
 }
 

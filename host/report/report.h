@@ -40,6 +40,11 @@ ser_status ser_report_write(const ser_report *report, const char *folder, ser_er
 ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, ser_device_kind device, int threads,
                             ser_text *said, bool *partial, ser_error *err);
 
+/* What ser_evaluate_job said of the reports that stand in RUN; no file is changed (said.c). */
+ser_status ser_evaluate_said(ser_text *said, const char *run_folder, ser_error *err);
+/* The lines of one report, by its report.json: its own figures, and where folds or seeds were pooled, their mean. */
+ser_status ser_report_say(ser_text *said, const char *folder, ser_error *err);
+
 /* The confusion matrix as a picture; kind by the path's suffix (.png, .svg). Legible in grey. Atomic. */
 ser_status ser_confusion_picture(const ser_metrics *metrics, const char *const *labels, const char *title,
                                  const char *path, ser_error *err);

@@ -5,13 +5,14 @@
  *     title, model   texts
  *     notes          [texts]
  *     labels         [texts], the order of everything below; all that the model knows
- *     clips          answers counted
+ *     clips          different ones
+ *     answers        counted in the figures: several for a clip where several models answer it
  *     war, uar, macro_f1, weighted_f1
  *     macro, weighted    {precision, recall, f1}
  *     classes        {LABEL: {precision, recall, f1, support, predicted}}; means leave out those with neither of the
  *                    last two
  *     confusion      [[counts]], rows actual, columns predicted
- *     by_corpus, by_speaker, by_sex   {NAME: {clips, war, uar, macro_f1, weighted_f1}}
+ *     by_corpus, by_speaker, by_sex   {NAME: {clips, answers, war, uar, macro_f1, weighted_f1}}
  *     folds, seeds   {each: {NAME: as above}, mean: {the four}, deviation: {the four}}; only where there are several
  */
 #include "report/figures.h"
@@ -68,7 +69,8 @@ static json_t *groups_of(const ser_groups *groups) {
   json_t *object = json_object();
   for (size_t i = 0; i < groups->count; i++) {
     json_t *group = json_object(), *name = text(groups->groups[i].name);
-    set(group, "clips", json_integer(groups->groups[i].metrics.total));
+    set(group, "clips", json_integer((json_int_t)groups->groups[i].clips));
+    set(group, "answers", json_integer(groups->groups[i].metrics.total));
     set_headlines(group, &groups->groups[i].metrics);
     set(object, json_string_value(name), group);
     json_decref(name);
@@ -122,7 +124,8 @@ void ser_report_json(ser_text *out, const ser_report *report, const ser_figures 
   set(root, "notes", notes);
   for (int c = 0; c < report->classes; c++) append(labels, json_string(report->labels[c]));
   set(root, "labels", labels);
-  set(root, "clips", json_integer(m->total));
+  set(root, "clips", json_integer((json_int_t)figures->clips));
+  set(root, "answers", json_integer(m->total));
   set_headlines(root, m);
   set(root, "macro", three(m->macro_precision, m->macro_recall, m->macro_f1));
   set(root, "weighted", three(m->weighted_precision, m->weighted_recall, m->weighted_f1));

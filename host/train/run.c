@@ -84,26 +84,26 @@ static ser_status begin_folder(job *j, ser_error *err) {
 
 /* split.txt: what the reports are to say of the split and its parts do not show. Where there is nothing, no file. */
 static ser_status keep_notes(const job *j, ser_error *err) {
-  if (j->split.made.size) return write_if_new(j->options->folder, "split.txt", &j->split.made, err);
   char *path = ser_path_join(j->options->folder, "split.txt");
   ser_status status = SER_OK;
-  if (ser_file_exists(path) && remove(path) != 0)
+  if (j->split.made.size)
+    status = ser_write_if_new(path, &j->split.made, err);
+  else if (ser_file_exists(path) && remove(path) != 0)
     status = ser_fail(err, SER_FAILED, "%s: cannot be removed: %s; remove it, then go on", path, strerror(errno));
   free(path);
   return status;
 }
 
+/* A line a note; that recordings are left out is a warning. */
 static void tell_split(const ser_split *split) {
-  const ser_text *const texts[] = {&split->made, &split->notes};
-  for (size_t i = 0; i < 2; i++)
-    for (const char *line = texts[i]->data; line && *line;) {
-      size_t size = strcspn(line, "\n");
-      ser_info("split: %.*s", (int)size, line);
-      line += size + (line[size] == '\n');
-    }
-  if (split->idle)
-    ser_warn("%zu usable %s in no part of the split: neither trained on nor tested", split->idle,
-             SER_PLURAL(split->idle, "recording stands", "recordings stand"));
+  ser_info_lines(split->made.data);
+  const char *notes = split->notes.data;
+  if (split->idle) {
+    size_t size = strcspn(notes, "\n");
+    ser_warn("%.*s", (int)size, notes);
+    notes += size + (notes[size] == '\n');
+  }
+  ser_info_lines(notes);
 }
 
 static ser_status make_split(job *j, ser_error *err) {

@@ -285,17 +285,17 @@ static ser_status cannot_go_on(trainer *t, bool fits, const char *identity, ser_
   long long had = (long long)t->state.epoch, asked = (long long)job->config->train.epochs;
   if (fits && !job->anew)
     return ser_fail(err, SER_USAGE,
-                    "%s has had %lld epochs already, more than train.epochs=%lld asks for; ask for at least %lld, or "
+                    "%s has had %lld %s already, more than train.epochs=%lld asks for; ask for at least %lld, or "
                     "give another folder with -o",
-                    job->folder, had, asked, had);
+                    job->folder, had, SER_PLURAL(had, "epoch", "epochs"), asked, had);
   if (!job->anew)
     return ser_fail(err, SER_USAGE,
                     "%s was trained with other settings or clips; give another folder with -o, or remove its "
                     "checkpoint to train anew",
                     job->folder);
   if (fits)
-    ser_warn("%s has had %lld epochs, more than train.epochs=%lld asks for: it is trained anew", job->folder, had,
-             asked);
+    ser_warn("%s has had %lld %s, more than train.epochs=%lld asks for: it is trained anew", job->folder, had,
+             SER_PLURAL(had, "epoch", "epochs"), asked);
   else
     ser_warn("%s was trained with other settings or clips: it is trained anew", job->folder);
   ser_checkpoint_free(&t->state);
@@ -353,7 +353,7 @@ static ser_status begin(trainer *t, ser_error *err) {
   if (!fits || t->state.epoch > job->config->train.epochs) return cannot_go_on(t, fits, identity, err);
   t->written_epoch = t->state.epoch;
   t->written_at = now();
-  if (job->progress) ser_progress_add(job->progress, t->state.epoch * (int64_t)t->train_count);
+  if (job->progress) ser_progress_found(job->progress, t->state.epoch * (int64_t)t->train_count);
   if (over(t)) return write_history(t, err);
   ser_info("%s: goes on after epoch %lld", job->folder, (long long)t->state.epoch);
   join_device(t);

@@ -86,12 +86,14 @@ present run/confusion.png run/confusion.svg
 cp run/model.safetensors first.safetensors
 cp run/predictions.csv first.csv
 
-echo "== again: nothing to do"
+cp out first.out
+echo "== again: nothing to do, and the same figures"
 touch -d '2001-01-01' run/model.safetensors run/report.json run/manifest.csv
 expect 0 run small.yaml -o run
 for stage in index audit extract train evaluate; do
   grep -E "^$stage: .*nothing to do" err >/dev/null || fail "$stage does not say that there is nothing to do"
 done
+same out first.out
 for file in model.safetensors report.json manifest.csv; do
   [[ $(stat -c %Y "run/$file") == "$(date -d 2001-01-01 +%s)" ]] || fail "run/$file was written again"
 done
@@ -104,6 +106,7 @@ expect 0 run small.yaml -o run
 said "made again"
 said "evaluate: nothing to do"
 expect 0 evaluate run
+said "evaluate: the reports stand in run"
 same run/model.safetensors first.safetensors
 same run/predictions.csv first.csv
 

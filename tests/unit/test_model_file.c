@@ -127,8 +127,12 @@ static void test_round_trip(void **state) {
 }
 
 static void test_describe(void **state) {
-  static const char *const said[] = {"timnet", "2 blocks of 6 filters", "neutral happy sad angry fearful disgust",
-                                     "epoch 12 (validation UAR)", "00112233445566778899aabbccddeeff"};
+  static const char *const said[] = {"timnet",
+                                     "2 blocks of 6 filters",
+                                     "neutral happy sad angry fearful disgust",
+                                     "epoch 12 (validation UAR)",
+                                     "predict       windows of 0.3333 s, one every 0.25 s\n",
+                                     "00112233445566778899aabbccddeeff"};
   ser_error err = {0};
   ser_text text = {0};
   rig r;

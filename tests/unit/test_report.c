@@ -121,7 +121,7 @@ static int of_fold_two(const made *m, size_t i) {
 }
 
 static void assert_figures(const json_t *object, const ser_metrics *want) {
-  assert_int_equal(json_integer_value(json_object_get(object, "clips")), want->total);
+  assert_int_equal(json_integer_value(json_object_get(object, "answers")), want->total);
   assert_true(fabs(real(object, "war") - want->war) < 1e-14);
   assert_true(fabs(real(object, "uar") - want->uar) < 1e-14);
   assert_true(fabs(real(object, "macro_f1") - want->macro_f1) < 1e-14);
@@ -227,6 +227,19 @@ static void test_seeds(void **state) {
                 3;
   assert_true(fabs(real(json_object_get(json_object_get(root, "seeds"), "mean"), "uar") - mean) < 1e-12);
   assert_true(fabs(real(root, "uar") - mean) < 1e-12); /* the same clips for every seed */
+  assert_int_equal(json_integer_value(json_object_get(root, "clips")), CLIPS);
+  assert_int_equal(json_integer_value(json_object_get(root, "answers")), 3 * CLIPS);
+  json_t *tess = json_object_get(json_object_get(root, "by_corpus"), "tess");
+  assert_int_equal(json_integer_value(json_object_get(tess, "clips")), CLIPS / 2);
+  assert_int_equal(json_integer_value(json_object_get(tess, "answers")), 3 * CLIPS / 2);
+  char *data, *text = ser_path_join(m->folder, "report.txt");
+  size_t size;
+  ASSERT_OK(ser_file_read(&data, &size, text, &err), err);
+  assert_non_null(strstr(data, "\nclips                     90\nanswers                  270\n"));
+  assert_non_null(strstr(data, "\ncorpus    answers "));
+  assert_non_null(strstr(data, "\nseed          clips "));
+  free(data);
+  free(text);
   char *path = ser_path_join(m->folder, "predictions.csv");
   assert_false(ser_file_exists(path));
   free(path);
