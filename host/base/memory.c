@@ -154,3 +154,23 @@ char *ser_shown(const char *name) {
   add_shown(&text, name, strlen(name));
   return text.data;
 }
+
+char *ser_quoted(const char *path) {
+  static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+  char *named = ser_format("%s%s", *path == '-' ? "./" : "", path), *shown = ser_shown(named);
+  bool as_shown = ser_is_utf8(named) && !strcmp(named, shown);
+  free(shown);
+  if (*named && strspn(named, safe) == strlen(named)) return named;
+  ser_text text = {0};
+  ser_text_puts(&text, as_shown ? "'" : "$'");
+  for (const unsigned char *at = (const unsigned char *)named; *at; at++)
+    if (as_shown && *at == '\'')
+      ser_text_puts(&text, "'\\''");
+    else if (as_shown || (*at >= 0x20 && *at < 0x7f && *at != '\'' && *at != '\\'))
+      ser_text_add(&text, (const char *)at, 1);
+    else
+      ser_text_printf(&text, "\\%03o", *at);
+  ser_text_puts(&text, "'");
+  free(named);
+  return text.data;
+}

@@ -42,5 +42,8 @@ void ser_text_printf(ser_text *text, const char *format, ...) __attribute__((for
 void ser_text_line(ser_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void ser_text_line_from(ser_text *text, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 char *ser_shown(const char *name); /* the same for a name, to stand in a line; the caller frees it */
+/* A path as one word of a command that is to be pasted into a shell, and that stays what it is in such a line: as it
+ * is, 'in quotes', or $'with \n', where a leading dash has become "./-". The caller frees it. */
+char *ser_quoted(const char *path);
 
 #endif

@@ -16,8 +16,11 @@ static ser_status train(const ser_config *config, const char *folder, const char
                       folder);
   if (status == SER_OK) status = cli_train(&run, config, manifest, false, partial, err);
   cli_run_close(&run);
-  if (status == SER_OK) ser_info("trained: %s; 'serenade evaluate %s' tells how well", folder, folder);
-  return status;
+  if (status != SER_OK) return status;
+  char *quoted = ser_quoted(folder);
+  ser_info("trained: %s; how well it does, tells: serenade evaluate %s", folder, quoted);
+  free(quoted);
+  return SER_OK;
 }
 
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {

@@ -63,6 +63,19 @@ static ser_status read_models(ser_evaluation *e, ser_error *err) {
   return SER_OK;
 }
 
+static ser_status refuse_split(const ser_evaluation *e, size_t part, ser_error *err) {
+  char *config = ser_path_join(e->folder, "config.yaml"), *manifest = ser_path_join(e->folder, "manifest.csv");
+  char *words[] = {ser_quoted(config), ser_quoted(manifest), ser_quoted(e->folder)};
+  ser_fail(err, SER_FAILED,
+           "%s/split.csv is not the split that %s/model.safetensors was trained with, so test clips may have been "
+           "trained on; what puts it right: serenade train %s --manifest %s --resume -o %s",
+           e->folder, e->parts.folders[part], words[0], words[1], words[2]);
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++) free(words[i]);
+  free(config);
+  free(manifest);
+  return SER_FAILED;
+}
+
 /* The split and the manifest must be those of the models. Another split may count clips as a test that a model was
  * trained on: refused, and of another manifest too what was trained on would be told wrongly. A manifest that was
  * indexed or audited again is none the worse while what is used of it stays the same; else it is told. */
@@ -75,13 +88,7 @@ static ser_status compare_with_inputs(ser_evaluation *e, ser_error *err) {
   ser_hash_hex(split, &hash);
   ser_manifest_usable_hash(manifest, &e->trained);
   for (size_t i = 0; i < e->parts.count; i++) {
-    if (strcmp(e->models[i].split_hash, split))
-      return ser_fail(
-          err, SER_FAILED,
-          "%s/split.csv is not the split that %s/model.safetensors was trained with, so test clips may have "
-          "been trained on; 'serenade train %s/config.yaml --manifest %s/manifest.csv --resume -o %s' puts "
-          "it right",
-          e->folder, e->parts.folders[i], e->folder, e->folder, e->folder);
+    if (strcmp(e->models[i].split_hash, split)) return refuse_split(e, i, err);
     e->changed = e->changed || strcmp(e->models[i].manifest_hash, manifest);
   }
   if (e->changed)

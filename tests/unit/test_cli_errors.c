@@ -300,7 +300,12 @@ static const struct {
     {"S evaluate cutmodel", 1, "cutmodel/model.safetensors is not a sound", "copy or make it again"},
     {"cp -r run edited && sed -i '0,/,train,/s//,test,/' edited/split.csv && S evaluate edited", 1,
      "edited/split.csv is not the split that edited/model.safetensors was trained with",
-     "'serenade train edited/config.yaml --manifest edited/manifest.csv --resume -o edited' puts it right"},
+     "what puts it right: serenade train edited/config.yaml --manifest edited/manifest.csv --resume -o edited"},
+    {"cp -r edited \"an  edited\" && S evaluate \"an  edited\"", 1, "an  edited/split.csv is not the split",
+     "serenade train 'an  edited/config.yaml' --manifest 'an  edited/manifest.csv' --resume -o 'an  edited'\n"},
+    {"S train good.yaml -o \"it's here\"", 0, "",
+     "trained: it's here; how well it does, tells: serenade evaluate "
+     "'it'\\''s here'\n"},
     {"S train edited/config.yaml --manifest edited/manifest.csv --resume -o edited && S evaluate edited", 0,
      "edited: split.csv and the models do not belong together", "made again"},
     {"cp -r run relabelled && sed -i '2s/neutral/sad/' relabelled/manifest.csv && S evaluate relabelled", 0,
