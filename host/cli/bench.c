@@ -223,7 +223,8 @@ const ser_command ser_command_bench = {
         "  --data DIR   recordings to measure with, at most 256 of those there (default: made ones)\n"
         "  --runs N     timed runs of each stage (default 7)\n"
         "  --json FILE  the results as JSON too: {version, machine, clips, results [{name, unit, median, ...}]}\n\n"
-        "Example: serenade bench all --data corpora/RAVDESS --json bench.json\n",
+        "Example:\n"
+        "  serenade bench all --data data/RAVDESS --json bench.json\n",
     .run = run,
     .interrupted = "what was measured before is printed, and no file written; run the same command again",
 };

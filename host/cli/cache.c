@@ -36,5 +36,5 @@ const ser_command ser_command_cache = {
     "  gc       rewrite small shards as few, remove what dead processes left and what stands in quarantine\n"
     "\n"
     "Example:\n"
-    "  serenade cache verify RUN/cache\n",
+    "  serenade cache verify cache\n",
     run, "nothing is lost; run the same command to go on"};

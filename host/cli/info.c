@@ -79,5 +79,6 @@ const ser_command ser_command_info = {
     "  config      every key of the configuration: type, range, default, meaning\n"
     "\n"
     "Example:\n"
-    "  serenade info config | grep train\n",
+    "  serenade info config | grep train\n"
+    "  serenade info model runs/first\n",
     run, NULL};

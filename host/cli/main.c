@@ -33,7 +33,9 @@ static void print_help(FILE *out) {
           SER_VERSION);
   for (size_t i = 0; i < COMMANDS; i++) fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
   fputs(common_help, out);
-  fputs("\nserenade COMMAND --help shows the options of a command and an example.\n"
+  fputs("\nserenade COMMAND --help shows the options of a command and an example; those of index, audit, extract, "
+        "train,\n"
+        "evaluate and predict follow one another, from folders of recordings to answers.\n"
         "Exit status: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs could not be used.\n",
         out);
 }

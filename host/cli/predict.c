@@ -142,5 +142,5 @@ const ser_command ser_command_predict = {
     "  --jobs N                 decode workers; 0: all cores\n"
     "\n"
     "Example:\n"
-    "  serenade predict runs/first/model.safetensors clip.wav recordings/ --format csv\n",
+    "  serenade predict runs/first/model.safetensors data/TESS --format csv\n",
     run, "the answers so far are printed; run the same command for all of them"};

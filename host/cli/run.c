@@ -59,5 +59,5 @@ const ser_command ser_command_run = {
     "\n"
     "Example:\n"
     "  serenade run configs/reference.yaml --set corpora.ravdess=data/RAVDESS --set corpora.tess=data/TESS -o "
-    "runs/first\n",
+    "runs/second\n",
     run, "what was finished is kept; run the same command to go on"};

@@ -18,7 +18,7 @@ static ser_status train(const ser_config *config, const char *folder, const char
   cli_run_close(&run);
   if (status != SER_OK) return status;
   char *quoted = ser_quoted(folder);
-  ser_info("trained: %s; how well it does, tells: serenade evaluate %s", folder, quoted);
+  ser_info("trained: %s; to see how well it does: serenade evaluate %s", folder, quoted);
   free(quoted);
   return SER_OK;
 }
@@ -65,6 +65,5 @@ const ser_command ser_command_train = {
     "  -o, --output RUN    the folder of the results\n"
     "\n"
     "Example:\n"
-    "  serenade train configs/reference.yaml --set corpora.ravdess=data/RAVDESS --set train.seeds=1,2,3 -o "
-    "runs/first\n",
+    "  serenade train configs/reference.yaml --manifest manifest.csv --set cache.dir=cache -o runs/first\n",
     run, "what was finished is kept; run the same command with --resume to go on"};

@@ -304,7 +304,7 @@ static const struct {
     {"cp -r edited \"an  edited\" && S evaluate \"an  edited\"", 1, "an  edited/split.csv is not the split",
      "serenade train 'an  edited/config.yaml' --manifest 'an  edited/manifest.csv' --resume -o 'an  edited'\n"},
     {"S train good.yaml -o \"it's here\"", 0, "",
-     "trained: it's here; how well it does, tells: serenade evaluate "
+     "trained: it's here; to see how well it does: serenade evaluate "
      "'it'\\''s here'\n"},
     {"S train edited/config.yaml --manifest edited/manifest.csv --resume -o edited && S evaluate edited", 0,
      "edited: split.csv and the models do not belong together", "made again"},
@@ -478,6 +478,31 @@ static void test_no_line_is_forged(void **state) {
   free(parts.data);
 }
 
+/* The examples of --help, one after another, on somebody's own folders: each works on what those before have left. */
+static void test_examples(void **state) {
+  (void)state;
+  static const char *const commands[] = {"index", "audit",   "extract", "train", "evaluate",
+                                         "info",  "predict", "cache",   "run"}; /* bench: minutes */
+  for (int i = 0; i < 48; i++) {
+    char *ravdess =
+        ser_format("own/data/RAVDESS/Actor_%02d/03-01-%02d-01-01-01-%02d.wav", i % 24 + 1, 3 + i / 24, i % 24 + 1);
+    char *tess = ser_format("own/data/TESS/OAF_word%d_%s.wav", i / 2, i % 2 ? "sad" : "happy");
+    put_wav(ravdess, 100 + (uint64_t)i, 0.5);
+    put_wav(tess, 200 + (uint64_t)i, 0.5);
+    free(ravdess);
+    free(tess);
+  }
+  put("own/configs/reference.yaml", "model: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
+  for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+    char *line =
+        ser_format("S %s --help | sed -n '/^Example/,$ s/^  serenade/S/p; /^Options/q' >lines && test -s lines && "
+                   "cd own && . ../lines",
+                   commands[i]);
+    must(line);
+    free(line);
+  }
+}
+
 /* --help of every command: usage, an example, every option that its table has. */
 static void test_help(void **state) {
   (void)state;
@@ -501,6 +526,6 @@ static void test_help(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_message), cmocka_unit_test(test_no_line_is_forged),
-                                     cmocka_unit_test(test_help)};
+                                     cmocka_unit_test(test_help), cmocka_unit_test(test_examples)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
