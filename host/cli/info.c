@@ -42,11 +42,14 @@ static ser_status visit_model(void *context, const char *path, ser_error *err) {
 }
 
 static ser_status describe_model(ser_text *text, const char *path, ser_error *err) {
-  if (!ser_is_folder(path)) return ser_model_describe(text, path, err);
   models job = {text, path};
-  SER_TRY(ser_walk(path, visit_model, &job, err));
+  if (ser_is_folder(path)) SER_TRY(ser_walk(path, visit_model, &job, err));
   if (text->size) return SER_OK;
-  return ser_fail(err, SER_FAILED, "%s holds no model.safetensors; name the folder of a run that was trained", path);
+  char *file;
+  SER_TRY(ser_model_find(&file, path, err));
+  ser_status status = ser_model_describe(text, file, err);
+  free(file);
+  return status;
 }
 
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {

@@ -1,5 +1,6 @@
 /* The model file: a safetensors file whose tensors are the table of parameters and the standardisation, and whose
  * metadata holds all else that predict needs, as JSON texts. No times, no paths: same model, same bytes. */
+#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -306,6 +307,51 @@ done:
     ser_model_info_free(info);
   }
   ser_tensors_free(&tensors);
+  return status;
+}
+
+/* ---- which file ---------------------------------------------------------------------------------------------------
+ */
+
+/* The first model below folder in the folders of seeds and folds, and whether there is another one. */
+static void find_parts(char **first, bool *several, const char *folder) {
+  char **names = NULL;
+  size_t count = 0;
+  if (ser_folder_names(&names, &count, folder, NULL) != SER_OK) return;
+  for (size_t i = 0; i < count && !*several; i++) {
+    if (strncmp(names[i], "seed-", 5) && strncmp(names[i], "fold-", 5)) continue;
+    char *below = ser_path_join(folder, names[i]), *file = ser_path_join(below, "model.safetensors");
+    if (ser_file_exists(file)) {
+      *several = *first != NULL;
+      if (!*first) *first = ser_strdup(file);
+    } else if (ser_is_folder(below)) {
+      find_parts(first, several, below);
+    }
+    free(below);
+    free(file);
+  }
+  ser_names_free(names, count);
+}
+
+ser_status ser_model_find(char **path, const char *given, ser_error *err) {
+  bool folder = ser_is_folder(given), several = false;
+  ser_status status = folder ? SER_USAGE : SER_FAILED;
+  *path = folder ? ser_path_join(given, "model.safetensors") : ser_strdup(given);
+  if (ser_file_exists(*path) || errno != ENOENT) return SER_OK; /* who reads it tells what else is amiss */
+  char *run = ser_path_folder(*path), *first = NULL;
+  find_parts(&first, &several, run);
+  if (first)
+    ser_fail(err, status, "there is no %s; %s holds %s, as in %s", *path, run,
+             several ? "several models: name one" : "a model: name that", first);
+  else if (folder)
+    ser_fail(err, status, "%s holds no model.safetensors; name a model file, or the folder of a finished training",
+             given);
+  else
+    ser_fail(err, status, "there is no file %s; name the model.safetensors of a run that was trained", given);
+  free(run);
+  free(first);
+  free(*path);
+  *path = NULL;
   return status;
 }
 

@@ -95,6 +95,8 @@ static int set_up(void **state) {
   must("S index --csv lab.csv -o good.csv");
   must("S train good.yaml -o run");
 
+  must("S train good.yaml -o seeds --manifest good.csv --set train.seeds=1,2 --set cache.dir=run/cache");
+
   put("empty.csv", "");
   put("quote.csv", "path,emotion\n\"a,b\n");
   put("cells.csv", "path,emotion\na,b,c\n");
@@ -328,8 +330,16 @@ static const struct {
     /* predict */
     {"S predict", 2, "the model and at least one file, folder or - is missing", "see serenade predict --help"},
     {"S predict run/model.safetensors", 2, "at least one file", "see serenade predict --help"},
-    {"S predict none.safetensors clips/c00.wav", 1, "none.safetensors", "No such file"},
-    {"S predict notes clips/c00.wav", 1, "notes holds no model.safetensors", "give a model file"},
+    {"S predict none.safetensors clips/c00.wav", 1, "there is no file none.safetensors",
+     "name the model.safetensors of a run"},
+    {"S predict notes clips/c00.wav", 2, "notes holds no model.safetensors", "name a model file"},
+    {"S predict seeds clips/c00.wav", 2, "there is no seeds/model.safetensors; seeds holds several models",
+     "name one, as in seeds/seed-1/fold-0/model.safetensors"},
+    {"S predict seeds/model.safetensors clips/c00.wav", 1, "seeds holds several models",
+     "as in seeds/seed-1/fold-0/model.safetensors"},
+    {"S predict seeds/seed-2 clips/c00.wav", 2, "seeds/seed-2 holds a model", "seeds/seed-2/fold-0/model.safetensors"},
+    {"S predict seeds/seed-2/fold-0 clips/c00.wav", 0, "", ""},
+    {"S info model seeds/model.safetensors", 1, "seeds holds several models", "as in seeds/seed-1/fold-0/"},
     {"S predict model.safetensors clips/c00.wav", 1, "model.safetensors is no safetensors file",
      "name the model.safetensors"},
     {"S predict run clips/c00.wav --format xml", 2, "--format is 'xml'", "one of text, json, csv"},
@@ -379,8 +389,8 @@ static const struct {
     {"S info confg", 2, "'confg'", "the nearest is config"},
     {"S info model", 2, "the model's file or folder is missing", "see serenade info --help"},
     {"S info model model.safetensors", 1, "model.safetensors is no safetensors file", "name the model.safetensors"},
-    {"S info model none.safetensors", 1, "cannot open none.safetensors", "No such file"},
-    {"S info model notes", 1, "notes holds no model.safetensors", "name the folder of a run"},
+    {"S info model none.safetensors", 1, "there is no file none.safetensors", "name the model.safetensors of a run"},
+    {"S info model notes", 2, "notes holds no model.safetensors", "the folder of a finished training"},
     {"S info cache", 2, "the cache's folder is missing", "see serenade info --help"},
     {"S info cache notes", 1, "notes is no feature cache", "give the folder"},
     {"S cache", 2, "verify, merge or gc is missing", "see serenade cache --help"},
