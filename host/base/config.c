@@ -10,7 +10,15 @@
 #include "base/config_table.h"
 
 const char *const ser_feature_names[2] = {"mfcc39", "timnet"};
+const char *const ser_corpus_names[SER_CORPORA] = {"ravdess", "cremad", "tess", "savee", "csv"};
 _Static_assert(sizeof(ser_split_kind) == sizeof(unsigned), "enumerations are stored as the table stores them");
+
+char *ser_corpus_list(const char *prefix) {
+  ser_text text = {0};
+  for (int i = 0; i < SER_CORPORA; i++)
+    ser_text_printf(&text, "%s%s%s", i == 0 ? "" : i + 1 == SER_CORPORA ? " or " : ", ", prefix, ser_corpus_names[i]);
+  return text.data;
+}
 
 void ser_config_init(ser_config *config) {
   memset(config, 0, sizeof *config);

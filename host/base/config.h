@@ -41,12 +41,17 @@ typedef struct {
   bool deltas;          /* mfcc39: delta and delta-delta behind the coefficients */
 } ser_mfcc_config;
 
+/* The corpora, in the order of their names: keys corpora.NAME, options --NAME, places in the configuration and in an
+ * index's roots. A lab's own table is the last. */
+typedef enum { SER_RAVDESS, SER_CREMAD, SER_TESS, SER_SAVEE, SER_CSV, SER_CORPORA } ser_corpus;
+extern const char *const ser_corpus_names[SER_CORPORA];
+/* "--ravdess, --cremad ... or --csv" for the prefix "--"; the caller frees it. */
+char *ser_corpus_list(const char *prefix);
+
 /* Every value of the configuration; texts and lists belong to it. Field order follows the table in config.c. */
 typedef struct {
-  struct {
-    char *ravdess, *cremad, *tess, *savee, *csv; /* "" where not given */
-  } corpora;
-  char *cache_dir; /* cache.dir; "" means RUN/cache for run and train */
+  char *corpora[SER_CORPORA]; /* folders, and a file for csv; "" where not given */
+  char *cache_dir;            /* cache.dir; "" means RUN/cache for run and train */
   int64_t emotions;
   ser_audit_mode audit;
   struct {

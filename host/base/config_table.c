@@ -51,11 +51,11 @@
 
 /* clang-format off */
 const ser_parameter_row ser_parameter_rows[] = {
-    {"corpora.ravdess", AT(corpora.ravdess), KIND_TEXT, NULL, NULL, "", "folder of RAVDESS, or one above it"},
-    {"corpora.cremad", AT(corpora.cremad), KIND_TEXT, NULL, NULL, "", "folder of CREMA-D, or one above it"},
-    {"corpora.tess", AT(corpora.tess), KIND_TEXT, NULL, NULL, "", "folder of TESS, or one above it"},
-    {"corpora.savee", AT(corpora.savee), KIND_TEXT, NULL, NULL, "", "folder of SAVEE, or one above it"},
-    {"corpora.csv", AT(corpora.csv), KIND_TEXT, NULL, NULL, "", "CSV of recordings of your own: path, emotion and more"},
+    {"corpora.ravdess", AT(corpora[SER_RAVDESS]), KIND_TEXT, NULL, NULL, "", "folder of RAVDESS, or one above it"},
+    {"corpora.cremad", AT(corpora[SER_CREMAD]), KIND_TEXT, NULL, NULL, "", "folder of CREMA-D, or one above it"},
+    {"corpora.tess", AT(corpora[SER_TESS]), KIND_TEXT, NULL, NULL, "", "folder of TESS, or one above it"},
+    {"corpora.savee", AT(corpora[SER_SAVEE]), KIND_TEXT, NULL, NULL, "", "folder of SAVEE, or one above it"},
+    {"corpora.csv", AT(corpora[SER_CSV]), KIND_TEXT, NULL, NULL, "", "CSV of recordings of your own: path, emotion and more"},
     {"cache.dir", AT(cache_dir), KIND_TEXT, NULL, NULL, "", "folder of the feature cache; empty: RUN/cache"},
     {"emotions", AT(emotions), KIND_INTEGER, NULL, "6 8", "6", "6: neutral to disgust; 8: calm and surprised too"},
     {"audit", AT(audit), KIND_CHOICE, NULL, "exclude report", "exclude", "keep what the audit finds out, or only tell"},

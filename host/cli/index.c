@@ -32,24 +32,35 @@ done:
   return status;
 }
 
+static ser_status need_corpus(const ser_index_options *options, ser_error *err) {
+  for (int i = 0; i < SER_CORPORA; i++)
+    if (options->roots[i] && *options->roots[i]) return SER_OK;
+  char *names = ser_corpus_list("--");
+  ser_fail(err, SER_USAGE, "index: no corpus is named; give %s", names);
+  free(names);
+  return SER_USAGE;
+}
+
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
   (void)common;
   ser_index_options options = {.emotions = 6, .keep_every = 5};
   const char *output = NULL, *emotions = NULL, *jobs = NULL;
-  const ser_option table[] = {
-      {.name = "--ravdess", .value = &options.ravdess}, {.name = "--cremad", .value = &options.cremad},
-      {.name = "--tess", .value = &options.tess},       {.name = "--savee", .value = &options.savee},
-      {.name = "--csv", .value = &options.csv},         {.name = "--emotions", .value = &emotions},
-      {.name = "--rehash", .flag = &options.rehash},    {.name = "--jobs", .value = &jobs},
-      {.name = "--output", .value = &output},           {.name = "-o", .value = &output},
-  };
+  char names[SER_CORPORA][16];
+  ser_option table[5 + SER_CORPORA] = {{.name = "--emotions", .value = &emotions},
+                                       {.name = "--rehash", .flag = &options.rehash},
+                                       {.name = "--jobs", .value = &jobs},
+                                       {.name = "--output", .value = &output},
+                                       {.name = "-o", .value = &output}};
+  for (int i = 0; i < SER_CORPORA; i++) {
+    snprintf(names[i], sizeof names[i], "--%s", ser_corpus_names[i]);
+    table[5 + i] = (ser_option){.name = names[i], .value = &options.roots[i]};
+  }
   int64_t workers = 0;
   bool partial = false;
   SER_TRY(ser_options_parse(&argc, argv, table, sizeof table / sizeof *table, err));
   SER_TRY(ser_options_count(argc, argv, 0, 0, "nothing", err));
   if (!output) return ser_fail(err, SER_USAGE, "index: -o is missing; write -o manifest.csv");
-  if (!options.ravdess && !options.cremad && !options.tess && !options.savee && !options.csv)
-    return ser_fail(err, SER_USAGE, "index: no corpus is named; give --ravdess, --cremad, --tess, --savee or --csv");
+  SER_TRY(need_corpus(&options, err));
   if (emotions) SER_TRY(ser_option_integer(&options.emotions, "--emotions", emotions, 6, 8, err));
   if (options.emotions == 7) return ser_fail(err, SER_USAGE, "--emotions is '7', but it must be 6 or 8");
   if (jobs) SER_TRY(ser_option_integer(&workers, "--jobs", jobs, 0, 4096, err));

@@ -29,8 +29,8 @@ ser_status ser_settings(ser_config *config, const char *path, const char *const 
     config->train.seeds.values = ser_realloc(config->train.seeds.values, sizeof(int64_t));
     config->train.seeds.values[0] = common->seed;
   }
-  char **paths[] = {&config->corpora.ravdess, &config->corpora.cremad, &config->corpora.tess, &config->corpora.savee,
-                    &config->corpora.csv,     &config->cache_dir,      &config->split.file};
-  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) SER_TRY(make_absolute(paths[i], err));
+  for (int i = 0; i < SER_CORPORA; i++) SER_TRY(make_absolute(&config->corpora[i], err));
+  SER_TRY(make_absolute(&config->cache_dir, err));
+  SER_TRY(make_absolute(&config->split.file, err));
   return ser_config_check(config, err);
 }

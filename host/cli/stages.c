@@ -48,11 +48,12 @@ static ser_status keep_manifest(const ser_manifest *manifest, const char *path, 
 }
 
 ser_status cli_need_corpus(const ser_config *config, ser_error *err) {
-  if (*config->corpora.ravdess || *config->corpora.cremad || *config->corpora.tess || *config->corpora.savee ||
-      *config->corpora.csv)
-    return SER_OK;
-  return ser_fail(err, SER_USAGE,
-                  "no corpus is named; give one, as in --set corpora.ravdess=DIR (or cremad, tess, savee, csv)");
+  for (int i = 0; i < SER_CORPORA; i++)
+    if (*config->corpora[i]) return SER_OK;
+  char *keys = ser_corpus_list("corpora.");
+  ser_fail(err, SER_USAGE, "no corpus is named; give %s, as in --set corpora.%s=DIR", keys, ser_corpus_names[0]);
+  free(keys);
+  return SER_USAGE;
 }
 
 ser_status cli_can_begin(const ser_config *config, ser_error *err) {
@@ -76,19 +77,13 @@ static ser_status read_known(ser_manifest *known, bool *there, const char *path,
 /* bytes: those of the manifest that is kept, there or in next. */
 static ser_status index_stage(ser_manifest *manifest, const ser_config *config, const char *path, const char *next,
                               ser_text *bytes, ser_error *err) {
-  ser_index_options options = {.ravdess = config->corpora.ravdess,
-                               .cremad = config->corpora.cremad,
-                               .tess = config->corpora.tess,
-                               .savee = config->corpora.savee,
-                               .csv = config->corpora.csv,
-                               .emotions = config->emotions,
-                               .jobs = cli_jobs(config->jobs),
-                               .keep = path,
-                               .keep_every = 5};
+  ser_index_options options = {
+      .emotions = config->emotions, .jobs = cli_jobs(config->jobs), .keep = path, .keep_every = 5};
   ser_index_summary summary = {0};
   ser_manifest before;
   bool known = false;
   ser_status status = SER_OK;
+  for (int i = 0; i < SER_CORPORA; i++) options.roots[i] = config->corpora[i];
   ser_manifest_init(&before);
   SER_TRY_DONE(read_known(&before, &known, path, next, err));
   if (known) ser_manifest_text(bytes, &before);

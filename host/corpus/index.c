@@ -15,6 +15,12 @@
 #include "corpus/judge.h"
 #include "corpus/loader.h"
 
+/* Each corpus but a lab's own table, which is no folder (lab_load). */
+static const corpus_loader *const loaders[SER_CORPORA] = {[SER_RAVDESS] = &ravdess_loader,
+                                                          [SER_CREMAD] = &cremad_loader,
+                                                          [SER_TESS] = &tess_loader,
+                                                          [SER_SAVEE] = &savee_loader};
+
 /* ---- which files ---- */
 
 enum { KINDS = 8 };
@@ -372,22 +378,18 @@ static void fill_extra(ser_manifest *manifest) {
 
 ser_status ser_index(ser_manifest *manifest, ser_index_summary *summary, const ser_index_options *options,
                      const ser_manifest *before, ser_error *err) {
-  bool csv = options->csv && *options->csv;
+  const char *csv = options->roots[SER_CSV];
   ser_manifest_init(manifest);
   memset(summary, 0, sizeof *summary);
   ser_status status = SER_OK;
-  SER_TRY_DONE(load_corpus(manifest, summary, &ravdess_loader, options->ravdess, err));
-  SER_TRY_DONE(load_corpus(manifest, summary, &cremad_loader, options->cremad, err));
-  SER_TRY_DONE(load_corpus(manifest, summary, &tess_loader, options->tess, err));
-  SER_TRY_DONE(load_corpus(manifest, summary, &savee_loader, options->savee, err));
-  if (csv) SER_TRY_DONE(lab_load(manifest, summary, options->csv, err));
+  for (int i = 0; i < SER_CORPORA; i++)
+    if (loaders[i]) SER_TRY_DONE(load_corpus(manifest, summary, loaders[i], options->roots[i], err));
+  if (csv && *csv) SER_TRY_DONE(lab_load(manifest, summary, csv, err));
   if (!manifest->count) {
-    status = ser_fail(err, SER_USAGE,
-                      "nothing to index: give --ravdess, --cremad, --tess, --savee or --csv "
-                      "(corpora.* in a configuration)");
+    status = ser_fail(err, SER_USAGE, "nothing to index: no corpus is named");
     goto done;
   }
-  SER_TRY_DONE(sort_rows(manifest, summary, options->csv, err));
+  SER_TRY_DONE(sort_rows(manifest, summary, csv, err));
   SER_TRY_DONE(look_at_files(manifest, summary, options, before, err));
   fill_extra(manifest);
 done:

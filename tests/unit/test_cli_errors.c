@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/config.h"
 #include "base/file.h"
 #include "base/memory.h"
 
@@ -172,6 +173,7 @@ static const struct {
     /* index */
     {"S index --tess corp", 2, "-o is missing", "write -o manifest.csv"},
     {"S index -o m.csv", 2, "no corpus is named", "give --ravdess, --cremad, --tess, --savee or --csv"},
+    {"S index --tess '' -o m.csv", 2, "no corpus is named", "give --ravdess, --cremad, --tess, --savee or --csv"},
     {"S index --tess -o m.csv", 2, "--tess needs a value", "write --tess VALUE"},
     {"S index --tess nowhere -o m.csv", 1, "nowhere is no folder", "give the folder of"},
     {"S index --tess notes -o m.csv", 1, "notes holds no recording of", "names like"},
@@ -272,7 +274,8 @@ static const struct {
     {"S run good.yaml", 2, "-o is missing", "write -o RUN"},
     {"S train good.yaml -o r5 --device cuda; n=$?; test ! -e r5 && exit $n", 2, "this build has no CUDA",
      "--device cpu"},
-    {"S run nothing.yaml -o r", 2, "no corpus is named", "--set corpora.ravdess=DIR"},
+    {"S run nothing.yaml -o r", 2, "no corpus is named",
+     "corpora.savee or corpora.csv, as in --set corpora.ravdess=DIR"},
     {"S run good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
     {"S run two.yaml -o r2", 1, "at least three different recordings", "2 usable"},
     {"S run good.yaml -o r3 --set split.kind=speaker --set split.folds=9", 2, "split.folds is 9", "set split.folds to"},
@@ -488,6 +491,17 @@ static void test_no_line_is_forged(void **state) {
   free(parts.data);
 }
 
+/* Each corpus has its option, told in index --help, and its key. */
+static void test_corpora(void **state) {
+  (void)state;
+  for (int i = 0; i < SER_CORPORA; i++) {
+    char *line = ser_format("S index --help | grep -qe '--%s ' && S info config | grep -q '^corpora.%s  *text '",
+                            ser_corpus_names[i], ser_corpus_names[i]);
+    must(line);
+    free(line);
+  }
+}
+
 /* The examples of --help, one after another, on somebody's own folders: each works on what those before have left. */
 static void test_examples(void **state) {
   (void)state;
@@ -536,6 +550,7 @@ static void test_help(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_message), cmocka_unit_test(test_no_line_is_forged),
-                                     cmocka_unit_test(test_help), cmocka_unit_test(test_examples)};
+                                     cmocka_unit_test(test_help), cmocka_unit_test(test_examples),
+                                     cmocka_unit_test(test_corpora)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

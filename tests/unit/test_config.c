@@ -380,8 +380,8 @@ static void test_forms_that_are_understood(void **state) {
   ser_error err = {0};
   ser_config_init(&config);
   ASSERT_OK(read_text(&config, text, sizeof text - 1, &err), err);
-  assert_string_equal(config.corpora.tess, "a: b");
-  assert_string_equal(config.corpora.csv, "");
+  assert_string_equal(config.corpora[SER_TESS], "a: b");
+  assert_string_equal(config.corpora[SER_CSV], "");
   assert_int_equal(config.features.mfcc39.hop, 256);
   assert_int_equal(config.train.seeds.count, 1);
   assert_int_equal(config.train.seeds.values[0], 3);

@@ -50,7 +50,8 @@ static void put_clips(int count) {
 static ser_status index_root(ser_manifest *manifest, ser_index_summary *summary, double keep_every,
                              const ser_manifest *before) {
   ser_error err = {0};
-  const ser_index_options options = {.tess = root, .emotions = 6, .jobs = 1, .keep = output, .keep_every = keep_every};
+  const ser_index_options options = {
+      .roots[SER_TESS] = root, .emotions = 6, .jobs = 1, .keep = output, .keep_every = keep_every};
   ser_status status = ser_index(manifest, summary, &options, before, &err);
   free(summary->notes.data);
   return status;
