@@ -307,8 +307,15 @@ static ser_status parse_texts(ser_text_list *out, const ser_parameter_row *row, 
   return status;
 }
 
-ser_status ser_parameter_assign(ser_config *config, const ser_parameter_row *row, const char *where,
-                                const char *const *items, size_t count, ser_error *err) {
+void ser_parameter_came_from(ser_config *config, const ser_parameter_row *row, const char *where) {
+  ser_origin *origin = &config->origins[row - ser_parameter_rows];
+  char *copy = ser_strdup(where);
+  free(origin->where);
+  *origin = (ser_origin){copy, ++config->turns};
+}
+
+static ser_status store(ser_config *config, const ser_parameter_row *row, const char *where, const char *const *items,
+                        size_t count, ser_error *err) {
   void *field = (char *)config + row->offset;
   bool list = row->kind == KIND_INTEGERS || row->kind == KIND_TEXTS;
   if (!list && count != 1) return ser_fail(err, SER_USAGE, "%s: %s is a list, but it takes one value", where, row->key);
@@ -331,6 +338,13 @@ ser_status ser_parameter_assign(ser_config *config, const ser_parameter_row *row
   int choice = choice_of(row->choices, items[0]);
   if (choice < 0) return refuse_choice(row, where, items[0], err);
   *(unsigned *)field = (unsigned)choice;
+  return SER_OK;
+}
+
+ser_status ser_parameter_assign(ser_config *config, const ser_parameter_row *row, const char *where,
+                                const char *const *items, size_t count, ser_error *err) {
+  SER_TRY(store(config, row, where, items, count, err));
+  ser_parameter_came_from(config, row, where);
   return SER_OK;
 }
 

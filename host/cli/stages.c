@@ -56,12 +56,21 @@ ser_status cli_need_corpus(const ser_config *config, ser_error *err) {
   return SER_USAGE;
 }
 
+/* The device that is asked for; where there is none, says who asked. */
+static ser_status open_device(ser_device **device, const ser_config *config, ser_error *err) {
+  ser_error why = {0};
+  ser_status status = ser_device_open(device, config->device, (int)config->threads, &why);
+  if (status == SER_OK) return SER_OK;
+  ser_config_refuse(err, config, "device", "%s", why.text);
+  return status;
+}
+
 ser_status cli_can_begin(const ser_config *config, ser_error *err) {
   ser_device *device = NULL;
   if (config->split.kind == SER_SPLIT_FILE && *config->split.file && !ser_file_exists(config->split.file))
     return ser_fail(err, SER_FAILED, "split.file: there is no file %s; set split.file to the CSV of the split",
                     config->split.file);
-  SER_TRY(ser_device_open(&device, config->device, (int)config->threads, err));
+  SER_TRY(open_device(&device, config, err));
   ser_device_close(device);
   return SER_OK;
 }
@@ -152,7 +161,7 @@ ser_status cli_extract(const ser_config *config, ser_feature_kind kind, const ch
   ser_device *device = NULL;
   ser_extract_summary is = {0};
   ser_status status = SER_OK;
-  SER_TRY_DONE(ser_device_open(&device, config->device, (int)config->threads, err));
+  SER_TRY_DONE(open_device(&device, config, err));
   const ser_extract_options options = {.kind = kind,
                                        .config = ser_config_mfcc(config, kind),
                                        .cache_folder = cache,

@@ -126,6 +126,8 @@ static int set_up(void **state) {
   must("{ head -c 24 clips/c00.wav; printf '\\144\\0\\0\\0'; tail -c +29 clips/c00.wav; } >rate.wav");
   put("notes/readme.txt", "nothing to hear");
   put("bad.yaml", "train:\n  epoch: 3\n");
+  put("cuda.yaml", "corpora:\n  csv: lab.csv\ndevice: cuda\n");
+  put("folds.yaml", "split:\n  folds: 1\n");
   put("cut.yaml", "train: [1\n");
   put("two.yaml", "corpora: {csv: two.csv}\n");
   put("nothing.yaml", "train:\n  epochs: 1\n");
@@ -162,7 +164,7 @@ static const struct {
     {"S trian good.yaml", 2, "no command 'trian'", "the nearest is train"},
     {"S --quite", 2, "unknown option --quite", "the nearest is --quiet"},
     {"S info --device gpu", 2, "--device is 'gpu'", "one of auto, cpu, cuda; the nearest is cpu"},
-    {"S info --device cuda", 2, "--device cuda: this build has no CUDA", "use --device cpu"},
+    {"S info --device cuda", 2, "this build has no CUDA", "give cpu"},
     {"S info --threads 5000", 2, "--threads is '5000'", "from 0 to 4096"},
     {"S train good.yaml -o r --seed -1", 2, "--seed is '-1'", "a whole number from 0"},
     {"SERENADE_ISA=sse9 S info", 2, "SERENADE_ISA=sse9 is none of avx512, avx2, base", "unset the variable"},
@@ -272,8 +274,14 @@ static const struct {
     {"S train good.yaml -o r --set split.kind=file", 2, "split.file names none", "set split.file"},
     {"S train good.yaml -o r --manifest none.csv", 1, "cannot open none.csv", "No such file"},
     {"S run good.yaml", 2, "-o is missing", "write -o RUN"},
-    {"S train good.yaml -o r5 --device cuda; n=$?; test ! -e r5 && exit $n", 2, "this build has no CUDA",
-     "--device cpu"},
+    {"S train cuda.yaml -o r5", 2, "cuda.yaml:3:9: this build has no CUDA", "give cpu"},
+    {"S train good.yaml -o r5 --set device=cuda", 2, "--set device=cuda: this build has no CUDA", "cpu"},
+    {"S extract good.csv --cache c --config cuda.yaml", 2, "cuda.yaml:3:9: this build", "give cpu"},
+    {"S train folds.yaml -o r5", 2, "folds.yaml:2:10: split.folds is 1", "0 means one split"},
+    {"S train folds.yaml -o r5 --set split.folds=2 --set train.seeds=", 2, "--set train.seeds=: train.seeds is empty",
+     "give at least one"},
+    {"S train good.yaml -o r5 --device cuda; n=$?; test ! -e r5 && exit $n", 2, "--device cuda: this build",
+     "give cpu"},
     {"S run nothing.yaml -o r", 2, "no corpus is named",
      "corpora.savee or corpora.csv, as in --set corpora.ravdess=DIR"},
     {"S run good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
@@ -370,7 +378,7 @@ static const struct {
     {"S predict run none.wav --format json; n=$?; test \"$(cat out)\" = '[]' && exit $n", 3, "none.wav",
      "No such file"},
     {"S predict run clips/c00.wav --format json --device cuda; n=$?; test ! -s out && exit $n", 2,
-     "--device cuda: this build has no CUDA", "use --device cpu"},
+     "this build has no CUDA", "give cpu"},
     {STOP "INT '[ -s out ]' predict run $(yes clips | head -3000) --format json; n=$?; "
           "{ test ! -s out || test \"$(tail -c 4 out)\" = \"$(printf '}\\n]')\"; } && exit $n",
      130, "interrupted by SIGINT", "run the same command for all"},

@@ -198,6 +198,49 @@ static void test_rules_across_keys(void **state) {
   }
 }
 
+/* Of keys that do not go together the one that was given last is blamed, where it was given. */
+static void test_where_keys_were_given(void **state) {
+  (void)state;
+  static const struct {
+    const char *yaml, *sets, *begin;
+  } rows[] = {
+      {"features:\n  mfcc39:\n    n_fft: 1000\n", "", "/c.yaml:3:12: features.mfcc39.n_fft is 1000"},
+      {"features:\n  mfcc39:\n    n_fft: 1024\n", "features.mfcc39.n_fft=1000", "--set features.mfcc39.n_fft=1000: f"},
+      {"features: {mfcc39: {mels: 8}}\n", "", "/c.yaml:1:27: features.mfcc39.coefficients (13) is above"},
+      {"features: {mfcc39: {hop: 900, n_fft: 512}}\n", "", "/c.yaml:1:38: features.mfcc39.hop (900) is above"},
+      {"features.mfcc39.hop: 900\n", "features.mfcc39.n_fft=512",
+       "--set features.mfcc39.n_fft=512: features.mfcc39.hop"},
+      {"split:\n  validation: 0.9\n  test: 0.9\n", "", "/c.yaml:3:9: split.test and split.validation"},
+      {"split:\n  folds: 1\n", "train.epochs=3", "/c.yaml:2:10: split.folds is 1"},
+      {"train:\n  seeds: []\n", "", "/c.yaml:2:10: train.seeds is empty"},
+      {"", "split.file=a", "--set split.file=a: split.file is given"},
+      {"model: {branch: timnet}\n", "model.residual=yes", "--set model.residual=yes: model.residual belongs"},
+      {"predict:\n  hop: 5\n", "", "/c.yaml:2:8: predict.hop (5 s)"},
+  };
+  char *path = ser_path_join(folder, "c.yaml");
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    ser_config config, copy;
+    ser_error err = {0};
+    char *begin = ser_format("%s%s", *rows[i].begin == '/' ? folder : "", rows[i].begin);
+    ASSERT_OK(ser_file_write(path, rows[i].yaml, strlen(rows[i].yaml), &err), err);
+    ser_config_init(&config);
+    ASSERT_OK(ser_config_read(&config, path, &err), err);
+    if (*rows[i].sets) ASSERT_OK(ser_config_set(&config, rows[i].sets, &err), err);
+    ser_config_copy(&copy, &config);
+    ser_config_free(&config);
+    assert_int_equal(ser_config_check(&copy, &err), SER_USAGE);
+    if (strncmp(err.text, begin, strlen(begin))) fail_msg("%s; want: %s", err.text, begin);
+    ser_config_came_from(&copy, "split.folds", "--folds");
+    ser_config_refuse(&err, &copy, "threads split.folds", "%d", 7);
+    assert_string_equal(err.text, "--folds: 7");
+    ser_config_refuse(&err, &copy, "threads", "%d", 7); /* nobody gave it */
+    assert_string_equal(err.text, "7");
+    ser_config_free(&copy);
+    free(begin);
+  }
+  free(path);
+}
+
 static void assert_same(const ser_config *a, const ser_config *b) {
   ser_text x = {0}, y = {0};
   ser_config_write(&x, a);
@@ -448,6 +491,7 @@ int main(void) {
       cmocka_unit_test(test_bad_files),
       cmocka_unit_test(test_bad_sets),
       cmocka_unit_test(test_rules_across_keys),
+      cmocka_unit_test(test_where_keys_were_given),
       cmocka_unit_test(test_every_row_at_its_ends),
       cmocka_unit_test(test_round_trip_property),
       cmocka_unit_test(test_forms_that_are_understood),
