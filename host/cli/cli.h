@@ -34,7 +34,7 @@ typedef struct {
 
 /* Takes options out of argv, leaves the others (positional, `--` ends options) in order; argc is updated. Unknown
  * options are SER_USAGE naming the nearest. A value that stands apart may not begin with a dash, but for "-" and
- * numbers. */
+ * numbers. One that is given twice is refused, but for a list. */
 ser_status ser_options_parse(int *argc, char **argv, const ser_option *options, size_t count, ser_error *err);
 /* A whole number in a range, or SER_USAGE naming the option. */
 ser_status ser_option_integer(int64_t *out, const char *name, const char *text, int64_t least, int64_t most,

@@ -67,7 +67,18 @@ static ser_status take(const ser_option *option, const char *rest, const char *n
   return SER_OK;
 }
 
-ser_status ser_options_parse(int *argc, char **argv, const ser_option *options, size_t count, ser_error *err) {
+static ser_status given_twice(const char *name, ser_error *err) {
+  return ser_fail(err, SER_USAGE, "%s is given twice; take one out", name);
+}
+
+/* Whether a value was given before, under whichever name; a list takes any number. */
+static bool is_taken(const bool *taken, const ser_option *options, size_t count, size_t which) {
+  for (size_t i = 0; i < count; i++)
+    if (taken[i] && options[which].value && options[i].value == options[which].value) return true;
+  return false;
+}
+
+static ser_status parse(int *argc, char **argv, const ser_option *options, bool *taken, size_t count, ser_error *err) {
   int kept = 1;
   for (int i = 1; i < *argc;) {
     if (!strcmp(argv[i], "--")) {
@@ -82,12 +93,21 @@ ser_status ser_options_parse(int *argc, char **argv, const ser_option *options, 
     size_t which = 0;
     while (which < count && !(rest = behind(argv[i], &options[which]))) which++;
     if (which == count) return unknown(argv[0], argv[i], options, count, err);
+    if (is_taken(taken, options, count, which)) return given_twice(options[which].name, err);
+    taken[which] = true;
     int used;
     SER_TRY(take(&options[which], rest, i + 1 < *argc ? argv[i + 1] : NULL, &used, err));
     i += used;
   }
   *argc = kept;
   return SER_OK;
+}
+
+ser_status ser_options_parse(int *argc, char **argv, const ser_option *options, size_t count, ser_error *err) {
+  bool *taken = ser_alloc_zero(count, sizeof *taken);
+  ser_status status = parse(argc, argv, options, taken, count, err);
+  free(taken);
+  return status;
 }
 
 ser_status ser_option_integer(int64_t *out, const char *name, const char *text, int64_t least, int64_t most,
@@ -149,6 +169,9 @@ ser_status ser_options_common(ser_common *common, ser_asked *asked, int *argc, c
     SER_TRY(common_value("--device", i, *argc, argv, &device, &used, err));
     SER_TRY(common_value("--threads", i, *argc, argv, &threads, &used, err));
     SER_TRY(common_value("--seed", i, *argc, argv, &seed, &used, err));
+    if (device && common->device_given) return given_twice("--device", err);
+    if (threads && common->threads_given) return given_twice("--threads", err);
+    if (seed && common->seed >= 0) return given_twice("--seed", err);
     if (device) {
       SER_TRY(ser_option_choice(&choice, "--device", device, devices, err));
       common->device = (ser_device_kind)choice;

@@ -177,6 +177,7 @@ static const struct {
     {"S index -o m.csv", 2, "no corpus is named", "give --ravdess, --cremad, --tess, --savee or --csv"},
     {"S index --tess '' -o m.csv", 2, "no corpus is named", "give --ravdess, --cremad, --tess, --savee or --csv"},
     {"S index --tess -o m.csv", 2, "--tess needs a value", "write --tess VALUE"},
+    {"S index --tess clips --tess notes -o m.csv", 2, "--tess is given twice", "take one out"},
     {"S index --tess nowhere -o m.csv", 1, "nowhere is no folder", "give the folder of"},
     {"S index --tess notes -o m.csv", 1, "notes holds no recording of", "names like"},
     {"S index --csv lab.csv -o m.csv --emotions 7", 2, "--emotions is '7'", "6 or 8"},
