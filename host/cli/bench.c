@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "base/wanted.h"
 #include "cli/cli.h"
 
 enum { JSON_VERSION = 1 };
@@ -194,7 +195,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   SER_TRY(ser_options_count(argc, argv, 0, 1, "one stage at most", err));
   if (argc > 1) SER_TRY(ser_option_choice(&stage, "the stage", argv[1], stage_names, err));
   if (runs) SER_TRY(ser_option_integer(&wanted, "--runs", runs, 1, 1000, err));
-  if (b.data && !ser_is_folder(b.data)) return ser_fail(err, SER_USAGE, "--data %s: there is no such folder", b.data);
+  if (b.data) SER_TRY(ser_want_folder(b.data, "a folder of recordings with --data", err));
   b.runs = (int)wanted;
   ser_config_init(&b.config);
   ser_device_kind kind = common->device_given ? common->device : SER_DEVICE_CPU;

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/wanted.h"
 #include "cli/counts.h"
 #include "device/runtime.h"
 #include "features/features.h"
@@ -67,9 +68,8 @@ static ser_status open_device(ser_device **device, const ser_config *config, ser
 
 ser_status cli_can_begin(const ser_config *config, ser_error *err) {
   ser_device *device = NULL;
-  if (config->split.kind == SER_SPLIT_FILE && *config->split.file && !ser_file_exists(config->split.file))
-    return ser_fail(err, SER_FAILED, "split.file: there is no file %s; set split.file to the CSV of the split",
-                    config->split.file);
+  if (config->split.kind == SER_SPLIT_FILE)
+    SER_TRY(ser_want_file(config->split.file, "the CSV of the split as split.file", err));
   SER_TRY(open_device(&device, config, err));
   ser_device_close(device);
   return SER_OK;

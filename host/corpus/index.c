@@ -12,6 +12,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/threads.h"
+#include "base/wanted.h"
 #include "corpus/judge.h"
 #include "corpus/loader.h"
 
@@ -82,8 +83,9 @@ static void tell_others(ser_text *text, const walk *state) {
 static ser_status load_corpus(ser_manifest *manifest, ser_index_summary *summary, const corpus_loader *loader,
                               const char *root, ser_error *err) {
   if (!root || !*root) return SER_OK;
-  if (!ser_is_folder(root))
-    return ser_fail(err, SER_FAILED, "%s is no folder; give the folder of %s, or one above it", root, loader->name);
+  char wanted[64];
+  snprintf(wanted, sizeof wanted, "the folder of %s, or one above it", loader->name);
+  SER_TRY(ser_want_folder(root, wanted, err));
   walk state = {.loader = loader, .manifest = manifest, .summary = summary};
   size_t first = manifest->count;
   char *absolute = ser_path_absolute(root);
@@ -93,7 +95,7 @@ static ser_status load_corpus(ser_manifest *manifest, ser_index_summary *summary
   tell_others(&others, &state);
   if (manifest->count == first) {
     status =
-        ser_fail(err, SER_FAILED, "%s holds no recording of %s (names like %s, in it or in folders below it)%s%s", root,
+        ser_fail(err, SER_USAGE, "%s holds no recording of %s (names like %s, in it or in folders below it)%s%s", root,
                  loader->name, loader->expected, others.data ? "; it holds " : "", others.data ? others.data : "");
     goto done;
   }

@@ -1,6 +1,5 @@
 /* The model file: a safetensors file whose tensors are the table of parameters and the standardisation, and whose
  * metadata holds all else that predict needs, as JSON texts. No times, no paths: same model, same bytes. */
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -9,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/version.h"
+#include "base/wanted.h"
 #include "features/features.h"
 #include "model/internal.h"
 #include "model/safetensors.h"
@@ -336,18 +336,20 @@ static void find_parts(char **first, bool *several, const char *folder) {
 ser_status ser_model_find(char **path, const char *given, ser_error *err) {
   bool folder = ser_is_folder(given), several = false;
   ser_status status = folder ? SER_USAGE : SER_FAILED;
+  const char *wanted = "the model.safetensors of a run that was trained";
   *path = folder ? ser_path_join(given, "model.safetensors") : ser_strdup(given);
-  if (ser_file_exists(*path) || errno != ENOENT) return SER_OK; /* who reads it tells what else is amiss */
+  ser_error why = {0};
+  if (ser_want_file(*path, wanted, &why) == SER_OK) return SER_OK;
   char *run = ser_path_folder(*path), *first = NULL;
   find_parts(&first, &several, run);
   if (first)
     ser_fail(err, status, "there is no %s; %s holds %s, as in %s", *path, run,
              several ? "several models: name one" : "a model: name that", first);
-  else if (folder)
+  else if (folder && !ser_file_exists(*path))
     ser_fail(err, status, "%s holds no model.safetensors; name a model file, or the folder of a finished training",
              given);
   else
-    ser_fail(err, status, "there is no file %s; name the model.safetensors of a run that was trained", given);
+    ser_fail(err, status = why.status, "%s", why.text);
   free(run);
   free(first);
   free(*path);

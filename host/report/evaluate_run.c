@@ -7,11 +7,13 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/wanted.h"
 
 static ser_status read_run(ser_evaluation *e, ser_error *err) {
   ser_status status;
   char *config = ser_path_join(e->folder, "config.yaml"), *manifest = ser_path_join(e->folder, "manifest.csv");
   char *split = ser_path_join(e->folder, "split.csv");
+  SER_TRY_DONE(ser_want_folder(e->folder, "the folder that train or run made", err));
   if (!ser_file_exists(config) || !ser_file_exists(split) || !ser_file_exists(manifest)) {
     status = ser_fail(err, SER_USAGE,
                       "%s holds no run (config.yaml, manifest.csv and split.csv are expected there); give the folder "

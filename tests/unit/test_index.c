@@ -404,16 +404,17 @@ static void wrong_tables_and_roots_are_named(void **state) {
   ASSERT_OK(ser_make_folders(empty, &err), err);
   test_put_clip(folder, "w1.wav", 1);
   refuse((ser_index_options){0}, SER_USAGE, "nothing to index");
-  refuse((ser_index_options){.roots[SER_RAVDESS] = empty}, SER_FAILED,
+  refuse((ser_index_options){.roots[SER_RAVDESS] = empty}, SER_USAGE,
          "holds no recording of ravdess (names like 03-01-05");
-  refuse((ser_index_options){.roots[SER_TESS] = csv}, SER_FAILED, "is no folder");
+  refuse((ser_index_options){.roots[SER_TESS] = csv}, SER_FAILED, "there is no folder");
   test_put_text(folder, "wrong.csv", "path,emotion\nw1.wav,sad\nw1.wav,hapy\n");
   refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED,
          "wrong.csv: line 3: emotion 'hapy' is none of neutral, happy");
   test_put_text(folder, "wrong.csv", "path,emotion\nw1.wav,sad\nw1.wav,happy\n");
+  refuse((ser_index_options){.roots[SER_TESS] = csv}, SER_USAGE, "wrong.csv is a file; give the folder of tess");
   refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED, "twice, as sad and as happy");
   test_put_text(folder, "wrong.csv", "path,label\nw1.wav,sad\n");
-  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED, "line 1: the columns path and emotion");
+  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_USAGE, "line 1: the columns path and emotion");
   test_put_text(folder, "wrong.csv", "path,emotion\n,sad\n");
   refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED, "line 2: the path is missing");
   test_put_text(folder, "wrong.csv", "path,emotion\n  ,sad\n");
