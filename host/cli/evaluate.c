@@ -29,7 +29,8 @@ const ser_command ser_command_evaluate = {
     "RUN. Features that the cache lacks are extracted first.\n"
     "\n"
     "  --manifest FILE   every usable recording of this manifest instead; the reports go into RUN/evaluate-NAME,\n"
-    "                    NAME being the file's name without its suffix\n"
+    "                    NAME being the file's name without its suffix (NAME-2 and so on where reports of another\n"
+    "                    manifest of that name are there)\n"
     "\n"
     "Example:\n"
     "  serenade evaluate runs/first\n",

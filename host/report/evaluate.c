@@ -194,6 +194,7 @@ static ser_status write_report(job *j, const char *folder, const char *title, si
                        .labels = labels,
                        .title = title,
                        .notes = notes.data,
+                       .manifest_path = e->manifest_path,
                        .model = line.data};
   ser_status status = ser_report_write(&report, folder, err);
   if (status == SER_OK) say(j->said, title, &report);
@@ -261,6 +262,7 @@ ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, s
   ser_progress_end(progress);
   progress = NULL;
   SER_TRY_DONE(report_all(&j, manifest_path ? ser_path_name(manifest_path) : "Test part", err));
+  if (manifest_path) ser_info("the reports are in %s", j.run.out);
   *partial = j.run.unusable > 0;
 done:
   ser_progress_end(progress);

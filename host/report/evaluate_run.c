@@ -112,13 +112,20 @@ static void compare_with_config(const ser_evaluation *e) {
              (long long)e->config.emotions, (long long)model->model.classes);
 }
 
-/* RUN/evaluate-NAME, NAME being the manifest's file name without its suffix. */
+/* RUN/evaluate-NAME, NAME being the manifest's file name without its suffix; where reports of another manifest of that
+ * name are there, RUN/evaluate-NAME-2 and so on. */
 static char *out_folder(const char *run_folder, const char *manifest_path) {
   const char *name = ser_path_name(manifest_path), *dot = strrchr(name, '.');
   int size = dot && dot > name ? (int)(dot - name) : (int)strlen(name);
-  char *folder = ser_format("evaluate-%.*s", size, name), *path = ser_path_join(run_folder, folder);
-  free(folder);
-  return path;
+  for (int i = 1;; i++) {
+    char *folder = i == 1 ? ser_format("evaluate-%.*s", size, name) : ser_format("evaluate-%.*s-%d", size, name, i);
+    char *path = ser_path_join(run_folder, folder), *report = ser_path_join(path, "report.json");
+    bool free_place = !ser_file_exists(report) || ser_report_is_of(path, manifest_path);
+    free(folder);
+    free(report);
+    if (free_place) return path;
+    free(path);
+  }
 }
 
 ser_status ser_evaluation_open(ser_evaluation *e, const char *run_folder, const char *manifest_path, ser_error *err) {
@@ -130,7 +137,8 @@ ser_status ser_evaluation_open(ser_evaluation *e, const char *run_folder, const 
   ser_manifest_init(&e->given);
   SER_TRY(read_run(e, err));
   if (manifest_path) SER_TRY(ser_manifest_read(&e->given, manifest_path, err));
-  e->out = manifest_path ? out_folder(run_folder, manifest_path) : ser_strdup(run_folder);
+  if (manifest_path) e->manifest_path = ser_path_absolute(manifest_path);
+  e->out = manifest_path ? out_folder(run_folder, e->manifest_path) : ser_strdup(run_folder);
   e->cache = *e->config.cache_dir ? ser_strdup(e->config.cache_dir) : ser_path_join(run_folder, "cache");
   ser_run_parts_make(&e->parts, &e->config, run_folder, e->split.folds);
   ser_run_parts_make(&e->out_parts, &e->config, e->out, e->split.folds);
@@ -146,6 +154,7 @@ void ser_evaluation_free(ser_evaluation *e) {
   for (size_t i = 0; e->models && i < e->parts.count; i++) ser_model_info_free(&e->models[i]);
   free(e->models);
   free(e->usable);
+  free(e->manifest_path);
   free(e->out);
   free(e->cache);
   ser_run_parts_free(&e->parts);

@@ -346,6 +346,9 @@ static const struct {
      "S train good.yaml -o healed --manifest both.csv --set cache.dir=rotten/cache 2>said; n=$?; cat said >&2; "
      "grep -q damaged said && ! grep 'run `serenade extract` again' said && exit $n",
      3, "short/c.wav: too short", ""},
+    {"mkdir -p o1 o2; cp good.csv o1; cp good.csv o2; S evaluate run --manifest o1/good.csv && "
+     "S evaluate run --manifest o2/good.csv",
+     0, "", "the reports are in run/evaluate-good-2\n"},
     {"S evaluate run --manifset good.csv", 2, "unknown option --manifset", "the nearest is --manifest"},
     /* predict */
     {"S predict", 2, "the model and at least one file, folder or - is missing", "see serenade predict --help"},
