@@ -148,6 +148,9 @@ ser_status ser_parameter_unknown(const char *where, const char *key, bool group,
       *dot = 0;
     }
   }
+  if (!ser_is_near(key, best) && !ser_is_near(last_part(key), last_part(best)))
+    return ser_fail(err, SER_USAGE, "%s: unknown key '%s'; 'serenade info config' lists those that there are", where,
+                    key);
   return ser_fail(err, SER_USAGE, "%s: unknown key '%s'; the nearest is %s ('serenade info config' lists them all)",
                   where, key, best);
 }
@@ -209,8 +212,9 @@ static ser_status refuse_choice(const ser_parameter_row *row, const char *where,
     }
     at += size + (at[size] == ' ');
   }
-  return ser_fail(err, SER_USAGE, "%s: %s is '%s', but it must be %s; the nearest is %s", where, row->key, item, text,
-                  best);
+  bool near = ser_is_near(item, best);
+  return ser_fail(err, SER_USAGE, "%s: %s is '%s', but it must be %s%s%s", where, row->key, item, text,
+                  near ? "; the nearest is " : "", near ? best : "");
 }
 
 static bool in_range(const ser_parameter_row *row, double value) {

@@ -43,7 +43,9 @@ static ser_status need_corpus(const ser_index_options *options, ser_error *err) 
 
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
   (void)common;
-  ser_index_options options = {.emotions = 6, .keep_every = 5};
+  static const char *const counts[] = {"6", "8", NULL};
+  ser_index_options options = {.keep_every = 5};
+  int chosen = 0;
   const char *output = NULL, *emotions = NULL, *jobs = NULL;
   char names[SER_CORPORA][16];
   ser_option table[5 + SER_CORPORA] = {{.name = "--emotions", .value = &emotions},
@@ -61,8 +63,8 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   SER_TRY(ser_options_count(argc, argv, 0, 0, "nothing", err));
   if (!output) return ser_fail(err, SER_USAGE, "index: -o is missing; write -o manifest.csv");
   SER_TRY(need_corpus(&options, err));
-  if (emotions) SER_TRY(ser_option_integer(&options.emotions, "--emotions", emotions, 6, 8, err));
-  if (options.emotions == 7) return ser_fail(err, SER_USAGE, "--emotions is '7', but it must be 6 or 8");
+  if (emotions) SER_TRY(ser_option_choice(&chosen, "--emotions", emotions, counts, err));
+  options.emotions = 6 + 2 * chosen;
   if (jobs) SER_TRY(ser_option_integer(&workers, "--jobs", jobs, 0, 4096, err));
   options.jobs = cli_jobs(workers);
   options.keep = output;

@@ -42,11 +42,17 @@ static void print_help(FILE *out) {
 
 static const ser_command *find_command(const char *name, ser_error *err) {
   const char *best = commands[0]->name;
-  for (size_t i = 0; i < COMMANDS; i++) {
+  ser_text list = {0};
+  for (size_t i = 0; i < COMMANDS; i++)
     if (!strcmp(commands[i]->name, name)) return commands[i];
+  for (size_t i = 0; i < COMMANDS; i++) {
+    ser_text_printf(&list, "%s%s", i ? ", " : "", commands[i]->name);
     if (ser_edit_distance(name, commands[i]->name) < ser_edit_distance(name, best)) best = commands[i]->name;
   }
-  ser_fail(err, SER_USAGE, "there is no command '%s'; the nearest is %s (see serenade --help)", name, best);
+  bool near = ser_is_near(name, best);
+  ser_fail(err, SER_USAGE, "there is no command '%s'; %s %s (see serenade --help)", name,
+           near ? "the nearest is" : "there are", near ? best : list.data);
+  free(list.data);
   return NULL;
 }
 
@@ -68,6 +74,8 @@ static ser_status dispatch(int argc, char **argv, ser_error *err) {
     print_help(asked.help ? stdout : stderr);
     return asked.help ? SER_OK : ser_fail(err, SER_USAGE, "no command is given; name one of those above");
   }
+  static char none[] = "";
+  argv[0] = none; /* no command's options */
   if (argv[1][0] == '-') return ser_options_parse(&argc, argv, NULL, 0, err);
   const ser_command *command = find_command(argv[1], err);
   if (!command) return SER_USAGE;

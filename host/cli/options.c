@@ -34,8 +34,13 @@ static ser_status unknown(const char *command, const char *argument, const ser_o
       best = candidate;
     }
   }
+  bool near = ser_is_near(name, best);
+  const char *blank = *command ? " " : "";
   ser_status status =
-      ser_fail(err, SER_USAGE, "unknown option %s; the nearest is %s (see serenade %s --help)", name, best, command);
+      near ? ser_fail(err, SER_USAGE, "unknown option %s; the nearest is %s (see serenade%s%s --help)", name, best,
+                      blank, command)
+           : ser_fail(err, SER_USAGE, "unknown option %s; 'serenade%s%s --help' lists those that there are", name,
+                      blank, command);
   free(name);
   return status;
 }
@@ -135,8 +140,9 @@ ser_status ser_option_choice(int *out, const char *name, const char *text, const
     if (ser_edit_distance(text, words[i]) < ser_edit_distance(text, best)) best = words[i];
     ser_text_printf(&list, "%s%s", i ? ", " : "", words[i]);
   }
-  ser_status status =
-      ser_fail(err, SER_USAGE, "%s is '%s', but it must be one of %s; the nearest is %s", name, text, list.data, best);
+  bool near = ser_is_near(text, best);
+  ser_status status = ser_fail(err, SER_USAGE, "%s is '%s', but it must be one of %s%s%s", name, text, list.data,
+                               near ? "; the nearest is " : "", near ? best : "");
   free(list.data);
   return status;
 }
@@ -161,6 +167,11 @@ static ser_status common_value(const char *name, int i, int argc, char **argv, c
 
 ser_status ser_options_common(ser_common *common, ser_asked *asked, int *argc, char **argv, ser_error *err) {
   static const char *const devices[] = {"auto", "cpu", "cuda", NULL};
+  const ser_option flags[] = {{.name = "--quiet", .flag = &common->quiet},
+                              {.name = "-q", .flag = &common->quiet},
+                              {.name = "--help", .flag = &asked->help},
+                              {.name = "-h", .flag = &asked->help},
+                              {.name = "--version", .flag = &asked->version}};
   int kept = 1, i = 1;
   for (; i < *argc && strcmp(argv[i], "--"); i++) {
     const char *device, *threads, *seed;
@@ -182,14 +193,14 @@ ser_status ser_options_common(ser_common *common, ser_asked *asked, int *argc, c
       common->threads_given = true;
     } else if (seed) {
       SER_TRY(ser_option_integer(&common->seed, "--seed", seed, 0, INT64_C(9007199254740991), err));
-    } else if (!strcmp(argv[i], "--quiet") || !strcmp(argv[i], "-q")) {
-      common->quiet = true;
-    } else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-      asked->help = true;
-    } else if (!strcmp(argv[i], "--version")) {
-      asked->version = true;
     } else {
-      argv[kept++] = argv[i];
+      size_t which = 0;
+      const char *rest = NULL;
+      while (which < sizeof flags / sizeof *flags && !(rest = behind(argv[i], &flags[which]))) which++;
+      if (rest)
+        SER_TRY(take(&flags[which], rest, NULL, &used, err));
+      else
+        argv[kept++] = argv[i];
     }
     i += used - 1;
   }

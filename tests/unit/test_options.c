@@ -87,7 +87,7 @@ static void test_errors(void **state) {
       {"x --job=3", "unknown option --job;", "--jobs"},
       {"x --rehsah", "unknown option --rehsah;", "--rehash"},
       {"x --thread 3", "unknown option --thread;", "--threads"},
-      {"x -x", "unknown option -x;", "the nearest is -o"},
+      {"x -x", "unknown option -x;", "'serenade x --help' lists those that there are"},
       {"x --jobs3", "unknown option --jobs3;", "--jobs"},
       {"x --jobs", "--jobs needs a value", "write --jobs VALUE"},
       {"x -o --rehash", "-o needs a value", "join one that begins"},
@@ -165,6 +165,9 @@ static void test_common_errors(void **state) {
       {"serenade --threads 2 info --threads=2", "--threads is given twice", "take one out"},
       {"serenade --device cpu info --device auto", "--device is given twice", "take one out"},
       {"serenade --seed 0 info --seed 1", "--seed is given twice", "take one out"},
+      {"serenade --quiet=yes info", "--quiet takes no value", "write --quiet alone"},
+      {"serenade info -q=1", "-q takes no value", "write -q alone"},
+      {"serenade info --version=2", "--version takes no value", "write --version alone"},
       {"serenade info --seed 1e3", "--seed is '1e3'", "a whole number from 0"},
       {"serenade info --seed 99999999999999999999", "--seed is '99999999999999999999'", "a whole number from 0"},
   };
@@ -179,6 +182,17 @@ static void test_common_errors(void **state) {
       fail_msg("%s gave: %s", rows[i].line, err.text);
     free(line);
   }
+}
+
+static void test_far_choices(void **state) {
+  (void)state;
+  static const char *const words[] = {"text", "json", "csv", NULL};
+  int chosen = 0;
+  ser_error err = {0};
+  assert_int_equal(ser_option_choice(&chosen, "--format", "xml", words, &err), SER_USAGE);
+  assert_string_equal(err.text, "--format is 'xml', but it must be one of text, json, csv");
+  assert_int_equal(ser_option_choice(&chosen, "--format", "jsno", words, &err), SER_USAGE);
+  assert_string_equal(err.text, "--format is 'jsno', but it must be one of text, json, csv; the nearest is json");
 }
 
 static void test_counts(void **state) {
@@ -196,7 +210,7 @@ static void test_counts(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_forms),         cmocka_unit_test(test_errors), cmocka_unit_test(test_common),
-      cmocka_unit_test(test_common_errors), cmocka_unit_test(test_counts),
+      cmocka_unit_test(test_common_errors), cmocka_unit_test(test_counts), cmocka_unit_test(test_far_choices),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
