@@ -72,7 +72,8 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   return partial ? SER_PARTIAL : SER_OK;
 }
 
-const ser_command ser_command_audit = {"audit", "decode everything; find what is broken, double or in doubt",
+const ser_command ser_command_audit = {"audit",
+                                       "decode everything; find what is broken, double or in doubt",
                                        "usage: serenade audit manifest.csv [options]\n"
                                        "\n"
                                        "Decodes every recording that was not judged yet and writes status and reason "
@@ -87,4 +88,6 @@ const ser_command ser_command_audit = {"audit", "decode everything; find what is
                                        "\n"
                                        "Example:\n"
                                        "  serenade audit manifest.csv --json audit.json\n",
-                                       run, "what was judged is kept; run the same command to go on"};
+                                       run,
+                                       "what was judged is kept; run the same command to go on",
+                                       0};

@@ -228,4 +228,5 @@ const ser_command ser_command_bench = {
         "  serenade bench all --data data/RAVDESS --json bench.json\n",
     .run = run,
     .interrupted = "what was measured before is printed, and no file written; run the same command again",
+    .takes = CLI_DEVICE | CLI_THREADS,
 };

@@ -26,7 +26,8 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
 }
 
 const ser_command ser_command_cache = {
-    "cache", "verify, merge or compact a cache of features",
+    "cache",
+    "verify, merge or compact a cache of features",
     "usage: serenade cache verify DIR\n"
     "       serenade cache merge INTO FROM\n"
     "       serenade cache gc DIR\n"
@@ -37,4 +38,6 @@ const ser_command ser_command_cache = {
     "\n"
     "Example:\n"
     "  serenade cache verify cache\n",
-    run, "nothing is lost; run the same command to go on"};
+    run,
+    "nothing is lost; run the same command to go on",
+    0};

@@ -13,11 +13,15 @@ typedef struct {
   bool device_given, threads_given, quiet;
 } ser_common;
 
+/* Which of the common options a command has a use for; --quiet and --help are everybody's. */
+enum { CLI_DEVICE = 1, CLI_THREADS = 2, CLI_SEED = 4 };
+
 typedef struct {
   const char *name, *summary;
   const char *usage; /* --help: usage, options, an example */
   ser_status (*run)(const ser_common *common, int argc, char **argv, ser_error *err); /* argv[0] is the name */
   const char *interrupted; /* what a signal left, and what to type then; NULL where nothing is begun */
+  unsigned takes;          /* CLI_DEVICE and so on */
 } ser_command;
 
 extern const ser_command ser_command_index, ser_command_audit, ser_command_extract, ser_command_train,

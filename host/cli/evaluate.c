@@ -21,7 +21,8 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
 }
 
 const ser_command ser_command_evaluate = {
-    "evaluate", "test a finished run, and write its reports",
+    "evaluate",
+    "test a finished run, and write its reports",
     "usage: serenade evaluate RUN [options]\n"
     "\n"
     "Answers the test part of each seed and fold with its model and writes report.txt, report.json, predictions.csv,\n"
@@ -34,4 +35,6 @@ const ser_command ser_command_evaluate = {
     "\n"
     "Example:\n"
     "  serenade evaluate runs/first\n",
-    run, "reports are written at the end; run the same command again"};
+    run,
+    "reports are written at the end; run the same command again",
+    CLI_DEVICE | CLI_THREADS};

@@ -81,7 +81,8 @@ done:
 }
 
 const ser_command ser_command_extract = {
-    "extract", "compute the features that a cache lacks",
+    "extract",
+    "compute the features that a cache lacks",
     "usage: serenade extract manifest.csv --cache DIR [options]\n"
     "\n"
     "Computes features of the manifest's usable recordings, in a cache. Interrupted or repeated, it goes on where it\n"
@@ -95,4 +96,6 @@ const ser_command ser_command_extract = {
     "\n"
     "Example:\n"
     "  serenade extract manifest.csv --features mfcc39 --cache cache\n",
-    run, "what was computed is kept; run the same command to go on"};
+    run,
+    "what was computed is kept; run the same command to go on",
+    CLI_DEVICE | CLI_THREADS};

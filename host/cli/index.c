@@ -73,7 +73,8 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
 }
 
 const ser_command ser_command_index = {
-    "index", "list recordings of corpora into a manifest",
+    "index",
+    "list recordings of corpora into a manifest",
     "usage: serenade index [options] -o manifest.csv\n"
     "\n"
     "Lists the recordings below the folders that are named, reads their headers and hashes their bytes. A manifest "
@@ -91,4 +92,6 @@ const ser_command ser_command_index = {
     "\n"
     "Example:\n"
     "  serenade index --ravdess data/RAVDESS --tess data/TESS -o manifest.csv\n",
-    run, "what was hashed is kept; run the same command to go on"};
+    run,
+    "what was hashed is kept; run the same command to go on",
+    0};

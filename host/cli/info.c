@@ -63,6 +63,9 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   if (topic == MODEL) SER_TRY(ser_options_count(argc, argv, 2, 2, "the model's file or folder", err));
   if (topic == CACHE) SER_TRY(ser_options_count(argc, argv, 2, 2, "the cache's folder", err));
   if (topic == DEVICE || topic == CONFIG) SER_TRY(ser_options_count(argc, argv, 0, 1, "the topic", err));
+  if (topic != DEVICE && (common->device_given || common->threads_given))
+    return ser_fail(err, SER_USAGE, "info: %s belongs to 'serenade info device'; take it out",
+                    common->device_given ? "--device" : "--threads");
   if (topic == DEVICE) status = describe_device(&text, common, err);
   if (topic == MODEL) status = describe_model(&text, argv[2], err);
   if (topic == CACHE) status = ser_cache_info(argv[2], &text, err);
@@ -73,7 +76,8 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
 }
 
 const ser_command ser_command_info = {
-    "info", "tell of the device, a model, a cache, the configuration",
+    "info",
+    "tell of the device, a model, a cache, the configuration",
     "usage: serenade info [device | model FILE | cache DIR | config]\n"
     "\n"
     "  device      the backend, its instruction set, threads and operations (the default)\n"
@@ -84,4 +88,6 @@ const ser_command ser_command_info = {
     "Example:\n"
     "  serenade info config | grep train\n"
     "  serenade info model runs/first\n",
-    run, NULL};
+    run,
+    NULL,
+    CLI_DEVICE | CLI_THREADS};

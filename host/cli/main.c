@@ -18,13 +18,34 @@ static const ser_command *const commands[] = {
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
-static const char common_help[] =
-    "\nOptions of all commands:\n"
-    "  --device auto|cpu|cuda  where to compute (auto: a GPU where there is one)\n"
-    "  --threads N             compute threads; 0: all cores\n"
-    "  --seed N                seed of what is drawn (training: in place of train.seeds)\n"
-    "  --quiet                 no messages but warnings and errors\n"
-    "  --help, --version       this text; build and libraries\n";
+static const struct {
+  unsigned bit; /* of ser_command.takes; 0: every command's */
+  const char *name, *help;
+} common_options[] = {
+    {CLI_DEVICE, "--device", "  --device auto|cpu|cuda  where to compute (auto: a GPU where there is one)\n"},
+    {CLI_THREADS, "--threads", "  --threads N             compute threads; 0: all cores\n"},
+    {CLI_SEED, "--seed", "  --seed N                seed of the training, in place of train.seeds\n"},
+    {0, "--quiet",
+     "  -q, --quiet             no messages but warnings and errors\n"
+     "  -h, --help, --version   this text; build and libraries\n"},
+};
+enum { COMMON = sizeof common_options / sizeof *common_options };
+
+static void print_common(FILE *out, unsigned takes) {
+  for (size_t i = 0; i < COMMON; i++)
+    if (!common_options[i].bit || common_options[i].bit & takes) fputs(common_options[i].help, out);
+}
+
+/* A common option that the command would not look at is none of its own. */
+static ser_status check_common(const ser_command *command, const ser_common *common, ser_error *err) {
+  unsigned given = (common->device_given ? CLI_DEVICE : 0) | (common->threads_given ? CLI_THREADS : 0) |
+                   (common->seed >= 0 ? CLI_SEED : 0);
+  for (size_t i = 0; i < COMMON; i++)
+    if (given & ~command->takes & common_options[i].bit)
+      return ser_fail(err, SER_USAGE, "%s: there is no option %s here; take it out (see serenade %s --help)",
+                      command->name, common_options[i].name, command->name);
+  return SER_OK;
+}
 
 static void print_help(FILE *out) {
   fprintf(out,
@@ -32,7 +53,8 @@ static void print_help(FILE *out) {
           "usage: serenade COMMAND [options]\n\nCommands:\n",
           SER_VERSION);
   for (size_t i = 0; i < COMMANDS; i++) fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
-  fputs(common_help, out);
+  fputs("\nOptions of all commands that have a use for them:\n", out);
+  print_common(out, CLI_DEVICE | CLI_THREADS | CLI_SEED);
   fputs("\nserenade COMMAND --help shows the options of a command and an example; those of index, audit, extract, "
         "train,\n"
         "evaluate and predict follow one another, from folders of recordings to answers.\n"
@@ -81,9 +103,11 @@ static ser_status dispatch(int argc, char **argv, ser_error *err) {
   if (!command) return SER_USAGE;
   if (asked.help) {
     fputs(command->usage, stdout);
-    fputs(common_help, stdout);
+    fputs("\nOptions of other commands too:\n", stdout);
+    print_common(stdout, command->takes);
     return SER_OK;
   }
+  SER_TRY(check_common(command, &common, err));
   ser_status status = command->run(&common, argc - 1, argv + 1, err);
   if (status == SER_INTERRUPTED && command->interrupted) {
     ser_error stop = *err;

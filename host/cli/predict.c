@@ -128,7 +128,8 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
 }
 
 const ser_command ser_command_predict = {
-    "predict", "the emotions of recordings",
+    "predict",
+    "the emotions of recordings",
     "usage: serenade predict MODEL PATH... [options]\n"
     "\n"
     "MODEL is a model file (RUN/model.safetensors) or the run folder that holds it. A PATH is a file, a folder (all\n"
@@ -143,4 +144,6 @@ const ser_command ser_command_predict = {
     "\n"
     "Example:\n"
     "  serenade predict runs/first/model.safetensors data/TESS --format csv\n",
-    run, "the answers so far are printed; run the same command for all of them"};
+    run,
+    "the answers so far are printed; run the same command for all of them",
+    CLI_DEVICE | CLI_THREADS};

@@ -52,7 +52,8 @@ done:
 }
 
 const ser_command ser_command_train = {
-    "train", "train a model from a configuration",
+    "train",
+    "train a model from a configuration",
     "usage: serenade train config.yaml [options] -o RUN\n"
     "\n"
     "Lists and audits the corpora that the configuration names (or takes a manifest), extracts what is missing, "
@@ -66,4 +67,6 @@ const ser_command ser_command_train = {
     "\n"
     "Example:\n"
     "  serenade train configs/reference.yaml --manifest manifest.csv --set cache.dir=cache -o runs/first\n",
-    run, "what was finished is kept; run the same command with --resume to go on"};
+    run,
+    "what was finished is kept; run the same command with --resume to go on",
+    CLI_DEVICE | CLI_THREADS | CLI_SEED};

@@ -170,6 +170,16 @@ static const struct {
     {"S info --device gpu", 2, "--device is 'gpu'", "one of auto, cpu, cuda; the nearest is cpu"},
     {"S info --device cuda", 2, "this build has no CUDA", "give cpu"},
     {"S info --threads 5000", 2, "--threads is '5000'", "from 0 to 4096"},
+    {"S index --tess clips -o m.csv --device cpu", 2, "index: there is no option --device here", "take it out"},
+    {"S --threads 2 audit good.csv", 2, "audit: there is no option --threads here", "take it out"},
+    {"S extract good.csv --cache c --seed 3", 2, "extract: there is no option --seed here", "take it out"},
+    {"S info config --threads 2", 2, "info: --threads belongs to 'serenade info device'", "take it out"},
+    {"S cache verify run/cache --seed 3", 2, "cache: there is no option --seed here", "take it out"},
+    {"S info --threads 2 && S info device --device cpu", 0, "", ""},
+    {"! S cache --help | grep -e --threads -e --device -e --seed && S train --help | grep -c -e --threads -e --device "
+     "-e "
+     "--seed | grep -qx 3",
+     0, "", ""},
     {"S train good.yaml -o r --seed -1", 2, "--seed is '-1'", "a whole number from 0"},
     {"SERENADE_ISA=sse9 S info", 2, "SERENADE_ISA=sse9 is none of avx512, avx2, base", "unset the variable"},
     {"S --version >/dev/full", 1, "cannot write the results to stdout: No space left", "not whole"},
@@ -568,7 +578,7 @@ static void test_help(void **state) {
     size_t size;
     assert_int_equal(run_line(line, &said), 0);
     ASSERT_OK(ser_file_read(&printed, &size, path, &err), err);
-    if (!strstr(printed, "usage: serenade") || !strstr(printed, "Example:") || !strstr(printed, "--threads"))
+    if (!strstr(printed, "usage: serenade") || !strstr(printed, "Example:") || !strstr(printed, "--quiet"))
       fail_msg("%s lacks usage, an example or the common options:\n%s", line, printed);
     assert_string_equal(said, "");
     free(said);
