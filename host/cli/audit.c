@@ -44,7 +44,7 @@ static ser_status audit_file(const char *path, const char *json, ser_audit_mode 
   SER_TRY_DONE(ser_manifest_write(&manifest, path, err));
   if (json) SER_TRY_DONE(write_json(json, &summary, err));
   cli_audit_text(&text, &manifest, &summary);
-  fputs(text.data, stdout);
+  SER_TRY_DONE(cli_print(&text, err));
   *partial = cli_name_refused(&manifest) > 0;
 done:
   free(text.data);

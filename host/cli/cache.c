@@ -20,7 +20,8 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   ser_status status = verb == 0   ? ser_cache_verify(argv[2], &report, err)
                       : verb == 1 ? ser_cache_merge(argv[2], argv[3], &report, err)
                                   : ser_cache_gc(argv[2], &report, err);
-  if (report.data) fputs(report.data, stdout);
+  ser_status printed = cli_print(&report, status == SER_OK ? err : NULL);
+  if (status == SER_OK) status = printed;
   free(report.data);
   return status;
 }

@@ -59,6 +59,11 @@ ser_status ser_options_common(ser_common *common, ser_asked *asked, int *argc, c
 ser_status ser_settings(ser_config *config, const char *path, const char *const *sets, size_t count,
                         const ser_common *common, ser_error *err);
 
+/* Results to stdout (output.c). What did not get there is SER_FAILED, with the reason. */
+ser_status cli_print(const ser_text *text, ser_error *err);
+/* The same of what is still on its way at the end of a job that came to `status`. */
+ser_status cli_finish_stdout(ser_status status, ser_error *err);
+
 /* `serenade --version` (version.c). */
 ser_status ser_version_text(ser_text *text, ser_error *err);
 

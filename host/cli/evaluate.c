@@ -15,7 +15,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   ser_text said = {0};
   bool partial = false;
   ser_status status = ser_evaluate_job(argv[1], manifest, common->device, common->threads, &said, &partial, err);
-  if (status == SER_OK && said.data) fputs(said.data, stdout);
+  if (status == SER_OK) status = cli_print(&said, err);
   free(said.data);
   return status == SER_OK && partial ? SER_PARTIAL : status;
 }

@@ -20,7 +20,7 @@ static ser_status index_into(const char *output, const ser_index_options *option
   SER_TRY_DONE(ser_manifest_write(&manifest, output, err));
   ser_index_done(output);
   cli_counts_text(&table, &manifest);
-  fputs(table.data, stdout);
+  SER_TRY_DONE(cli_print(&table, err));
   ser_info_lines(summary.notes.data);
   ser_info("%s: %zu recordings, %zu hashed now", output, manifest.count, summary.hashed);
   *partial = cli_name_refused(&manifest) > 0;

@@ -70,7 +70,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   if (topic == MODEL) status = describe_model(&text, argv[2], err);
   if (topic == CACHE) status = ser_cache_info(argv[2], &text, err);
   if (topic == CONFIG) ser_config_describe(&text);
-  if (status == SER_OK && text.data) fputs(text.data, stdout);
+  if (status == SER_OK) status = cli_print(&text, err);
   free(text.data);
   return status;
 }

@@ -81,7 +81,7 @@ static const ser_command *find_command(const char *name, ser_error *err) {
 static ser_status print_version(ser_error *err) {
   ser_text text = {0};
   ser_status status = ser_version_text(&text, err);
-  if (status == SER_OK) fputs(text.data, stdout);
+  if (status == SER_OK) status = cli_print(&text, err);
   free(text.data);
   return status;
 }
@@ -123,21 +123,11 @@ static void guard_streams(void) {
     if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) < 0) _exit(1);
 }
 
-/* Results that did not reach stdout (a full disk, a closed pipe) are no results. */
-static ser_status finish_stdout(ser_status status, ser_error *err) {
-  errno = 0;
-  bool broken = ferror(stdout) != 0;
-  if (fflush(stdout) != 0) broken = true;
-  if (!broken || status == SER_FAILED || status == SER_USAGE || status == SER_INTERRUPTED) return status;
-  return ser_fail(err, SER_FAILED, "cannot write the results to stdout: %s; what was written there is not whole",
-                  errno ? strerror(errno) : "a write failed");
-}
-
 int main(int argc, char **argv) {
   ser_error err = {0};
   guard_streams();
   ser_interrupt_install();
-  ser_status status = finish_stdout(dispatch(argc, argv, &err), &err);
+  ser_status status = cli_finish_stdout(dispatch(argc, argv, &err), &err);
   if (status != SER_OK && *err.text) ser_complain("%s", err.text);
   return ser_exit_code(status);
 }

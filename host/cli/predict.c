@@ -16,9 +16,7 @@ typedef struct {
 } printing;
 
 static ser_status print_text(ser_text *text, ser_error *err) {
-  ser_status status = SER_OK;
-  if (text->size && fwrite(text->data, 1, text->size, stdout) != text->size)
-    status = ser_fail_errno(err, SER_FAILED, "cannot write the results to stdout");
+  ser_status status = cli_print(text, err);
   free(text->data);
   return status;
 }

@@ -183,6 +183,7 @@ static const struct {
     {"S train good.yaml -o r --seed -1", 2, "--seed is '-1'", "a whole number from 0"},
     {"SERENADE_ISA=sse9 S info", 2, "SERENADE_ISA=sse9 is none of avx512, avx2, base", "unset the variable"},
     {"S --version >/dev/full", 1, "cannot write the results to stdout: No space left", "not whole"},
+    {"S info config >/dev/full", 1, "cannot write the results to stdout: No space left", "not whole"},
     {"S info config >&-", 1, "cannot write the results to stdout", "not whole"},
     {GONE "S --version >&9", 1, "cannot write the results to stdout: Broken pipe", "is not whole"},
     {GONE "S info config >&9", 1, "cannot write the results to stdout: ", "is not whole"}, /* more than one write */
