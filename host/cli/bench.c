@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "base/wanted.h"
 #include "cli/cli.h"
 
 enum { JSON_VERSION = 1 };
@@ -175,7 +176,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   SER_TRY(ser_options_count(argc, argv, 0, 1, "one stage at most", err));
   if (argc > 1) SER_TRY(ser_option_choice(&stage, "the stage", argv[1], stage_names, err));
   if (runs) SER_TRY(ser_option_integer(&wanted, "--runs", runs, 1, 1000, err));
-  if (b.data && !ser_is_folder(b.data)) return ser_fail(err, SER_USAGE, "--data %s: there is no such folder", b.data);
+  if (b.data) SER_TRY(ser_want_folder(b.data, "a folder of recordings with --data", err));
   if (json) SER_TRY(ser_output_check(json, "--json", err));
   b.runs = (int)wanted;
   ser_config_init(&b.config);
@@ -205,7 +206,9 @@ const ser_command ser_command_bench = {
         "  --data DIR   recordings to measure with, at most 256 of those there (default: made ones)\n"
         "  --runs N     timed runs of each stage (default 7)\n"
         "  --json FILE  the results as JSON too: {version, machine, clips, results [{name, unit, median, ...}]}\n\n"
-        "Example: serenade bench all --data corpora/RAVDESS --json bench.json\n",
+        "Example:\n"
+        "  serenade bench all --data data/RAVDESS --json bench.json\n",
     .run = run,
     .interrupted = "what was measured before is printed, and no file written; run the same command again",
+    .takes = CLI_DEVICE | CLI_THREADS,
 };

@@ -16,9 +16,7 @@ typedef struct {
 } printing;
 
 static ser_status print_text(ser_text *text, ser_error *err) {
-  ser_status status = SER_OK;
-  if (text->size && fwrite(text->data, 1, text->size, stdout) != text->size)
-    status = ser_fail_errno(err, SER_FAILED, "cannot write the results to stdout");
+  ser_status status = cli_print(text, err);
   free(text->data);
   return status;
 }
@@ -128,7 +126,8 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
 }
 
 const ser_command ser_command_predict = {
-    "predict", "the emotions of recordings",
+    "predict",
+    "the emotions of recordings",
     "usage: serenade predict MODEL PATH... [options]\n"
     "\n"
     "MODEL is a model file (RUN/model.safetensors) or the run folder that holds it. A PATH is a file, a folder (all\n"
@@ -144,5 +143,7 @@ const ser_command ser_command_predict = {
     "  --jobs N                 decode workers; 0: all cores\n"
     "\n"
     "Example:\n"
-    "  serenade predict runs/first/model.safetensors clip.wav recordings/ --format csv\n",
-    run, "the answers so far are printed; run the same command for all of them"};
+    "  serenade predict runs/first/model.safetensors data/TESS --format csv\n",
+    run,
+    "the answers so far are printed; run the same command for all of them",
+    CLI_DEVICE | CLI_THREADS};

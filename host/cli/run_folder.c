@@ -106,12 +106,9 @@ static bool contains(const char *path, const char *place) {
 
 /* Whether the configuration reads what lies there. */
 static bool is_read(const char *path, const ser_config *config) {
-  const char *const places[] = {config->corpora.ravdess, config->corpora.cremad, config->corpora.tess,
-                                config->corpora.savee,   config->corpora.csv,    config->cache_dir,
-                                config->split.file};
-  for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-    if (contains(path, places[i])) return true;
-  return false;
+  for (int i = 0; i < SER_CORPORA; i++)
+    if (contains(path, config->corpora[i])) return true;
+  return contains(path, config->cache_dir) || contains(path, config->split.file);
 }
 
 /* Whether something was trained or evaluated in RUN: more than a configuration or a split, which may be the user's. */

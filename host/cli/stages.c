@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/wanted.h"
 #include "cli/counts.h"
 #include "device/runtime.h"
 #include "features/features.h"
@@ -48,19 +49,28 @@ static ser_status keep_manifest(const ser_manifest *manifest, const char *path, 
 }
 
 ser_status cli_need_corpus(const ser_config *config, ser_error *err) {
-  if (*config->corpora.ravdess || *config->corpora.cremad || *config->corpora.tess || *config->corpora.savee ||
-      *config->corpora.csv)
-    return SER_OK;
-  return ser_fail(err, SER_USAGE,
-                  "no corpus is named; give one, as in --set corpora.ravdess=DIR (or cremad, tess, savee, csv)");
+  for (int i = 0; i < SER_CORPORA; i++)
+    if (*config->corpora[i]) return SER_OK;
+  char *keys = ser_corpus_list("corpora.");
+  ser_fail(err, SER_USAGE, "no corpus is named; give %s, as in --set corpora.%s=DIR", keys, ser_corpus_names[0]);
+  free(keys);
+  return SER_USAGE;
+}
+
+/* The device that is asked for; where there is none, says who asked. */
+static ser_status open_device(ser_device **device, const ser_config *config, ser_error *err) {
+  ser_error why = {0};
+  ser_status status = ser_device_open(device, config->device, (int)config->threads, &why);
+  if (status == SER_OK) return SER_OK;
+  ser_config_refuse(err, config, "device", "%s", why.text);
+  return status;
 }
 
 ser_status cli_can_begin(const ser_config *config, ser_error *err) {
   ser_device *device = NULL;
-  if (config->split.kind == SER_SPLIT_FILE && *config->split.file && !ser_file_exists(config->split.file))
-    return ser_fail(err, SER_FAILED, "split.file: there is no file %s; set split.file to the CSV of the split",
-                    config->split.file);
-  SER_TRY(ser_device_open(&device, config->device, (int)config->threads, err));
+  if (config->split.kind == SER_SPLIT_FILE)
+    SER_TRY(ser_want_file(config->split.file, "the CSV of the split as split.file", err));
+  SER_TRY(open_device(&device, config, err));
   ser_device_close(device);
   return SER_OK;
 }
@@ -76,19 +86,13 @@ static ser_status read_known(ser_manifest *known, bool *there, const char *path,
 /* bytes: those of the manifest that is kept, there or in next. */
 static ser_status index_stage(ser_manifest *manifest, const ser_config *config, const char *path, const char *next,
                               ser_text *bytes, ser_error *err) {
-  ser_index_options options = {.ravdess = config->corpora.ravdess,
-                               .cremad = config->corpora.cremad,
-                               .tess = config->corpora.tess,
-                               .savee = config->corpora.savee,
-                               .csv = config->corpora.csv,
-                               .emotions = config->emotions,
-                               .jobs = cli_jobs(config->jobs),
-                               .keep = path,
-                               .keep_every = 5};
+  ser_index_options options = {
+      .emotions = config->emotions, .jobs = cli_jobs(config->jobs), .keep = path, .keep_every = 5};
   ser_index_summary summary = {0};
   ser_manifest before;
   bool known = false;
   ser_status status = SER_OK;
+  for (int i = 0; i < SER_CORPORA; i++) options.roots[i] = config->corpora[i];
   ser_manifest_init(&before);
   SER_TRY_DONE(read_known(&before, &known, path, next, err));
   if (known) ser_manifest_text(bytes, &before);
@@ -163,7 +167,7 @@ ser_status cli_extract(const ser_config *config, ser_feature_kind kind, const ch
   ser_device *device = NULL;
   ser_extract_summary is = {0};
   ser_status status = SER_OK;
-  SER_TRY_DONE(ser_device_open(&device, config->device, (int)config->threads, err));
+  SER_TRY_DONE(open_device(&device, config, err));
   const ser_extract_options options = {.kind = kind,
                                        .config = ser_config_mfcc(config, kind),
                                        .cache_folder = cache,

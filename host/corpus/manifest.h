@@ -73,9 +73,9 @@ void ser_manifest_usable_hash(char hex[SER_HASH_HEX], const ser_manifest *manife
  */
 
 typedef struct {
-  const char *ravdess, *cremad, *tess, *savee, *csv; /* NULL or "" where not given */
-  int64_t emotions;                                  /* 6 or 8: rows of other emotions become filtered */
-  bool rehash;                                       /* hash again even where size and mtime are those of `before` */
+  const char *roots[SER_CORPORA]; /* folders, and a table for SER_CSV; NULL or "" where not given */
+  int64_t emotions;               /* 6 or 8: rows of other emotions become filtered */
+  bool rehash;                    /* hash again even where size and mtime are those of `before` */
   int jobs;
   const char *keep;  /* or NULL: the manifest's path; what was found out so far is written to PATH.partial on the way */
   double keep_every; /* seconds between those writings; 0: as often as it looks */

@@ -208,7 +208,7 @@ static ser_status open_table(table_reading *in) {
   in->part_column = ser_csv_column(&in->table, "part");
   in->fold_column = ser_csv_column(&in->table, "fold");
   if (in->path_column < 0 || in->part_column < 0 || (in->strict && in->fold_column < 0))
-    return ser_fail(in->err, SER_FAILED,
+    return ser_fail(in->err, SER_USAGE,
                     "%s: line 1: the columns path and part were expected, and fold where there are several", in->path);
   if (!in->table.rows) return ser_fail(in->err, SER_FAILED, "%s lists no recordings: it has a header alone", in->path);
   size_t count = in->manifest->count;

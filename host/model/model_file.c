@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/version.h"
+#include "base/wanted.h"
 #include "features/features.h"
 #include "model/internal.h"
 #include "model/safetensors.h"
@@ -358,6 +359,53 @@ done:
     ser_model_info_free(info);
   }
   ser_tensors_free(&tensors);
+  return status;
+}
+
+/* ---- which file ---------------------------------------------------------------------------------------------------
+ */
+
+/* The first model below folder in the folders of seeds and folds, and whether there is another one. */
+static void find_parts(char **first, bool *several, const char *folder) {
+  char **names = NULL;
+  size_t count = 0;
+  if (ser_folder_names(&names, &count, folder, NULL) != SER_OK) return;
+  for (size_t i = 0; i < count && !*several; i++) {
+    if (strncmp(names[i], "seed-", 5) && strncmp(names[i], "fold-", 5)) continue;
+    char *below = ser_path_join(folder, names[i]), *file = ser_path_join(below, "model.safetensors");
+    if (ser_file_exists(file)) {
+      *several = *first != NULL;
+      if (!*first) *first = ser_strdup(file);
+    } else if (ser_is_folder(below)) {
+      find_parts(first, several, below);
+    }
+    free(below);
+    free(file);
+  }
+  ser_names_free(names, count);
+}
+
+ser_status ser_model_find(char **path, const char *given, ser_error *err) {
+  bool folder = ser_is_folder(given), several = false;
+  ser_status status = folder ? SER_USAGE : SER_FAILED;
+  const char *wanted = "the model.safetensors of a run that was trained";
+  *path = folder ? ser_path_join(given, "model.safetensors") : ser_strdup(given);
+  ser_error why = {0};
+  if (ser_want_file(*path, wanted, &why) == SER_OK) return SER_OK;
+  char *run = ser_path_folder(*path), *first = NULL;
+  find_parts(&first, &several, run);
+  if (first)
+    ser_fail(err, status, "there is no %s; %s holds %s, as in %s", *path, run,
+             several ? "several models: name one" : "a model: name that", first);
+  else if (folder && !ser_file_exists(*path))
+    ser_fail(err, status, "%s holds no model.safetensors; name a model file, or the folder of a finished training",
+             given);
+  else
+    ser_fail(err, status = why.status, "%s", why.text);
+  free(run);
+  free(first);
+  free(*path);
+  *path = NULL;
   return status;
 }
 

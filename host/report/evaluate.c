@@ -176,6 +176,7 @@ static ser_status write_report(job *j, const char *folder, const char *title, si
                        .labels = labels,
                        .title = title,
                        .notes = notes.data,
+                       .manifest_path = e->manifest_path,
                        .model = line.data};
   ser_status status = ser_report_write(&report, folder, err);
   if (status == SER_OK) status = ser_report_say(j->said, folder, err);

@@ -13,6 +13,7 @@ typedef struct {
   ser_run_parts parts;      /* every seed and fold */
   ser_model_info *models;   /* [parts.count]; they agree on labels and features */
   ser_manifest given;       /* --manifest's rows, else empty */
+  char *manifest_path;      /* theirs, absolute, else NULL */
   bool other;               /* `given` is what is evaluated */
   bool changed;             /* `trained` is not what the models were trained with */
   char *out;                /* where the reports go */

@@ -3,6 +3,7 @@
  *     version        1, of this layout
  *     serenade       the program's version
  *     title, model   texts
+ *     manifest       its absolute path; only where it is not the run's own
  *     notes          [texts]
  *     labels         [texts], the order of everything below; all that the model knows
  *     clips          different ones
@@ -20,6 +21,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "base/file.h"
 #include "base/version.h"
 
 static void set(json_t *object, const char *key, json_t *value) {
@@ -120,6 +122,7 @@ void ser_report_json(ser_text *out, const ser_report *report, const ser_figures 
   set(root, "serenade", json_string(SER_VERSION));
   set(root, "title", text(report->title));
   set(root, "model", text(report->model));
+  if (report->manifest_path) set(root, "manifest", text(report->manifest_path));
   ser_each_note(report->notes, add_note, notes);
   set(root, "notes", notes);
   for (int c = 0; c < report->classes; c++) append(labels, json_string(report->labels[c]));
@@ -142,4 +145,14 @@ void ser_report_json(ser_text *out, const ser_report *report, const ser_figures 
   ser_text_puts(out, "\n");
   free(dump);
   json_decref(root);
+}
+
+bool ser_report_is_of(const char *folder, const char *manifest_path) {
+  char *path = ser_path_join(folder, "report.json");
+  json_t *root = json_load_file(path, 0, NULL), *wanted = text(manifest_path);
+  bool same = json_equal(json_object_get(root, "manifest"), wanted);
+  json_decref(root);
+  json_decref(wanted);
+  free(path);
+  return same;
 }

@@ -43,7 +43,7 @@ static void test_empty(void **state) {
   ser_cache *cache;
   ser_error err = {0};
   assert_int_equal(ser_cache_open(&cache, folder, "test", TEST_CACHE_CONFIG, NULL, TEST_CACHE_COLUMNS, false, &err),
-                   SER_FAILED);
+                   SER_USAGE);
   assert_non_null(strstr(err.text, "FORMAT"));
   cache = test_cache_open(folder, true);
   ASSERT_OK(ser_cache_seal(cache, &err), err);

@@ -351,7 +351,32 @@ static void test_other_manifest(void **state) {
   assert_int_equal(json_integer_value(json_object_get(report, "clips")), 12);
   assert_true(noted(report, "6 of the 12 clips were trained or validated on"));
   assert_true(noted(report, "Speakers overlap: 2 of the 2"));
+  assert_string_equal(json_string_value(json_object_get(report, "manifest")), path);
   json_decref(report);
+  /* The same manifest again takes its folder again; others of that name leave its reports alone. */
+  static const char *const places[] = {"evaluate-new lab.v2-2/report.json", "evaluate-new lab.v2-3/report.json"};
+  char *others[] = {ser_path_join(m->folder, "a/new lab.v2.csv"), ser_path_join(m->folder, "b/new lab.v2.csv")};
+  for (int turn = 0; turn < 3; turn++) {
+    char *other = turn ? others[turn - 1] : path, *above = ser_path_folder(other);
+    ASSERT_OK(ser_make_folders(above, &err), err);
+    write_manifest(m, other, 6, 18 - 2 * turn, "new");
+    ASSERT_OK(evaluate(m, other, &said, &partial, &err), err);
+    report = load(m, "evaluate-new lab.v2/report.json");
+    assert_int_equal(json_integer_value(json_object_get(report, "clips")), 12);
+    json_decref(report);
+    free(above);
+  }
+  ASSERT_OK(evaluate(m, others[0], &said, &partial, &err), err);
+  for (int i = 0; i < 2; i++) {
+    report = load(m, places[i]);
+    assert_int_equal(json_integer_value(json_object_get(report, "clips")), 10 - 2 * i);
+    assert_string_equal(json_string_value(json_object_get(report, "manifest")), others[i]);
+    json_decref(report);
+    free(others[i]);
+  }
+  char *fourth = ser_path_join(m->run, "evaluate-new lab.v2-4");
+  assert_false(ser_file_exists(fourth));
+  free(fourth);
   write_manifest(m, path, 0, 3, "refused"); /* nothing usable */
   assert_int_equal(evaluate(m, path, &said, &partial, &err), SER_FAILED);
   assert_non_null(strstr(err.text, "no answer"));

@@ -39,7 +39,7 @@ static rig rig_make(bool one_is_short) {
   ASSERT_OK(ser_file_write(list, csv.data, csv.size, &err), err);
   ser_manifest manifest;
   ser_index_summary summary = {0};
-  ser_index_options options = {.csv = list, .emotions = 6, .jobs = 1};
+  ser_index_options options = {.roots[SER_CSV] = list, .emotions = 6, .jobs = 1};
   ser_manifest_init(&manifest);
   ASSERT_OK(ser_index(&manifest, &summary, &options, NULL, &err), err);
   r.manifest = ser_path_join(r.folder, "manifest.csv");
