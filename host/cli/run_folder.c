@@ -169,7 +169,8 @@ static ser_status learn_state(cli_run *run, const ser_config *config, ser_error 
   return cli_run_save(run, err);
 }
 
-/* Whether a folder may become RUN: it is one, or holds nothing but what this run would read or is a cache. */
+/* Whether a folder may become RUN: it is one, or holds nothing but caches and what this run would read and never write
+ * over, as it would a split.csv. */
 static ser_status may_be_ours(const char *folder, const ser_config *config, ser_error *err) {
   char **names = NULL;
   size_t count = 0, others = 0;
@@ -177,7 +178,7 @@ static ser_status may_be_ours(const char *folder, const ser_config *config, ser_
   SER_TRY(ser_folder_names(&names, &count, folder, err));
   for (size_t i = 0; i < count; i++) {
     char *path = ser_path_join(folder, names[i]);
-    others += !left_over(names[i]) && !ser_cache_is(path) && !is_read(path, config);
+    others += !left_over(names[i]) && !ser_cache_is(path) && (is_result(names[i]) || !is_read(path, config));
     free(path);
   }
   ser_names_free(names, count);

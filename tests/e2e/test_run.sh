@@ -275,6 +275,10 @@ echo notes >full/notes.txt
 expect 2 run small.yaml -o full "${full[@]}"
 said "full is not empty and no run of Serenade's"
 rm full/notes.txt
+mv full/parts.csv full/split.csv # which the run would write over
+expect 2 run small.yaml -o full "${full[@]}" --set split.file=full/split.csv
+said "full is not empty and no run of Serenade's"
+mv full/split.csv full/parts.csv
 expect 0 run small.yaml -o full "${full[@]}"
 said "nothing to do, 144 of 144 present"
 same full/history.csv first.history
