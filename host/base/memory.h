@@ -38,6 +38,9 @@ void ser_text_puts(ser_text *text, const char *string);
 void ser_text_printf(ser_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void ser_text_vprintf(ser_text *text, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 
+/* "%zu shard%s", count, SER_S(count) */
+#define SER_S(count) ((count) == 1 ? "" : "s")
+
 /* One line for people and its end. Names of files and labels may hold anything: what would break the line or reach the
  * terminal as a command is shown as \n, \x1b, \u0085 and the like. */
 void ser_text_line(ser_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));

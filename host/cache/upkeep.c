@@ -152,9 +152,9 @@ static ser_status verify_folder(const char *root, const char *name, ser_text *re
   int64_t frames, bytes;
   size_t shards = shards_here(cache, &bytes), damaged = cache->damaged_count;
   count_entries(counts, &frames, &cache->index);
-  ser_text_printf(report, "%s: %zu shards (%.1f MB) good, %zu damaged; %zu clips, %zu too short, %zu refused\n",
-                  cache->folder, shards, (double)bytes / MEGA, damaged, counts[SER_ENTRY_OK],
-                  counts[SER_ENTRY_TOO_SHORT], counts[SER_ENTRY_REFUSED]);
+  ser_text_printf(report, "%s: %zu shard%s (%.1f MB) good, %zu damaged; %zu clip%s, %zu too short, %zu refused\n",
+                  cache->folder, shards, SER_S(shards), (double)bytes / MEGA, damaged, counts[SER_ENTRY_OK],
+                  SER_S(counts[SER_ENTRY_OK]), counts[SER_ENTRY_TOO_SHORT], counts[SER_ENTRY_REFUSED]);
   char *folder = ser_path_join(cache->folder, "shards"), **names = NULL;
   size_t count = 0;
   ser_hash ignored;
@@ -166,8 +166,8 @@ static ser_status verify_folder(const char *root, const char *name, ser_text *re
   ser_names_free(names, count);
   free(folder);
   if (status == SER_OK && damaged)
-    status =
-        ser_fail(err, SER_FAILED, "%s: %zu damaged shards; extract computes their clips anew", cache->folder, damaged);
+    status = ser_fail(err, SER_FAILED, "%s: %zu damaged shard%s; extract computes the clips anew", cache->folder,
+                      damaged, SER_S(damaged));
   if (status == SER_OK) status = unreadable_shards(cache, "see to its disk or rights, then verify again", err);
   ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
   return status == SER_OK ? closed : status;
@@ -291,11 +291,11 @@ static ser_status merge_folder(const char *into_root, const char *from_root, con
       SER_TRY_DONE(merge_shard(&counts, &scratch, into, from, &shard, configuration, report, err));
   }
   SER_TRY_DONE(cache_refresh(cache, err)); /* the index of `into` knows the new shards from now on */
-  ser_text_printf(report, "%s: %zu shards added, %zu were there, %zu damaged left out\n", into, counts.added,
-                  counts.present, counts.damaged);
+  ser_text_printf(report, "%s: %zu shard%s added, %zu there before, %zu damaged left out\n", into, counts.added,
+                  SER_S(counts.added), counts.present, counts.damaged);
   if (counts.damaged)
-    status = ser_fail(err, SER_FAILED, "%s: %zu damaged shards were left out; extract computes their clips anew", from,
-                      counts.damaged);
+    status = ser_fail(err, SER_FAILED, "%s: %zu damaged shard%s left out; extract computes the clips anew", from,
+                      counts.damaged, counts.damaged == 1 ? " was" : "s were");
 done:
   if (cache) {
     ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
@@ -461,10 +461,10 @@ static ser_status gc_folder(const char *root, const char *name, ser_text *report
     emptied = sweep(cache->folder, "quarantine", true);
     after = shards_here(cache, &bytes_after);
     ser_text_printf(report,
-                    "%s: %zu shards (%.1f MB) became %zu (%.1f MB), %zu rewritten; removed %zu unsealed, %zu in "
+                    "%s: %zu shard%s (%.1f MB) became %zu (%.1f MB), %zu rewritten; removed %zu unsealed, %zu in "
                     "quarantine\n",
-                    cache->folder, before, (double)bytes_before / MEGA, after, (double)bytes_after / MEGA, rewritten,
-                    swept, emptied);
+                    cache->folder, before, SER_S(before), (double)bytes_before / MEGA, after,
+                    (double)bytes_after / MEGA, rewritten, swept, emptied);
     status = unreadable_shards(cache, "see to its disk or rights, then run gc again", err);
   }
   if (lock >= 0) close(lock);

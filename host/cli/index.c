@@ -22,7 +22,7 @@ static ser_status index_into(const char *output, const ser_index_options *option
   cli_counts_text(&table, &manifest);
   SER_TRY_DONE(cli_print(&table, err));
   ser_info_lines(summary.notes.data);
-  ser_info("%s: %zu recordings, %zu hashed now", output, manifest.count, summary.hashed);
+  ser_info("%s: %zu recording%s, %zu hashed now", output, manifest.count, SER_S(manifest.count), summary.hashed);
   *partial = cli_name_refused(&manifest) > 0;
 done:
   free(table.data);

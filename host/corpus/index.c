@@ -143,7 +143,9 @@ static ser_status sort_rows(ser_manifest *manifest, ser_index_summary *summary, 
                         ser_emotion_names[kept->emotion], ser_emotion_names[row->emotion]);
   }
   if (status == SER_OK) manifest_drop(manifest, marked);
-  if (again) ser_text_printf(&summary->notes, "%zu files were listed more than once and are taken once\n", again);
+  if (again)
+    ser_text_printf(&summary->notes, "%zu file%s listed more than once and taken once\n", again,
+                    again == 1 ? " is" : "s are");
   free(all);
   free(marked);
   return status;
@@ -291,7 +293,7 @@ static void tell_corpora(ser_text *text, const ser_manifest *manifest, int64_t e
       filtered += row->status == SER_FILTERED;
       (row->status == SER_FILTERED ? dropped : kept)[row->emotion]++;
     }
-    char *usable = ser_format("%s: %zu recordings", corpus, all - filtered);
+    char *usable = ser_format("%s: %zu recording%s", corpus, all - filtered, SER_S(all - filtered));
     char *others = ser_format("%s: %zu filtered (%lld emotions are asked for)", corpus, filtered, (long long)emotions);
     tell_emotions(text, usable, kept);
     if (filtered) tell_emotions(text, others, dropped);
