@@ -112,14 +112,23 @@ static void name_container(ser_audio_info *info, int format) {
   if (!info->container[0]) snprintf(info->container, 32, "0x%x", (unsigned)(format & SF_FORMAT_TYPEMASK));
 }
 
+/* Why the file could not be opened, by errno, and what to do. */
+static void tell_unopened(char *detail, int number) {
+  const char *cure = number == ENOENT || number == ENOTDIR  ? "mend its path, or take it out"
+                     : number == EACCES || number == EPERM  ? "make it readable, or take it out"
+                     : number == EINVAL || number == EISDIR ? "give a file in its place, or take it out"
+                                                            : "get the file anew, or take it out";
+  snprintf(detail, DETAIL, "cannot open: %s; %s", number == EINVAL ? "it is a pipe or a device" : strerror(number),
+           cure);
+}
+
 /* Opens the recording. Where the file cannot be used, rec->file is NULL and the reason is given. */
 static ser_reason recording_open(recording *rec, char *detail, const ser_audio_source *source) {
   static SF_VIRTUAL_IO io = {io_size, io_seek, io_read, io_write, io_tell};
   memset(rec, 0, sizeof *rec);
   detail[0] = 0;
   if (!byte_source_open(&rec->bytes, source)) {
-    const char *why = errno == EINVAL ? "it is a pipe or a device" : strerror(errno);
-    snprintf(detail, DETAIL, "cannot open: %s; get the file anew, or take it out", why);
+    tell_unopened(detail, errno);
     rec->info.passing = true;
     return SER_REASON_UNREADABLE;
   }

@@ -27,10 +27,24 @@ static void begin_once(ser_text *text, printing *p) {
   p->begun = true;
 }
 
+/* A file can be fetched again; what came on stdin is sent again. */
+static void tell_refused(const ser_answer *answer) {
+  static const char *const cures[] = {"; copy it again", "; get the file anew, or take it out"};
+  int size = (int)strlen(answer->detail);
+  bool piped = !strcmp(answer->path, "-"), cut = false;
+  for (size_t i = 0; i < sizeof cures / sizeof *cures && piped && !cut; i++) {
+    int cure = (int)strlen(cures[i]);
+    cut = size >= cure && !strcmp(answer->detail + size - cure, cures[i]);
+    if (cut) size -= cure;
+  }
+  ser_complain("%s: %.*s%s", *answer->path ? answer->path : "''", size, answer->detail,
+               cut ? "; send the bytes of a whole recording" : "");
+}
+
 static ser_status print_answer(void *context, const ser_answer *answer, ser_error *err) {
   printing *p = context;
   if (answer->reason != SER_REASON_NONE) {
-    ser_complain("%s: %s", answer->path, answer->detail);
+    tell_refused(answer);
     p->refused++;
     return SER_OK;
   }
