@@ -71,4 +71,7 @@ struct ser_device {
 ser_status ser_device_open(ser_device **device, ser_device_kind kind, int threads, ser_error *err);
 void ser_device_close(ser_device *device); /* NULL is fine */
 
+/* The device's alloc as a status: the pointer at `out`, of whatever type, becomes the memory, or NULL. */
+ser_status ser_device_alloc(void *out, ser_device *device, size_t bytes, ser_error *err);
+
 #endif
