@@ -6,7 +6,9 @@
  * prepare, both before the loop.
  *
  * An operation that fails while it runs leaves its error in the stream; every later operation on that stream does
- * nothing, and the next read or sync reports it.
+ * nothing, and the next read or sync reports it. After a signal (base/interrupt.h) an operation may leave its work
+ * undone: the next read or sync is then SER_INTERRUPTED and gives nothing, and what the stream wrote since is to be
+ * thrown away.
  */
 #ifndef SER_DEVICE_RUNTIME_H
 #define SER_DEVICE_RUNTIME_H
