@@ -17,13 +17,17 @@ demo=$(cd "$demo" && pwd)
 
 install_missing build demo
 build_preset release serenade
-export PATH=$root/build/release:$PATH
 
-step() { # shows the command as a user would type it, then runs it
-  printf '\n$ %s\n' "$*"
+step() { # shows the command as a shell takes it, then runs it
+  printf '\n$'
+  printf ' %q' "$@"
+  printf '\n'
   "$@"
 }
+set_up=$(printf "export PATH=%q:\"\$PATH\" && cd %q" "$root/build/release" "$demo")
 
+printf '\nWhat stands behind a $ can be pasted into a shell, this line first:\n$ %s\n' "$set_up"
+export PATH=$root/build/release:$PATH
 cd "$demo"
 step "$root/scripts/make_demo_corpus.sh" corpus
 step serenade index --ravdess corpus/RAVDESS --cremad corpus/CREMA-D --tess corpus/TESS --savee corpus/SAVEE \
@@ -48,6 +52,7 @@ Everything is in $demo:
   manifest.csv          one row a recording; audit.json: what the audit found
   cache/                the features, one folder a configuration
   run/                  the model, its history, report.txt, predictions.csv, confusion.png
-The program is $root/build/release/serenade; README.md says what else it does.
+The program is $root/build/release/serenade; README.md says what else it does. To call it there by its name:
+  $set_up
 The voices are made: the figures show that the program runs, not how well it hears people.
 END

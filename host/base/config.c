@@ -10,14 +10,25 @@
 #include "base/config_table.h"
 
 const char *const ser_feature_names[2] = {"mfcc39", "timnet"};
+const char *const ser_corpus_names[SER_CORPORA] = {"ravdess", "cremad", "tess", "savee", "csv"};
 _Static_assert(sizeof(ser_split_kind) == sizeof(unsigned), "enumerations are stored as the table stores them");
+
+char *ser_corpus_list(const char *prefix) {
+  ser_text text = {0};
+  for (int i = 0; i < SER_CORPORA; i++)
+    ser_text_printf(&text, "%s%s%s", i == 0 ? "" : i + 1 == SER_CORPORA ? " or " : ", ", prefix, ser_corpus_names[i]);
+  return text.data;
+}
 
 void ser_config_init(ser_config *config) {
   memset(config, 0, sizeof *config);
+  config->origins = ser_alloc_zero(ser_parameter_count, sizeof *config->origins);
   for (size_t i = 0; i < ser_parameter_count; i++) {
     ser_error err = {0};
     const ser_parameter_row *row = &ser_parameter_rows[i];
     SER_CHECK(ser_parameter_assign_text(config, row, "default", row->preset, &err) == SER_OK);
+    free(config->origins[i].where);
+    config->origins[i].where = NULL;
   }
 }
 
@@ -31,13 +42,17 @@ void ser_config_free(ser_config *config) {
       for (int64_t j = 0; j < list->count; j++) free(list->values[j]);
       free(list->values);
     }
+    if (config->origins) free(config->origins[i].where);
   }
+  free(config->origins);
   memset(config, 0, sizeof *config);
 }
 
 void ser_config_copy(ser_config *to, const ser_config *from) {
   *to = *from;
+  to->origins = ser_alloc_zero(ser_parameter_count, sizeof *to->origins);
   for (size_t i = 0; i < ser_parameter_count; i++) {
+    to->origins[i] = (ser_origin){ser_strdup(from->origins[i].where), from->origins[i].turn};
     void *field = (char *)to + ser_parameter_rows[i].offset;
     if (ser_parameter_rows[i].kind == KIND_TEXT) *(char **)field = ser_strdup(*(char **)field);
     if (ser_parameter_rows[i].kind == KIND_INTEGERS) {
@@ -75,59 +90,104 @@ ser_status ser_config_set(ser_config *config, const char *assignment, ser_error 
   return status;
 }
 
+/* ---- where keys were given ----------------------------------------------------------------------------------------
+ */
+
+void ser_config_came_from(ser_config *config, const char *key, const char *where) {
+  const ser_parameter_row *row = ser_parameter_find(key);
+  SER_CHECK(row);
+  ser_parameter_came_from(config, row, where);
+}
+
+ser_status ser_config_refuse(ser_error *err, const ser_config *config, const char *keys, const char *format, ...) {
+  const ser_origin *last = NULL;
+  ser_text text = {0};
+  for (const char *at = keys; *at; at += strspn(at, " ")) {
+    size_t size = strcspn(at, " ");
+    char *key = ser_format("%.*s", (int)size, at);
+    const ser_parameter_row *row = ser_parameter_find(key);
+    SER_CHECK(row);
+    const ser_origin *origin = &config->origins[row - ser_parameter_rows];
+    if (origin->where && (!last || origin->turn > last->turn)) last = origin;
+    free(key);
+    at += size;
+  }
+  va_list arguments;
+  va_start(arguments, format);
+  ser_text_printf(&text, "%s%s", last ? last->where : "", last ? ": " : "");
+  ser_text_vprintf(&text, format, arguments);
+  va_end(arguments);
+  ser_fail(err, SER_USAGE, "%s", text.data);
+  free(text.data);
+  return SER_USAGE;
+}
+
 /* ---- rules across keys ------------------------------------------------------------------------------------------- */
 
-static ser_status check_mfcc(const ser_mfcc_config *mfcc, const char *name, ser_error *err) {
-  if (mfcc->n_fft & (mfcc->n_fft - 1))
-    return ser_fail(err, SER_USAGE, "features.%s.n_fft is %lld, but it must be a power of two, such as 2048", name,
-                    (long long)mfcc->n_fft);
-  if (mfcc->hop > mfcc->n_fft)
-    return ser_fail(err, SER_USAGE,
-                    "features.%s.hop (%lld) is above features.%s.n_fft (%lld): frames would skip sound; lower the hop",
-                    name, (long long)mfcc->hop, name, (long long)mfcc->n_fft);
-  if (mfcc->mels > mfcc->n_fft / 2)
-    return ser_fail(err, SER_USAGE,
-                    "features.%s.mels (%lld) is above half of features.%s.n_fft (%lld); lower it, or raise n_fft", name,
-                    (long long)mfcc->mels, name, (long long)mfcc->n_fft);
-  if (mfcc->coefficients > mfcc->mels)
-    return ser_fail(err, SER_USAGE,
-                    "features.%s.coefficients (%lld) is above features.%s.mels (%lld); lower it, or raise mels", name,
-                    (long long)mfcc->coefficients, name, (long long)mfcc->mels);
+static ser_status check_mfcc(const ser_config *config, ser_feature_kind kind, ser_error *err) {
+  const ser_mfcc_config *mfcc = ser_config_mfcc(config, kind);
+  const char *name = ser_feature_names[kind];
+  long long n_fft = mfcc->n_fft, hop = mfcc->hop, mels = mfcc->mels;
+  char keys[256];
+#define KEYS(one, other) (snprintf(keys, sizeof keys, "features.%s." one " features.%s." other, name, name), keys)
+  if (n_fft & (n_fft - 1))
+    return ser_config_refuse(err, config, KEYS("n_fft", "n_fft"),
+                             "features.%s.n_fft is %lld, but it must be a power of two, such as 2048", name, n_fft);
+  if (hop > n_fft)
+    return ser_config_refuse(
+        err, config, KEYS("hop", "n_fft"),
+        "features.%s.hop (%lld) is above features.%s.n_fft (%lld): frames would skip sound; lower the hop", name, hop,
+        name, n_fft);
+  if (mels > n_fft / 2)
+    return ser_config_refuse(
+        err, config, KEYS("mels", "n_fft"),
+        "features.%s.mels (%lld) is above half of features.%s.n_fft (%lld); lower it, or raise n_fft", name, mels, name,
+        n_fft);
+  if (mfcc->coefficients > mels)
+    return ser_config_refuse(
+        err, config, KEYS("coefficients", "mels"),
+        "features.%s.coefficients (%lld) is above features.%s.mels (%lld); lower it, or raise mels", name,
+        (long long)mfcc->coefficients, name, mels);
   if (mfcc->deltas && mfcc->frames < 9)
-    return ser_fail(err, SER_USAGE,
-                    "features.%s.frames is %lld, but with deltas a clip has at least 9 frames; raise it to 9", name,
-                    (long long)mfcc->frames);
-  if (mfcc->deltas && mfcc->samples && mfcc->samples / mfcc->hop + 1 < 9)
-    return ser_fail(err, SER_USAGE,
-                    "features.%s.samples (%lld) gives fewer than the 9 frames that deltas need; raise it", name,
-                    (long long)mfcc->samples);
+    return ser_config_refuse(err, config, KEYS("frames", "deltas"),
+                             "features.%s.frames is %lld, but with deltas a clip has at least 9 frames; raise it to 9",
+                             name, (long long)mfcc->frames);
+  if (mfcc->deltas && mfcc->samples && mfcc->samples / hop + 1 < 9)
+    return ser_config_refuse(err, config, KEYS("samples", "deltas"),
+                             "features.%s.samples (%lld) gives fewer than the 9 frames that deltas need; raise it",
+                             name, (long long)mfcc->samples);
+#undef KEYS
   return SER_OK;
 }
 
 static ser_status check_split(const ser_config *config, ser_error *err) {
   bool file = *config->split.file != 0, given = config->split.test_speakers.count > 0;
   if (config->split.kind == SER_SPLIT_FILE && !file)
-    return ser_fail(err, SER_USAGE, "split.kind is file, but split.file names none; set split.file");
+    return ser_config_refuse(err, config, "split.kind",
+                             "split.kind is file, but split.file names none; set split.file");
   if (config->split.kind != SER_SPLIT_FILE && file)
-    return ser_fail(err, SER_USAGE, "split.file is given, but split.kind is not file; set split.kind=file");
+    return ser_config_refuse(err, config, "split.file split.kind",
+                             "split.file is given, but split.kind is not file; set split.kind=file");
   if (config->split.kind != SER_SPLIT_SPEAKER && given)
-    return ser_fail(err, SER_USAGE,
-                    "split.test_speakers is given, but split.kind is not speaker; set "
-                    "split.kind=speaker");
+    return ser_config_refuse(err, config, "split.test_speakers split.kind",
+                             "split.test_speakers is given, but split.kind is not speaker; set split.kind=speaker");
   if (given && config->split.folds)
-    return ser_fail(err, SER_USAGE, "split.test_speakers and split.folds exclude each other; take one of them out");
+    return ser_config_refuse(err, config, "split.test_speakers split.folds",
+                             "split.test_speakers and split.folds exclude each other; take one of them out");
   if (config->split.folds == 1)
-    return ser_fail(err, SER_USAGE, "split.folds is 1, but folds are at least 2; 0 means one split");
+    return ser_config_refuse(err, config, "split.folds",
+                             "split.folds is 1, but folds are at least 2; 0 means one split");
   if (config->split.kind == SER_SPLIT_FILE && config->split.folds)
-    return ser_fail(err, SER_USAGE,
-                    "split.folds is given, but with split.kind=file the file names the folds; set "
-                    "split.folds=0");
+    return ser_config_refuse(
+        err, config, "split.folds split.kind",
+        "split.folds is given, but with split.kind=file the file names the folds; set split.folds=0");
   double left = (1 - config->split.test) * (1 - config->split.validation);
   if (left < 0.05 && config->split.kind == SER_SPLIT_RANDOM && !config->split.folds)
-    return ser_fail(err, SER_USAGE,
-                    "split.test and split.validation (a share of what is not test) leave %g of the clips to train on; "
-                    "lower one of them until 0.05 are left",
-                    left);
+    return ser_config_refuse(
+        err, config, "split.test split.validation",
+        "split.test and split.validation (a share of what is not test) leave %g of the clips to train on; "
+        "lower one of them until 0.05 are left",
+        left);
   return SER_OK;
 }
 
@@ -142,33 +202,40 @@ static ser_status check_windows(const ser_config *config, ser_error *err) {
   const ser_mfcc_config *mfcc = ser_config_mfcc(config, config->features.kind);
   double window = config->predict.window, own = (double)(mfcc->frames * mfcc->hop) / (double)mfcc->rate;
   double least = ser_config_least_window(mfcc);
+  char keys[256];
+  const char *name = ser_feature_names[config->features.kind];
+  snprintf(keys, sizeof keys, "predict.window features.%s.frames features.%s.hop features.%s.rate", name, name, name);
   if (window > own)
-    return ser_fail(err, SER_USAGE,
-                    "predict.window (%g s) is above what the model sees at once (%g s); lower it, or raise "
-                    "features.%s.frames",
-                    window, own, ser_feature_names[config->features.kind]);
+    return ser_config_refuse(err, config, keys,
+                             "predict.window (%g s) is above what the model sees at once (%g s); lower it, or raise "
+                             "features.%s.frames",
+                             window, own, name);
   if (window > 0 && window < least)
-    return ser_fail(err, SER_USAGE,
-                    "predict.window (%g s) is below what the features need (%g s); raise it, or set 0 for what the "
-                    "model sees at once",
-                    window, least);
+    return ser_config_refuse(
+        err, config, keys,
+        "predict.window (%g s) is below what the features need (%g s); raise it, or set 0 for what the "
+        "model sees at once",
+        window, least);
   if (window == 0) window = own;
   if (config->predict.hop > window)
-    return ser_fail(err, SER_USAGE,
-                    "predict.hop (%g s) is above the window (%g s): sound between windows would go unheard; lower it",
-                    config->predict.hop, window);
+    return ser_config_refuse(
+        err, config, "predict.hop predict.window",
+        "predict.hop (%g s) is above the window (%g s): sound between windows would go unheard; lower it",
+        config->predict.hop, window);
   return SER_OK;
 }
 
 ser_status ser_config_check(const ser_config *config, ser_error *err) {
-  SER_TRY(check_mfcc(&config->features.mfcc39, "mfcc39", err));
-  SER_TRY(check_mfcc(&config->features.timnet, "timnet", err));
+  SER_TRY(check_mfcc(config, SER_MFCC39, err));
+  SER_TRY(check_mfcc(config, SER_TIMNET, err));
   SER_TRY(check_split(config, err));
   if (!config->train.seeds.count)
-    return ser_fail(err, SER_USAGE, "train.seeds is empty; give at least one seed, as in train.seeds=[1]");
+    return ser_config_refuse(err, config, "train.seeds",
+                             "train.seeds is empty; give at least one seed, as in train.seeds=[1]");
   if (config->model.residual && config->model.branch == SER_BRANCH_TIMNET)
-    return ser_fail(err, SER_USAGE,
-                    "model.residual belongs to model.branch=reference (timnet has gates); set model.residual=false");
+    return ser_config_refuse(
+        err, config, "model.residual model.branch",
+        "model.residual belongs to model.branch=reference (timnet has gates); set model.residual=false");
   return check_windows(config, err);
 }
 

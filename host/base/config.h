@@ -41,12 +41,23 @@ typedef struct {
   bool deltas;          /* mfcc39: delta and delta-delta behind the coefficients */
 } ser_mfcc_config;
 
+/* The corpora, in the order of their names: keys corpora.NAME, options --NAME, places in the configuration and in an
+ * index's roots. A lab's own table is the last. */
+typedef enum { SER_RAVDESS, SER_CREMAD, SER_TESS, SER_SAVEE, SER_CSV, SER_CORPORA } ser_corpus;
+extern const char *const ser_corpus_names[SER_CORPORA];
+/* "--ravdess, --cremad ... or --csv" for the prefix "--"; the caller frees it. */
+char *ser_corpus_list(const char *prefix);
+
+/* Where a key got its value: "FILE:LINE:COLUMN", "--set KEY=VALUE", "--device cuda"; NULL where it has its default. */
+typedef struct {
+  char *where;
+  int64_t turn; /* of two, the one that was given later has the higher turn */
+} ser_origin;
+
 /* Every value of the configuration; texts and lists belong to it. Field order follows the table in config.c. */
 typedef struct {
-  struct {
-    char *ravdess, *cremad, *tess, *savee, *csv; /* "" where not given */
-  } corpora;
-  char *cache_dir; /* cache.dir; "" means RUN/cache for run and train */
+  char *corpora[SER_CORPORA]; /* folders, and a file for csv; "" where not given */
+  char *cache_dir;            /* cache.dir; "" means RUN/cache for run and train */
   int64_t emotions;
   ser_audit_mode audit;
   struct {
@@ -82,9 +93,11 @@ typedef struct {
     double window, hop; /* predict.window, predict.hop in seconds; 0: the model's own window, half of it */
   } predict;
   ser_device_kind device;
-  char *precision; /* fp32 */
-  int64_t threads; /* 0: all cores */
-  int64_t jobs;    /* decode workers; 0: all cores */
+  char *precision;     /* fp32 */
+  int64_t threads;     /* 0: all cores */
+  int64_t jobs;        /* decode workers; 0: all cores */
+  ser_origin *origins; /* one a row of the table */
+  int64_t turns;
 } ser_config;
 
 /* The defaults of the table. Every ser_config is made by this and ended by ser_config_free. */
@@ -98,6 +111,12 @@ ser_status ser_config_read(ser_config *config, const char *path, ser_error *err)
 
 /* One `key=value` of --set, through the same table; lists as 1,2,3 or [1, 2, 3]. */
 ser_status ser_config_set(ser_config *config, const char *assignment, ser_error *err);
+
+/* Says where a key's value comes from that was stored by hand, as that of an option is. */
+void ser_config_came_from(ser_config *config, const char *key, const char *where);
+/* SER_USAGE about keys, with blanks between them: "WHERE: ...", WHERE being where the one that was given last was. */
+ser_status ser_config_refuse(ser_error *err, const ser_config *config, const char *keys, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 
 /* What no single row can check: kernels and windows that fit together, a file split without a file ... */
 ser_status ser_config_check(const ser_config *config, ser_error *err);

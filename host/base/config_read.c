@@ -8,6 +8,7 @@
 
 #include "base/config_table.h"
 #include "base/file.h"
+#include "base/wanted.h"
 
 typedef struct {
   ser_config *config;
@@ -154,6 +155,7 @@ ser_status ser_config_read(ser_config *config, const char *path, ser_error *err)
   size_t size = 0;
   yaml_parser_t parser;
   yaml_document_t document, second;
+  SER_TRY(ser_want_file(path, "a configuration, such as configs/reference.yaml", err));
   SER_TRY(ser_file_read(&data, &size, path, err));
   SER_CHECK(yaml_parser_initialize(&parser));
   yaml_parser_set_input_string(&parser, (const unsigned char *)data, size);

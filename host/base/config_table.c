@@ -51,11 +51,11 @@
 
 /* clang-format off */
 const ser_parameter_row ser_parameter_rows[] = {
-    {"corpora.ravdess", AT(corpora.ravdess), KIND_TEXT, NULL, NULL, "", "folder of RAVDESS, or one above it"},
-    {"corpora.cremad", AT(corpora.cremad), KIND_TEXT, NULL, NULL, "", "folder of CREMA-D, or one above it"},
-    {"corpora.tess", AT(corpora.tess), KIND_TEXT, NULL, NULL, "", "folder of TESS, or one above it"},
-    {"corpora.savee", AT(corpora.savee), KIND_TEXT, NULL, NULL, "", "folder of SAVEE, or one above it"},
-    {"corpora.csv", AT(corpora.csv), KIND_TEXT, NULL, NULL, "", "CSV of recordings of your own: path, emotion and more"},
+    {"corpora.ravdess", AT(corpora[SER_RAVDESS]), KIND_TEXT, NULL, NULL, "", "folder of RAVDESS, or one above it"},
+    {"corpora.cremad", AT(corpora[SER_CREMAD]), KIND_TEXT, NULL, NULL, "", "folder of CREMA-D, or one above it"},
+    {"corpora.tess", AT(corpora[SER_TESS]), KIND_TEXT, NULL, NULL, "", "folder of TESS, or one above it"},
+    {"corpora.savee", AT(corpora[SER_SAVEE]), KIND_TEXT, NULL, NULL, "", "folder of SAVEE, or one above it"},
+    {"corpora.csv", AT(corpora[SER_CSV]), KIND_TEXT, NULL, NULL, "", "CSV of recordings of your own: path, emotion and more"},
     {"cache.dir", AT(cache_dir), KIND_TEXT, NULL, NULL, "", "folder of the feature cache; empty: RUN/cache"},
     {"emotions", AT(emotions), KIND_INTEGER, NULL, "6 8", "6", "6: neutral to disgust; 8: calm and surprised too"},
     {"audit", AT(audit), KIND_CHOICE, NULL, "exclude report", "exclude", "keep what the audit finds out, or only tell"},
@@ -148,6 +148,9 @@ ser_status ser_parameter_unknown(const char *where, const char *key, bool group,
       *dot = 0;
     }
   }
+  if (!ser_is_near(key, best) && !ser_is_near(last_part(key), last_part(best)))
+    return ser_fail(err, SER_USAGE, "%s: unknown key '%s'; 'serenade info config' lists those that there are", where,
+                    key);
   return ser_fail(err, SER_USAGE, "%s: unknown key '%s'; the nearest is %s ('serenade info config' lists them all)",
                   where, key, best);
 }
@@ -209,8 +212,9 @@ static ser_status refuse_choice(const ser_parameter_row *row, const char *where,
     }
     at += size + (at[size] == ' ');
   }
-  return ser_fail(err, SER_USAGE, "%s: %s is '%s', but it must be %s; the nearest is %s", where, row->key, item, text,
-                  best);
+  bool near = ser_is_near(item, best);
+  return ser_fail(err, SER_USAGE, "%s: %s is '%s', but it must be %s%s%s", where, row->key, item, text,
+                  near ? "; the nearest is " : "", near ? best : "");
 }
 
 static bool in_range(const ser_parameter_row *row, double value) {
@@ -307,8 +311,15 @@ static ser_status parse_texts(ser_text_list *out, const ser_parameter_row *row, 
   return status;
 }
 
-ser_status ser_parameter_assign(ser_config *config, const ser_parameter_row *row, const char *where,
-                                const char *const *items, size_t count, ser_error *err) {
+void ser_parameter_came_from(ser_config *config, const ser_parameter_row *row, const char *where) {
+  ser_origin *origin = &config->origins[row - ser_parameter_rows];
+  char *copy = ser_strdup(where);
+  free(origin->where);
+  *origin = (ser_origin){copy, ++config->turns};
+}
+
+static ser_status store(ser_config *config, const ser_parameter_row *row, const char *where, const char *const *items,
+                        size_t count, ser_error *err) {
   void *field = (char *)config + row->offset;
   bool list = row->kind == KIND_INTEGERS || row->kind == KIND_TEXTS;
   if (!list && count != 1) return ser_fail(err, SER_USAGE, "%s: %s is a list, but it takes one value", where, row->key);
@@ -331,6 +342,13 @@ ser_status ser_parameter_assign(ser_config *config, const ser_parameter_row *row
   int choice = choice_of(row->choices, items[0]);
   if (choice < 0) return refuse_choice(row, where, items[0], err);
   *(unsigned *)field = (unsigned)choice;
+  return SER_OK;
+}
+
+ser_status ser_parameter_assign(ser_config *config, const ser_parameter_row *row, const char *where,
+                                const char *const *items, size_t count, ser_error *err) {
+  SER_TRY(store(config, row, where, items, count, err));
+  ser_parameter_came_from(config, row, where);
   return SER_OK;
 }
 

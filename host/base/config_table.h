@@ -28,7 +28,10 @@ bool ser_parameter_is_group(const char *name);
 /* SER_USAGE: "WHERE: unknown key KEY; ...", naming the nearest key (or group of keys). */
 ser_status ser_parameter_unknown(const char *where, const char *key, bool group, ser_error *err);
 
-/* Parses and stores the items ([count]; one for what is no list). Errors begin with where. */
+void ser_parameter_came_from(ser_config *config, const ser_parameter_row *row, const char *where);
+
+/* Parses and stores the items ([count]; one for what is no list). Errors begin with where, which is
+ * remembered. */
 ser_status ser_parameter_assign(ser_config *config, const ser_parameter_row *row, const char *where,
                                 const char *const *items, size_t count, ser_error *err);
 /* The same from one text; lists as "1,2" or "[1, 2]". */

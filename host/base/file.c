@@ -167,12 +167,15 @@ static bool is_stdout(const struct stat *info) {
 
 static ser_status write_beside(const char *path, const void *data, size_t size, ser_error *err) {
   ser_status status = SER_OK;
+  struct stat before;
+  bool there = stat(path, &before) == 0;
   char *mark = ser_writer_mark(), *beside = ser_format("%s.tmp-%s", path, mark);
   ser_file_sweep(path); /* first: on a full disk it makes room */
   int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) {
     status = ser_fail_errno(err, SER_FAILED, "cannot write %s", path);
   } else {
+    if (there) fchmod(fd, before.st_mode & 07777); /* what was private stays so; where it cannot, it is the writer's */
     if (!ser_write_all(fd, data, size) || fsync(fd) != 0)
       status = ser_fail_errno(err, SER_FAILED, "cannot write %s (the old one, if any, is untouched)", path);
     if (close(fd) != 0 && status == SER_OK) status = ser_fail_errno(err, SER_FAILED, "cannot write %s", path);

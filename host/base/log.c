@@ -15,7 +15,7 @@
 
 struct ser_progress {
   char what[64], unit[32], note[96];
-  int64_t total, done;
+  int64_t total, done, found; /* found: of done, what earlier runs did */
   double started, drawn;
   int64_t said; /* the tenth that was said last, where there is no terminal */
   bool live;
@@ -47,22 +47,71 @@ static void span(char *text, size_t size, double seconds) {
     snprintf(text, size, "%ld:%02ld", whole / 60, whole % 60);
 }
 
+/* What this run has done a second: what it found done is no work of its own. */
+static double rate_of(const ser_progress *progress, double time) {
+  double elapsed = time - progress->started;
+  return elapsed > 0 ? (double)(progress->done - progress->found) / elapsed : 0;
+}
+
+/* The pieces behind the bar, in their order on the line; a note's parts, which ", " divides, come last. */
+enum { SHARE, COUNT, RATE, LEFT, NOTES, PIECES = NOTES + 6, PIECE = 96 };
+
+static void make_pieces(char pieces[PIECES][PIECE], const ser_progress_figures *f, double share) {
+  snprintf(pieces[SHARE], PIECE, " %3.0f%%", 100 * share);
+  snprintf(pieces[COUNT], PIECE, "  %lld/%lld %s", (long long)f->done, (long long)f->total, f->unit);
+  snprintf(pieces[RATE], PIECE, "  %.1f/s", f->rate);
+  char left[32];
+  span(left, sizeof left, f->rate > 0 ? (double)(f->total - f->done) / f->rate : 0);
+  snprintf(pieces[LEFT], PIECE, "  %s left", left);
+  const char *at = f->note;
+  for (int i = NOTES; i < PIECES; i++) {
+    const char *end = strstr(at, ", ");
+    int length = end ? (int)(end - at) : (int)strlen(at);
+    snprintf(pieces[i], PIECE, "%s%.*s", !length ? "" : i == NOTES ? "  " : ", ", length, at);
+    at += end ? length + 2 : length;
+  }
+}
+
+void ser_progress_line(ser_text *line, const ser_progress_figures *f) {
+  enum { MOST = 24, LEAST = 4 }; /* cells of the bar */
+  static const int by_worth[NOTES] = {SHARE, LEFT, COUNT, RATE};
+  char pieces[PIECES][PIECE];
+  double share = f->total > 0 ? (double)f->done / (double)f->total : 0;
+  make_pieces(pieces, f, share);
+  size_t room = (size_t)f->width, used = strlen(f->what);
+  bool named = used + strlen(pieces[SHARE]) <= room, fits = true;
+  if (!named) used = 0;
+  for (int i = 0; i < PIECES; i++) { /* whole pieces while there is room; from the first that finds none on, none */
+    char *piece = pieces[i < NOTES ? by_worth[i] : i];
+    fits = fits && used + strlen(piece) <= room;
+    if (fits) used += strlen(piece);
+    if (!fits) *piece = 0;
+  }
+  size_t cells = room > used + 3 ? room - used - 3 : 0, filled;
+  if (cells > MOST) cells = MOST;
+  filled = (size_t)(share * (double)cells);
+  if (named) ser_text_puts(line, f->what);
+  if (cells >= LEAST) ser_text_puts(line, " [");
+  for (size_t i = 0; i < cells && cells >= LEAST; i++) ser_text_puts(line, i < filled ? "#" : ".");
+  if (cells >= LEAST) ser_text_puts(line, "]");
+  for (int i = 0; i < PIECES; i++) ser_text_puts(line, pieces[i]);
+}
+
 static void draw(ser_progress *progress) {
-  double elapsed = now() - progress->started;
-  double rate = elapsed > 0 ? (double)progress->done / elapsed : 0;
-  double share = progress->total > 0 ? (double)progress->done / (double)progress->total : 0;
-  char left[32], line[320], bar[25];
-  span(left, sizeof left, rate > 0 ? (double)(progress->total - progress->done) / rate : 0);
-  int filled = (int)(share * 24);
-  for (int i = 0; i < 24; i++) bar[i] = i < filled ? '#' : '.';
-  bar[24] = 0;
-  snprintf(line, sizeof line, "%s [%s] %3.0f %%  %lld/%lld %s  %.1f/s  %s left  %s", progress->what, bar, 100 * share,
-           (long long)progress->done, (long long)progress->total, progress->unit, rate, left, progress->note);
   struct winsize window;
-  int width = ioctl(2, TIOCGWINSZ, &window) == 0 && window.ws_col > 10 ? window.ws_col - 1 : 79;
-  if ((int)strlen(line) > width) line[width] = 0;
-  fprintf(stderr, "\r\033[K%s", line);
+  ser_text line = {0};
+  const ser_progress_figures figures = {
+      .what = progress->what,
+      .unit = progress->unit,
+      .note = progress->note,
+      .done = progress->done,
+      .total = progress->total,
+      .rate = rate_of(progress, now()),
+      .width = ioctl(2, TIOCGWINSZ, &window) == 0 && window.ws_col > 10 ? window.ws_col - 1 : 79};
+  ser_progress_line(&line, &figures);
+  fprintf(stderr, "\r\033[K%s", line.data);
   fflush(stderr);
+  free(line.data);
 }
 
 static void say(const char *before, const char *format, va_list arguments) {
@@ -136,10 +185,18 @@ void ser_progress_add(ser_progress *progress, int64_t done) {
       progress->said = tenth;
       progress->drawn = time;
       fprintf(stderr, "%s: %lld of %lld %s (%.1f/s)%s%s\n", progress->what, (long long)progress->done,
-              (long long)progress->total, progress->unit, (double)progress->done / (time - progress->started),
-              *progress->note ? " " : "", progress->note);
+              (long long)progress->total, progress->unit, rate_of(progress, time), *progress->note ? " " : "",
+              progress->note);
     }
   }
+  pthread_mutex_unlock(&lock);
+}
+
+void ser_progress_found(ser_progress *progress, int64_t done) {
+  if (!progress) return;
+  pthread_mutex_lock(&lock);
+  progress->done += done;
+  progress->found += done;
   pthread_mutex_unlock(&lock);
 }
 

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/memory.h"
+
 void ser_log_set_quiet(bool quiet); /* quiet: only warnings and errors */
 bool ser_log_is_quiet(void);
 
@@ -21,7 +23,19 @@ void ser_complain(const char *format, ...) __attribute__((format(printf, 1, 2)))
 typedef struct ser_progress ser_progress;
 ser_progress *ser_progress_begin(const char *what, const char *unit, int64_t total);
 void ser_progress_add(ser_progress *progress, int64_t done);
+void ser_progress_found(ser_progress *progress, int64_t done);    /* done by earlier runs: counted, but in no rate */
 void ser_progress_note(ser_progress *progress, const char *note); /* shown behind the bar: "loss 1.23" */
 void ser_progress_end(ser_progress *progress);                    /* NULL is fine */
+
+/* What a bar shows. */
+typedef struct {
+  const char *what, *unit, *note;
+  int64_t done, total;
+  double rate; /* of this run, a second */
+  int width;   /* columns of the terminal that may be written to */
+} ser_progress_figures;
+/* The bar as one line of at most so many columns: where they are few the bar shrinks, then what is least worth knowing
+ * goes, whole. For tests; ser_progress_add draws it. */
+void ser_progress_line(ser_text *line, const ser_progress_figures *figures);
 
 #endif

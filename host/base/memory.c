@@ -67,7 +67,7 @@ bool ser_is_utf8(const char *text) {
   return ser_utf8_span(text, size) == size;
 }
 
-static void add_formatted(ser_text *text, const char *format, va_list arguments) {
+void ser_text_vprintf(ser_text *text, const char *format, va_list arguments) {
   va_list again;
   va_copy(again, arguments);
   int size = vsnprintf(NULL, 0, format, arguments);
@@ -83,7 +83,7 @@ char *ser_format(const char *format, ...) {
   ser_text_add(&text, "", 0);
   va_list arguments;
   va_start(arguments, format);
-  add_formatted(&text, format, arguments);
+  ser_text_vprintf(&text, format, arguments);
   va_end(arguments);
   return text.data;
 }
@@ -105,7 +105,7 @@ void ser_text_puts(ser_text *text, const char *string) {
 void ser_text_printf(ser_text *text, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  add_formatted(text, format, arguments);
+  ser_text_vprintf(text, format, arguments);
   va_end(arguments);
 }
 
@@ -135,7 +135,7 @@ static void add_shown(ser_text *text, const char *bytes, size_t size) {
 
 void ser_text_line_from(ser_text *text, const char *format, va_list arguments) {
   ser_text raw = {0};
-  add_formatted(&raw, format, arguments);
+  ser_text_vprintf(&raw, format, arguments);
   add_shown(text, raw.data, raw.size);
   ser_text_puts(text, "\n");
   free(raw.data);
@@ -152,5 +152,25 @@ char *ser_shown(const char *name) {
   ser_text text = {0};
   ser_text_add(&text, "", 0);
   add_shown(&text, name, strlen(name));
+  return text.data;
+}
+
+char *ser_quoted(const char *path) {
+  static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+  char *named = ser_format("%s%s", *path == '-' ? "./" : "", path), *shown = ser_shown(named);
+  bool as_shown = ser_is_utf8(named) && !strcmp(named, shown);
+  free(shown);
+  if (*named && strspn(named, safe) == strlen(named)) return named;
+  ser_text text = {0};
+  ser_text_puts(&text, as_shown ? "'" : "$'");
+  for (const unsigned char *at = (const unsigned char *)named; *at; at++)
+    if (as_shown && *at == '\'')
+      ser_text_puts(&text, "'\\''");
+    else if (as_shown || (*at >= 0x20 && *at < 0x7f && *at != '\'' && *at != '\\'))
+      ser_text_add(&text, (const char *)at, 1);
+    else
+      ser_text_printf(&text, "\\%03o", *at);
+  ser_text_puts(&text, "'");
+  free(named);
   return text.data;
 }

@@ -27,6 +27,9 @@ bool ser_is_utf8(const char *text);
     }                                                                                                                  \
   } while (0)
 
+/* The word for one thing or for several: "1 file", "2 files". */
+#define SER_PLURAL(count, one, many) ((count) == 1 ? (one) : (many))
+
 /* A text that grows. Zero-initialise; free(text.data) ends it. data is NULL while empty, else NUL-terminated. */
 typedef struct {
   char *data;
@@ -36,11 +39,15 @@ typedef struct {
 void ser_text_add(ser_text *text, const char *bytes, size_t size);
 void ser_text_puts(ser_text *text, const char *string);
 void ser_text_printf(ser_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void ser_text_vprintf(ser_text *text, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 
 /* One line for people and its end. Names of files and labels may hold anything: what would break the line or reach the
  * terminal as a command is shown as \n, \x1b, \u0085 and the like. */
 void ser_text_line(ser_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void ser_text_line_from(ser_text *text, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 char *ser_shown(const char *name); /* the same for a name, to stand in a line; the caller frees it */
+/* A path as one word of a command that is to be pasted into a shell, and that stays what it is in such a line: as it
+ * is, 'in quotes', or $'with \n', where a leading dash has become "./-". The caller frees it. */
+char *ser_quoted(const char *path);
 
 #endif

@@ -29,3 +29,10 @@ size_t ser_edit_distance(const char *a, const char *b) {
   }
   return above[n];
 }
+
+bool ser_is_near(const char *given, const char *candidate) {
+  given += strspn(given, "-");
+  candidate += strspn(candidate, "-");
+  size_t longest = strlen(given) > strlen(candidate) ? strlen(given) : strlen(candidate);
+  return 3 * ser_edit_distance(given, candidate) <= longest;
+}

@@ -32,6 +32,8 @@ ser_status ser_cache_open(ser_cache **cache, const char *folder, const char *fea
 /* Seals what is pending, writes the index, frees. NULL is fine. */
 ser_status ser_cache_close(ser_cache *cache, ser_error *err);
 const char *ser_cache_folder(const ser_cache *cache);
+/* Whether the folder is a cache, of whatever version. */
+bool ser_cache_is(const char *folder);
 
 /* MISSING where the key is not sealed yet; rows (or NULL) gets T. */
 ser_entry_status ser_cache_find(const ser_cache *cache, const ser_hash *key, int64_t *rows);

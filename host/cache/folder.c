@@ -7,15 +7,17 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/wanted.h"
 #include "cache/internal.h"
 
 ser_status cache_format_check(const char *root, bool create, ser_error *err) {
   char *path = ser_path_join(root, "FORMAT"), *text = NULL;
   size_t size;
   ser_status status = SER_OK;
+  if (!create || ser_file_exists(root)) SER_TRY_DONE(ser_want_folder(root, "the folder of a feature cache", err));
   if (!ser_file_exists(path)) {
     if (!create)
-      SER_TRY_DONE(ser_fail(err, SER_FAILED,
+      SER_TRY_DONE(ser_fail(err, SER_USAGE,
                             "%s is no feature cache (it has no file FORMAT); give the folder that `serenade extract "
                             "--cache` made",
                             root));
@@ -34,6 +36,17 @@ done:
   free(text);
   free(path);
   return status;
+}
+
+bool ser_cache_is(const char *folder) {
+  static const char opening[] = "serenade-cache ";
+  char *path = ser_path_join(folder, "FORMAT"), *text = NULL;
+  size_t size;
+  bool is = ser_file_exists(path) && ser_file_read(&text, &size, path, NULL) == SER_OK &&
+            !strncmp(text, opening, sizeof opening - 1);
+  free(text);
+  free(path);
+  return is;
 }
 
 bool cache_folder_parse(char **feature, ser_hash *hash, const char *name) {

@@ -137,9 +137,10 @@ static ser_status unreadable_shards(const ser_cache *cache, const char *what, se
   ser_status status = cache->unreadable_count == 1
                           ? ser_fail(err, SER_FAILED, "%s cannot be read and was left as it is; %s", first, what)
                           : ser_fail(err, SER_FAILED,
-                                     "%s and %zu more shards cannot be read and were left as they "
+                                     "%s and %zu more %s cannot be read and were left as they "
                                      "are; %s",
-                                     first, cache->unreadable_count - 1, what);
+                                     first, cache->unreadable_count - 1,
+                                     SER_PLURAL(cache->unreadable_count - 1, "shard", "shards"), what);
   free(first);
   return status;
 }
@@ -152,9 +153,10 @@ static ser_status verify_folder(const char *root, const char *name, ser_text *re
   int64_t frames, bytes;
   size_t shards = shards_here(cache, &bytes), damaged = cache->damaged_count;
   count_entries(counts, &frames, &cache->index);
-  ser_text_printf(report, "%s: %zu shards (%.1f MB) good, %zu damaged; %zu clips, %zu too short, %zu refused\n",
-                  cache->folder, shards, (double)bytes / MEGA, damaged, counts[SER_ENTRY_OK],
-                  counts[SER_ENTRY_TOO_SHORT], counts[SER_ENTRY_REFUSED]);
+  ser_text_printf(report, "%s: %zu %s (%.1f MB) good, %zu damaged; %zu %s, %zu too short, %zu refused\n", cache->folder,
+                  shards, SER_PLURAL(shards, "shard", "shards"), (double)bytes / MEGA, damaged, counts[SER_ENTRY_OK],
+                  SER_PLURAL(counts[SER_ENTRY_OK], "clip", "clips"), counts[SER_ENTRY_TOO_SHORT],
+                  counts[SER_ENTRY_REFUSED]);
   char *folder = ser_path_join(cache->folder, "shards"), **names = NULL;
   size_t count = 0;
   ser_hash ignored;
@@ -166,8 +168,8 @@ static ser_status verify_folder(const char *root, const char *name, ser_text *re
   ser_names_free(names, count);
   free(folder);
   if (status == SER_OK && damaged)
-    status =
-        ser_fail(err, SER_FAILED, "%s: %zu damaged shards; extract computes their clips anew", cache->folder, damaged);
+    status = ser_fail(err, SER_FAILED, "%s: %zu damaged %s; extract computes %s clips anew", cache->folder, damaged,
+                      SER_PLURAL(damaged, "shard", "shards"), SER_PLURAL(damaged, "its", "their"));
   if (status == SER_OK) status = unreadable_shards(cache, "see to its disk or rights, then verify again", err);
   ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
   return status == SER_OK ? closed : status;
@@ -198,7 +200,8 @@ static ser_status info_folder(const char *root, const char *name, ser_text *repo
   size_t shards = shards_here(cache, &bytes);
   count_entries(counts, &frames, &cache->index);
   ser_text_printf(report, "%s\n  configuration  %s\n", cache->folder, cache->configuration);
-  ser_text_printf(report, "  clips          %zu, %lld frames\n", counts[SER_ENTRY_OK], (long long)frames);
+  ser_text_printf(report, "  clips          %zu, %lld %s\n", counts[SER_ENTRY_OK], (long long)frames,
+                  SER_PLURAL(frames, "frame", "frames"));
   ser_text_printf(report, "  without        %zu too short, %zu refused\n", counts[SER_ENTRY_TOO_SHORT],
                   counts[SER_ENTRY_REFUSED]);
   ser_text_printf(report, "  shards         %zu, %.1f MB; unsealed %zu, in quarantine %zu\n", shards,
@@ -291,11 +294,13 @@ static ser_status merge_folder(const char *into_root, const char *from_root, con
       SER_TRY_DONE(merge_shard(&counts, &scratch, into, from, &shard, configuration, report, err));
   }
   SER_TRY_DONE(cache_refresh(cache, err)); /* the index of `into` knows the new shards from now on */
-  ser_text_printf(report, "%s: %zu shards added, %zu were there, %zu damaged left out\n", into, counts.added,
-                  counts.present, counts.damaged);
+  ser_text_printf(report, "%s: %zu %s added, %zu %s there, %zu damaged left out\n", into, counts.added,
+                  SER_PLURAL(counts.added, "shard", "shards"), counts.present,
+                  SER_PLURAL(counts.present, "was", "were"), counts.damaged);
   if (counts.damaged)
-    status = ser_fail(err, SER_FAILED, "%s: %zu damaged shards were left out; extract computes their clips anew", from,
-                      counts.damaged);
+    status =
+        ser_fail(err, SER_FAILED, "%s: %zu damaged %s left out; extract computes %s clips anew", from, counts.damaged,
+                 SER_PLURAL(counts.damaged, "shard was", "shards were"), SER_PLURAL(counts.damaged, "its", "their"));
 done:
   if (cache) {
     ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
@@ -461,10 +466,10 @@ static ser_status gc_folder(const char *root, const char *name, ser_text *report
     emptied = sweep(cache->folder, "quarantine", true);
     after = shards_here(cache, &bytes_after);
     ser_text_printf(report,
-                    "%s: %zu shards (%.1f MB) became %zu (%.1f MB), %zu rewritten; removed %zu unsealed, %zu in "
+                    "%s: %zu %s (%.1f MB) became %zu (%.1f MB), %zu rewritten; removed %zu unsealed, %zu in "
                     "quarantine\n",
-                    cache->folder, before, (double)bytes_before / MEGA, after, (double)bytes_after / MEGA, rewritten,
-                    swept, emptied);
+                    cache->folder, before, SER_PLURAL(before, "shard", "shards"), (double)bytes_before / MEGA, after,
+                    (double)bytes_after / MEGA, rewritten, swept, emptied);
     status = unreadable_shards(cache, "see to its disk or rights, then run gc again", err);
   }
   if (lock >= 0) close(lock);

@@ -43,7 +43,7 @@ static ser_status audit_file(const char *path, const char *json, ser_audit_mode 
   SER_TRY_DONE(ser_audit(&manifest, &summary, &options, err));
   SER_TRY_DONE(ser_manifest_write(&manifest, path, err));
   cli_audit_text(&text, &manifest, &summary);
-  fputs(text.data, stdout);
+  SER_TRY_DONE(cli_print(&text, err));
   if (json) SER_TRY_DONE(write_json(json, &summary, err));
   *partial = cli_name_refused(&manifest) > 0;
 done:
@@ -71,12 +71,13 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   if (json) SER_TRY(ser_output_check(json, "--json", err));
   if (json && ser_same_file(json, argv[1]))
     return ser_fail(err, SER_USAGE, "--json %s is the manifest itself; name another file", json);
-  if (ser_file_exists(argv[1])) SER_TRY(ser_output_check(argv[1], "the manifest", err));
+  if (ser_file_exists(argv[1]) && !ser_is_folder(argv[1])) SER_TRY(ser_output_check(argv[1], "the manifest", err));
   SER_TRY(audit_file(argv[1], json, (ser_audit_mode)mode, again, cli_jobs(workers), &partial, err));
   return partial ? SER_PARTIAL : SER_OK;
 }
 
-const ser_command ser_command_audit = {"audit", "decode everything; find what is broken, double or in doubt",
+const ser_command ser_command_audit = {"audit",
+                                       "decode everything; find what is broken, double or in doubt",
                                        "usage: serenade audit manifest.csv [options]\n"
                                        "\n"
                                        "Decodes every recording that was not judged yet and writes status and reason "
@@ -91,4 +92,6 @@ const ser_command ser_command_audit = {"audit", "decode everything; find what is
                                        "\n"
                                        "Example:\n"
                                        "  serenade audit manifest.csv --json audit.json\n",
-                                       run, "what was judged is kept; run the same command to go on"};
+                                       run,
+                                       "what was judged is kept; run the same command to go on",
+                                       0};

@@ -1,16 +1,15 @@
 /* `serenade bench`: how fast each stage is here, against what this machine could do, measured in the same run. */
 #include "cli/bench.h"
 
-#include <ftw.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "base/wanted.h"
 #include "cli/cli.h"
 
 enum { JSON_VERSION = 1 };
@@ -129,17 +128,6 @@ static ser_status write_json(const bench *b, const ser_device_properties *is, co
 /* ---- doing --------------------------------------------------------------------------------------------------------
  */
 
-static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where) {
-  (void)info;
-  (void)kind;
-  (void)where;
-  return remove(path);
-}
-
-void bench_remove_folder(const char *path) {
-  nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 /* A stage brings those along that its bound is made of. */
 static ser_status run_stages(bench *b, int stage, ser_error *err) {
   bool all = stage == ALL, extract = all || stage == EXTRACT;
@@ -163,13 +151,7 @@ static ser_status bench_on_device(bench *b, int stage, const char *json, ser_err
   b->pool = ser_pool_create(b->threads);
   SER_TRY(b->device->rt->stream_create(b->device, &b->stream, err));
   const char *root = getenv("TMPDIR");
-  b->folder = ser_format("%s/serenade-bench-XXXXXX", root && *root ? root : "/tmp");
-  if (!mkdtemp(b->folder)) {
-    ser_status status = ser_fail_errno(err, SER_FAILED, "cannot make the folder %s (TMPDIR names another)", b->folder);
-    free(b->folder);
-    b->folder = NULL;
-    return status;
-  }
+  SER_TRY(bench_make_folder(&b->folder, root && *root ? root : "/tmp", err));
   ser_status status = run_stages(b, stage, err);
   if (status != SER_OK && (status != SER_INTERRUPTED || !b->count)) return status;
   bench_settle(b);
@@ -194,7 +176,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   SER_TRY(ser_options_count(argc, argv, 0, 1, "one stage at most", err));
   if (argc > 1) SER_TRY(ser_option_choice(&stage, "the stage", argv[1], stage_names, err));
   if (runs) SER_TRY(ser_option_integer(&wanted, "--runs", runs, 1, 1000, err));
-  if (b.data && !ser_is_folder(b.data)) return ser_fail(err, SER_USAGE, "--data %s: there is no such folder", b.data);
+  if (b.data) SER_TRY(ser_want_folder(b.data, "a folder of recordings with --data", err));
   if (json) SER_TRY(ser_output_check(json, "--json", err));
   b.runs = (int)wanted;
   ser_config_init(&b.config);
@@ -224,7 +206,9 @@ const ser_command ser_command_bench = {
         "  --data DIR   recordings to measure with, at most 256 of those there (default: made ones)\n"
         "  --runs N     timed runs of each stage (default 7)\n"
         "  --json FILE  the results as JSON too: {version, machine, clips, results [{name, unit, median, ...}]}\n\n"
-        "Example: serenade bench all --data corpora/RAVDESS --json bench.json\n",
+        "Example:\n"
+        "  serenade bench all --data data/RAVDESS --json bench.json\n",
     .run = run,
     .interrupted = "what was measured before is printed, and no file written; run the same command again",
+    .takes = CLI_DEVICE | CLI_THREADS,
 };

@@ -137,7 +137,7 @@ static ser_status find_recordings(bench *b, ser_error *err) {
       free(all.paths[i]);
   }
   if (status == SER_OK && !audio)
-    status = ser_fail(err, SER_FAILED, "%s: no recording there can be read; name a folder of audio files", b->data);
+    status = ser_fail(err, SER_USAGE, "%s: no recording there can be read; name a folder of audio files", b->data);
   size_t wanted = audio < MOST_CLIPS ? audio : MOST_CLIPS;
   b->clips.paths = ser_alloc_zero(wanted + 1, sizeof *b->clips.paths);
   for (size_t i = 0; i < audio; i++) {

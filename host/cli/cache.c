@@ -20,13 +20,15 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   ser_status status = verb == 0   ? ser_cache_verify(argv[2], &report, err)
                       : verb == 1 ? ser_cache_merge(argv[2], argv[3], &report, err)
                                   : ser_cache_gc(argv[2], &report, err);
-  if (report.data) fputs(report.data, stdout);
+  ser_status printed = cli_print(&report, status == SER_OK ? err : NULL);
+  if (status == SER_OK) status = printed;
   free(report.data);
   return status;
 }
 
 const ser_command ser_command_cache = {
-    "cache", "verify, merge or compact a cache of features",
+    "cache",
+    "verify, merge or compact a cache of features",
     "usage: serenade cache verify DIR\n"
     "       serenade cache merge INTO FROM\n"
     "       serenade cache gc DIR\n"
@@ -36,5 +38,7 @@ const ser_command ser_command_cache = {
     "  gc       rewrite small shards as few, remove what dead processes left and what stands in quarantine\n"
     "\n"
     "Example:\n"
-    "  serenade cache verify RUN/cache\n",
-    run, "nothing is lost; run the same command to go on"};
+    "  serenade cache verify cache\n",
+    run,
+    "nothing is lost; run the same command to go on",
+    0};

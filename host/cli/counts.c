@@ -63,8 +63,9 @@ void cli_counts_text(ser_text *text, const ser_manifest *manifest) {
 
 void cli_audit_text(ser_text *text, const ser_manifest *manifest, const ser_audit_summary *summary) {
   enum { SHOWN = 5 };
-  ser_text_printf(text, "%zu recordings, %zu decoded now: %zu ok, %zu filtered, %zu excluded, %zu refused\n",
-                  summary->rows, summary->decoded, summary->ok, summary->filtered, summary->excluded, summary->refused);
+  ser_text_printf(text, "%zu %s, %zu decoded now: %zu ok, %zu filtered, %zu excluded, %zu refused\n", summary->rows,
+                  SER_PLURAL(summary->rows, "recording", "recordings"), summary->decoded, summary->ok,
+                  summary->filtered, summary->excluded, summary->refused);
   for (int reason = SER_REASON_UNREADABLE; reason < SER_REASON_TOO_SHORT; reason++) {
     size_t count = summary->by_reason[reason], filtered = 0;
     if (!count) continue;

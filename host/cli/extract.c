@@ -81,11 +81,12 @@ done:
 }
 
 const ser_command ser_command_extract = {
-    "extract", "compute the features that a cache lacks",
+    "extract",
+    "compute the features that a cache lacks",
     "usage: serenade extract manifest.csv --cache DIR [options]\n"
     "\n"
-    "Computes features of the manifest's usable recordings, in a cache that any number of processes may fill at once.\n"
-    "Interrupted or repeated, it goes on where it stood, without reading audio again.\n"
+    "Computes features of the manifest's usable recordings, in a cache. Interrupted or repeated, it goes on where it\n"
+    "stood, without reading audio again. Several at once on one cache do no harm, but share no work.\n"
     "\n"
     "  --features LIST   mfcc39, timnet, or both with a comma between (features.kind)\n"
     "  --cache DIR       folder of the cache (cache.dir)\n"
@@ -95,4 +96,6 @@ const ser_command ser_command_extract = {
     "\n"
     "Example:\n"
     "  serenade extract manifest.csv --features mfcc39 --cache cache\n",
-    run, "what was computed is kept; run the same command to go on"};
+    run,
+    "what was computed is kept; run the same command to go on",
+    CLI_DEVICE | CLI_THREADS};

@@ -25,9 +25,10 @@ static ser_status index_into(const char *output, const ser_index_options *option
   SER_TRY_DONE(ser_manifest_write(&manifest, output, err));
   if (options->keep) ser_index_done(options->keep);
   cli_counts_text(&table, &manifest);
-  fputs(table.data, stdout);
+  SER_TRY_DONE(cli_print(&table, err));
   ser_info_lines(summary.notes.data);
-  ser_info("%s: %zu recordings, %zu hashed now", output, manifest.count, summary.hashed);
+  ser_info("%s: %zu %s, %zu hashed now", output, manifest.count, SER_PLURAL(manifest.count, "recording", "recordings"),
+           summary.hashed);
   *partial = cli_name_refused(&manifest) > 0;
 done:
   free(table.data);
@@ -37,29 +38,42 @@ done:
   return status;
 }
 
+static ser_status need_corpus(const ser_index_options *options, ser_error *err) {
+  for (int i = 0; i < SER_CORPORA; i++)
+    if (options->roots[i] && *options->roots[i]) return SER_OK;
+  char *names = ser_corpus_list("--");
+  ser_fail(err, SER_USAGE, "index: no corpus is named; give %s", names);
+  free(names);
+  return SER_USAGE;
+}
+
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
   (void)common;
-  ser_index_options options = {.emotions = 6, .keep_every = 5};
+  static const char *const counts[] = {"6", "8", NULL};
+  ser_index_options options = {.keep_every = 5};
+  int chosen = 0;
   const char *output = NULL, *emotions = NULL, *jobs = NULL;
-  const ser_option table[] = {
-      {.name = "--ravdess", .value = &options.ravdess}, {.name = "--cremad", .value = &options.cremad},
-      {.name = "--tess", .value = &options.tess},       {.name = "--savee", .value = &options.savee},
-      {.name = "--csv", .value = &options.csv},         {.name = "--emotions", .value = &emotions},
-      {.name = "--rehash", .flag = &options.rehash},    {.name = "--jobs", .value = &jobs},
-      {.name = "--output", .value = &output},           {.name = "-o", .value = &output},
-  };
+  char names[SER_CORPORA][16];
+  ser_option table[5 + SER_CORPORA] = {{.name = "--emotions", .value = &emotions},
+                                       {.name = "--rehash", .flag = &options.rehash},
+                                       {.name = "--jobs", .value = &jobs},
+                                       {.name = "--output", .value = &output},
+                                       {.name = "-o", .value = &output}};
+  for (int i = 0; i < SER_CORPORA; i++) {
+    snprintf(names[i], sizeof names[i], "--%s", ser_corpus_names[i]);
+    table[5 + i] = (ser_option){.name = names[i], .value = &options.roots[i]};
+  }
   int64_t workers = 0;
   bool partial = false;
   SER_TRY(ser_options_parse(&argc, argv, table, sizeof table / sizeof *table, err));
   SER_TRY(ser_options_count(argc, argv, 0, 0, "nothing", err));
   if (!output) return ser_fail(err, SER_USAGE, "index: -o is missing; write -o manifest.csv");
-  if (!options.ravdess && !options.cremad && !options.tess && !options.savee && !options.csv)
-    return ser_fail(err, SER_USAGE, "index: no corpus is named; give --ravdess, --cremad, --tess, --savee or --csv");
-  if (emotions) SER_TRY(ser_option_integer(&options.emotions, "--emotions", emotions, 6, 8, err));
-  if (options.emotions == 7) return ser_fail(err, SER_USAGE, "--emotions is '7', but it must be 6 or 8");
+  SER_TRY(need_corpus(&options, err));
+  if (emotions) SER_TRY(ser_option_choice(&chosen, "--emotions", emotions, counts, err));
+  options.emotions = 6 + 2 * chosen;
   if (jobs) SER_TRY(ser_option_integer(&workers, "--jobs", jobs, 0, 4096, err));
   SER_TRY(ser_output_check(output, "-o", err));
-  if (options.csv && ser_same_file(output, options.csv))
+  if (options.roots[SER_CSV] && ser_same_file(output, options.roots[SER_CSV]))
     return ser_fail(err, SER_USAGE, "-o %s is the file of --csv itself; name another", output);
   options.jobs = cli_jobs(workers);
   options.keep = !ser_file_exists(output) || is_plain(output) ? output : NULL; /* beside a pipe nothing is kept */
@@ -68,7 +82,8 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
 }
 
 const ser_command ser_command_index = {
-    "index", "list recordings of corpora into a manifest",
+    "index",
+    "list recordings of corpora into a manifest",
     "usage: serenade index [options] -o manifest.csv\n"
     "\n"
     "Lists the recordings below the folders that are named, reads their headers and hashes their bytes. A manifest "
@@ -86,4 +101,6 @@ const ser_command ser_command_index = {
     "\n"
     "Example:\n"
     "  serenade index --ravdess data/RAVDESS --tess data/TESS -o manifest.csv\n",
-    run, "what was hashed is kept; run the same command to go on"};
+    run,
+    "what was hashed is kept; run the same command to go on",
+    0};

@@ -42,11 +42,14 @@ static ser_status visit_model(void *context, const char *path, ser_error *err) {
 }
 
 static ser_status describe_model(ser_text *text, const char *path, ser_error *err) {
-  if (!ser_is_folder(path)) return ser_model_describe(text, path, err);
   models job = {text, path};
-  SER_TRY(ser_walk(path, visit_model, &job, err));
+  if (ser_is_folder(path)) SER_TRY(ser_walk(path, visit_model, &job, err));
   if (text->size) return SER_OK;
-  return ser_fail(err, SER_FAILED, "%s holds no model.safetensors; name the folder of a run that was trained", path);
+  char *file;
+  SER_TRY(ser_model_find(&file, path, err));
+  ser_status status = ser_model_describe(text, file, err);
+  free(file);
+  return status;
 }
 
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
@@ -60,17 +63,21 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   if (topic == MODEL) SER_TRY(ser_options_count(argc, argv, 2, 2, "the model's file or folder", err));
   if (topic == CACHE) SER_TRY(ser_options_count(argc, argv, 2, 2, "the cache's folder", err));
   if (topic == DEVICE || topic == CONFIG) SER_TRY(ser_options_count(argc, argv, 0, 1, "the topic", err));
+  if (topic != DEVICE && (common->device_given || common->threads_given))
+    return ser_fail(err, SER_USAGE, "info: %s belongs to 'serenade info device'; take it out",
+                    common->device_given ? "--device" : "--threads");
   if (topic == DEVICE) status = describe_device(&text, common, err);
   if (topic == MODEL) status = describe_model(&text, argv[2], err);
   if (topic == CACHE) status = ser_cache_info(argv[2], &text, err);
   if (topic == CONFIG) ser_config_describe(&text);
-  if (status == SER_OK && text.data) fputs(text.data, stdout);
+  if (status == SER_OK) status = cli_print(&text, err);
   free(text.data);
   return status;
 }
 
 const ser_command ser_command_info = {
-    "info", "tell of the device, a model, a cache, the configuration",
+    "info",
+    "tell of the device, a model, a cache, the configuration",
     "usage: serenade info [device | model FILE | cache DIR | config]\n"
     "\n"
     "  device      the backend, its instruction set, threads and operations (the default)\n"
@@ -79,5 +86,8 @@ const ser_command ser_command_info = {
     "  config      every key of the configuration: type, range, default, meaning\n"
     "\n"
     "Example:\n"
-    "  serenade info config | grep train\n",
-    run, NULL};
+    "  serenade info config | grep train\n"
+    "  serenade info model runs/first\n",
+    run,
+    NULL,
+    CLI_DEVICE | CLI_THREADS};

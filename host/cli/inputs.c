@@ -15,9 +15,8 @@ static void replace(char **text, const char *by) {
 static ser_status neutral_config(ser_config *config, ser_error *err) {
   ser_config plain;
   ser_config_init(&plain);
-  char **places[] = {&config->corpora.ravdess, &config->corpora.cremad, &config->corpora.tess,
-                     &config->corpora.savee,   &config->corpora.csv,    &config->cache_dir};
-  for (size_t i = 0; i < sizeof places / sizeof *places; i++) replace(places[i], "");
+  for (int i = 0; i < SER_CORPORA; i++) replace(&config->corpora[i], "");
+  replace(&config->cache_dir, "");
   config->audit = plain.audit;
   config->device = plain.device;
   config->threads = plain.threads;

@@ -18,13 +18,34 @@ static const ser_command *const commands[] = {
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
-static const char common_help[] =
-    "\nOptions of all commands:\n"
-    "  --device auto|cpu|cuda  where to compute (auto: a GPU where there is one)\n"
-    "  --threads N             compute threads; 0: all cores\n"
-    "  --seed N                seed of what is drawn (training: in place of train.seeds)\n"
-    "  --quiet                 no messages but warnings and errors\n"
-    "  --help, --version       this text; build and libraries\n";
+static const struct {
+  unsigned bit; /* of ser_command.takes; 0: every command's */
+  const char *name, *help;
+} common_options[] = {
+    {CLI_DEVICE, "--device", "  --device auto|cpu|cuda  where to compute (auto: a GPU where there is one)\n"},
+    {CLI_THREADS, "--threads", "  --threads N             compute threads; 0: all cores\n"},
+    {CLI_SEED, "--seed", "  --seed N                seed of the training, in place of train.seeds\n"},
+    {0, "--quiet",
+     "  -q, --quiet             no messages but warnings and errors\n"
+     "  -h, --help, --version   this text; build and libraries\n"},
+};
+enum { COMMON = sizeof common_options / sizeof *common_options };
+
+static void print_common(FILE *out, unsigned takes) {
+  for (size_t i = 0; i < COMMON; i++)
+    if (!common_options[i].bit || common_options[i].bit & takes) fputs(common_options[i].help, out);
+}
+
+/* A common option that the command would not look at is none of its own. */
+static ser_status check_common(const ser_command *command, const ser_common *common, ser_error *err) {
+  unsigned given = (common->device_given ? CLI_DEVICE : 0) | (common->threads_given ? CLI_THREADS : 0) |
+                   (common->seed >= 0 ? CLI_SEED : 0);
+  for (size_t i = 0; i < COMMON; i++)
+    if (given & ~command->takes & common_options[i].bit)
+      return ser_fail(err, SER_USAGE, "%s: there is no option %s here; take it out (see serenade %s --help)",
+                      command->name, common_options[i].name, command->name);
+  return SER_OK;
+}
 
 static void print_help(FILE *out) {
   fprintf(out,
@@ -32,26 +53,35 @@ static void print_help(FILE *out) {
           "usage: serenade COMMAND [options]\n\nCommands:\n",
           SER_VERSION);
   for (size_t i = 0; i < COMMANDS; i++) fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
-  fputs(common_help, out);
-  fputs("\nserenade COMMAND --help shows the options of a command and an example.\n"
+  fputs("\nOptions of all commands that have a use for them:\n", out);
+  print_common(out, CLI_DEVICE | CLI_THREADS | CLI_SEED);
+  fputs("\nserenade COMMAND --help shows the options of a command and an example; those of index, audit, extract, "
+        "train,\n"
+        "evaluate and predict follow one another, from folders of recordings to answers.\n"
         "Exit status: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs could not be used.\n",
         out);
 }
 
 static const ser_command *find_command(const char *name, ser_error *err) {
   const char *best = commands[0]->name;
-  for (size_t i = 0; i < COMMANDS; i++) {
+  ser_text list = {0};
+  for (size_t i = 0; i < COMMANDS; i++)
     if (!strcmp(commands[i]->name, name)) return commands[i];
+  for (size_t i = 0; i < COMMANDS; i++) {
+    ser_text_printf(&list, "%s%s", i ? ", " : "", commands[i]->name);
     if (ser_edit_distance(name, commands[i]->name) < ser_edit_distance(name, best)) best = commands[i]->name;
   }
-  ser_fail(err, SER_USAGE, "there is no command '%s'; the nearest is %s (see serenade --help)", name, best);
+  bool near = ser_is_near(name, best);
+  ser_fail(err, SER_USAGE, "there is no command '%s'; %s %s (see serenade --help)", name,
+           near ? "the nearest is" : "there are", near ? best : list.data);
+  free(list.data);
   return NULL;
 }
 
 static ser_status print_version(ser_error *err) {
   ser_text text = {0};
   ser_status status = ser_version_text(&text, err);
-  if (status == SER_OK) fputs(text.data, stdout);
+  if (status == SER_OK) status = cli_print(&text, err);
   free(text.data);
   return status;
 }
@@ -66,14 +96,18 @@ static ser_status dispatch(int argc, char **argv, ser_error *err) {
     print_help(asked.help ? stdout : stderr);
     return asked.help ? SER_OK : ser_fail(err, SER_USAGE, "no command is given; name one of those above");
   }
+  static char none[] = "";
+  argv[0] = none; /* no command's options */
   if (argv[1][0] == '-') return ser_options_parse(&argc, argv, NULL, 0, err);
   const ser_command *command = find_command(argv[1], err);
   if (!command) return SER_USAGE;
   if (asked.help) {
     fputs(command->usage, stdout);
-    fputs(common_help, stdout);
+    fputs("\nOptions of other commands too:\n", stdout);
+    print_common(stdout, command->takes);
     return SER_OK;
   }
+  SER_TRY(check_common(command, &common, err));
   ser_status status = command->run(&common, argc - 1, argv + 1, err);
   if (status == SER_INTERRUPTED && command->interrupted) {
     ser_error stop = *err;
@@ -89,21 +123,11 @@ static void guard_streams(void) {
     if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) < 0) _exit(1);
 }
 
-/* Results that did not reach stdout (a full disk, a closed pipe) are no results. */
-static ser_status finish_stdout(ser_status status, ser_error *err) {
-  errno = 0;
-  bool broken = ferror(stdout) != 0;
-  if (fflush(stdout) != 0) broken = true;
-  if (!broken || status == SER_FAILED || status == SER_USAGE || status == SER_INTERRUPTED) return status;
-  return ser_fail(err, SER_FAILED, "cannot write the results to stdout: %s; what was written there is not whole",
-                  errno ? strerror(errno) : "a write failed");
-}
-
 int main(int argc, char **argv) {
   ser_error err = {0};
   guard_streams();
   ser_interrupt_install();
-  ser_status status = finish_stdout(dispatch(argc, argv, &err), &err);
+  ser_status status = cli_finish_stdout(dispatch(argc, argv, &err), &err);
   if (status != SER_OK && *err.text) ser_complain("%s", err.text);
   return ser_exit_code(status);
 }

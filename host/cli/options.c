@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/nearest.h"
 #include "cli/cli.h"
@@ -23,6 +24,9 @@ static const char *behind(const char *argument, const ser_option *option) {
 
 static ser_status unknown(const char *command, const char *argument, const ser_option *options, size_t count,
                           ser_error *err) {
+  if (ser_file_exists(argument))
+    return ser_fail(err, SER_USAGE, "unknown option %s; if the file of this name is meant, write ./%s, or -- before it",
+                    argument, argument);
   const char *best = common_names[0];
   size_t least = SIZE_MAX, common = sizeof common_names / sizeof *common_names;
   char *name = ser_format("%.*s", (int)strcspn(argument, "="), argument);
@@ -34,8 +38,13 @@ static ser_status unknown(const char *command, const char *argument, const ser_o
       best = candidate;
     }
   }
+  bool near = ser_is_near(name, best);
+  const char *blank = *command ? " " : "";
   ser_status status =
-      ser_fail(err, SER_USAGE, "unknown option %s; the nearest is %s (see serenade %s --help)", name, best, command);
+      near ? ser_fail(err, SER_USAGE, "unknown option %s; the nearest is %s (see serenade%s%s --help)", name, best,
+                      blank, command)
+           : ser_fail(err, SER_USAGE, "unknown option %s; 'serenade%s%s --help' lists those that there are", name,
+                      blank, command);
   free(name);
   return status;
 }
@@ -67,7 +76,18 @@ static ser_status take(const ser_option *option, const char *rest, const char *n
   return SER_OK;
 }
 
-ser_status ser_options_parse(int *argc, char **argv, const ser_option *options, size_t count, ser_error *err) {
+static ser_status given_twice(const char *name, ser_error *err) {
+  return ser_fail(err, SER_USAGE, "%s is given twice; take one out", name);
+}
+
+/* Whether a value was given before, under whichever name; a list takes any number. */
+static bool is_taken(const bool *taken, const ser_option *options, size_t count, size_t which) {
+  for (size_t i = 0; i < count; i++)
+    if (taken[i] && options[which].value && options[i].value == options[which].value) return true;
+  return false;
+}
+
+static ser_status parse(int *argc, char **argv, const ser_option *options, bool *taken, size_t count, ser_error *err) {
   int kept = 1;
   for (int i = 1; i < *argc;) {
     if (!strcmp(argv[i], "--")) {
@@ -82,12 +102,21 @@ ser_status ser_options_parse(int *argc, char **argv, const ser_option *options, 
     size_t which = 0;
     while (which < count && !(rest = behind(argv[i], &options[which]))) which++;
     if (which == count) return unknown(argv[0], argv[i], options, count, err);
+    if (is_taken(taken, options, count, which)) return given_twice(options[which].name, err);
+    taken[which] = true;
     int used;
     SER_TRY(take(&options[which], rest, i + 1 < *argc ? argv[i + 1] : NULL, &used, err));
     i += used;
   }
   *argc = kept;
   return SER_OK;
+}
+
+ser_status ser_options_parse(int *argc, char **argv, const ser_option *options, size_t count, ser_error *err) {
+  bool *taken = ser_alloc_zero(count, sizeof *taken);
+  ser_status status = parse(argc, argv, options, taken, count, err);
+  free(taken);
+  return status;
 }
 
 ser_status ser_option_integer(int64_t *out, const char *name, const char *text, int64_t least, int64_t most,
@@ -115,8 +144,9 @@ ser_status ser_option_choice(int *out, const char *name, const char *text, const
     if (ser_edit_distance(text, words[i]) < ser_edit_distance(text, best)) best = words[i];
     ser_text_printf(&list, "%s%s", i ? ", " : "", words[i]);
   }
-  ser_status status =
-      ser_fail(err, SER_USAGE, "%s is '%s', but it must be one of %s; the nearest is %s", name, text, list.data, best);
+  bool near = ser_is_near(text, best);
+  ser_status status = ser_fail(err, SER_USAGE, "%s is '%s', but it must be one of %s%s%s", name, text, list.data,
+                               near ? "; the nearest is " : "", near ? best : "");
   free(list.data);
   return status;
 }
@@ -141,6 +171,11 @@ static ser_status common_value(const char *name, int i, int argc, char **argv, c
 
 ser_status ser_options_common(ser_common *common, ser_asked *asked, int *argc, char **argv, ser_error *err) {
   static const char *const devices[] = {"auto", "cpu", "cuda", NULL};
+  const ser_option flags[] = {{.name = "--quiet", .flag = &common->quiet},
+                              {.name = "-q", .flag = &common->quiet},
+                              {.name = "--help", .flag = &asked->help},
+                              {.name = "-h", .flag = &asked->help},
+                              {.name = "--version", .flag = &asked->version}};
   int kept = 1, i = 1;
   for (; i < *argc && strcmp(argv[i], "--"); i++) {
     const char *device, *threads, *seed;
@@ -149,6 +184,9 @@ ser_status ser_options_common(ser_common *common, ser_asked *asked, int *argc, c
     SER_TRY(common_value("--device", i, *argc, argv, &device, &used, err));
     SER_TRY(common_value("--threads", i, *argc, argv, &threads, &used, err));
     SER_TRY(common_value("--seed", i, *argc, argv, &seed, &used, err));
+    if (device && common->device_given) return given_twice("--device", err);
+    if (threads && common->threads_given) return given_twice("--threads", err);
+    if (seed && common->seed >= 0) return given_twice("--seed", err);
     if (device) {
       SER_TRY(ser_option_choice(&choice, "--device", device, devices, err));
       common->device = (ser_device_kind)choice;
@@ -159,14 +197,14 @@ ser_status ser_options_common(ser_common *common, ser_asked *asked, int *argc, c
       common->threads_given = true;
     } else if (seed) {
       SER_TRY(ser_option_integer(&common->seed, "--seed", seed, 0, INT64_C(9007199254740991), err));
-    } else if (!strcmp(argv[i], "--quiet") || !strcmp(argv[i], "-q")) {
-      common->quiet = true;
-    } else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-      asked->help = true;
-    } else if (!strcmp(argv[i], "--version")) {
-      asked->version = true;
     } else {
-      argv[kept++] = argv[i];
+      size_t which = 0;
+      const char *rest = NULL;
+      while (which < sizeof flags / sizeof *flags && !(rest = behind(argv[i], &flags[which]))) which++;
+      if (rest)
+        SER_TRY(take(&flags[which], rest, NULL, &used, err));
+      else
+        argv[kept++] = argv[i];
     }
     i += used - 1;
   }

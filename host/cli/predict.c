@@ -16,9 +16,7 @@ typedef struct {
 } printing;
 
 static ser_status print_text(ser_text *text, ser_error *err) {
-  ser_status status = SER_OK;
-  if (text->size && fwrite(text->data, 1, text->size, stdout) != text->size)
-    status = ser_fail_errno(err, SER_FAILED, "cannot write the results to stdout");
+  ser_status status = cli_print(text, err);
   free(text->data);
   return status;
 }
@@ -128,19 +126,24 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
 }
 
 const ser_command ser_command_predict = {
-    "predict", "the emotions of recordings",
+    "predict",
+    "the emotions of recordings",
     "usage: serenade predict MODEL PATH... [options]\n"
     "\n"
     "MODEL is a model file (RUN/model.safetensors) or the run folder that holds it. A PATH is a file, a folder (all\n"
     "recordings below it), or - for the bytes of one recording on stdin. A recording that is longer than the model's\n"
-    "window gets a timeline and an overall answer. What cannot be used is named on stderr, and the exit status is 3.\n"
+    "window gets a timeline and an overall answer: the mean of its windows' answers, each moment of the recording\n"
+    "counting once, however many windows hear it. What cannot be used is named on stderr, and the exit status is 3.\n"
     "\n"
     "  --format text|json|csv   how to print (text)\n"
-    "  --windows                csv: a row for each window behind its recording's\n"
+    "  --windows                csv: behind the row of a recording one for each of its windows, where it has several;\n"
+    "                           a path's first row is the recording's own, from 0 to its end\n"
     "  --window SECONDS         windows of long recordings; 0: the model's own (predict.window)\n"
     "  --hop SECONDS            from one window to the next; 0: half a window (predict.hop)\n"
     "  --jobs N                 decode workers; 0: all cores\n"
     "\n"
     "Example:\n"
-    "  serenade predict runs/first/model.safetensors clip.wav recordings/ --format csv\n",
-    run, "the answers so far are printed; run the same command for all of them"};
+    "  serenade predict runs/first/model.safetensors data/TESS --format csv\n",
+    run,
+    "the answers so far are printed; run the same command for all of them",
+    CLI_DEVICE | CLI_THREADS};

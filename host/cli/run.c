@@ -9,7 +9,7 @@
 
 static ser_status run_all(const ser_config *config, const char *folder, bool *partial, ser_error *err) {
   cli_run run;
-  SER_TRY(cli_run_open(&run, folder, NULL, err));
+  SER_TRY(cli_run_open(&run, folder, config, NULL, err));
   ser_status status = cli_train(&run, config, NULL, true, partial, err);
   if (status == SER_OK) status = cli_evaluate(&run, config, partial, err);
   cli_run_close(&run);
@@ -47,7 +47,8 @@ done:
 }
 
 const ser_command ser_command_run = {
-    "run", "the whole path: index, audit, extract, train, evaluate",
+    "run",
+    "the whole path: index, audit, extract, train, evaluate",
     "usage: serenade run config.yaml [options] -o RUN\n"
     "\n"
     "Does what is not done yet and says of each stage which it was. After a change of settings only what depends on "
@@ -59,5 +60,7 @@ const ser_command ser_command_run = {
     "\n"
     "Example:\n"
     "  serenade run configs/reference.yaml --set corpora.ravdess=data/RAVDESS --set corpora.tess=data/TESS -o "
-    "runs/first\n",
-    run, "what was finished is kept; run the same command to go on"};
+    "runs/second\n",
+    run,
+    "what was finished is kept; run the same command to go on",
+    CLI_DEVICE | CLI_THREADS | CLI_SEED};

@@ -1,5 +1,5 @@
-/* The state of a run folder: run.json {version, training, recipe, epochs, trained, named, evaluated, models}, a lock on
- * the folder itself, and the results of other inputs, kept in earlier/.
+/* The state of a run folder: run.json {version, training, recipe, epochs, trained, named, evaluated, reports, models},
+ * a lock on the folder itself, and the results of other inputs, kept in earlier/.
  *
  * Results never stand beside a run.json that names other inputs: they are moved out first, then run.json is written,
  * then results of the new inputs that were moved out before come back. A kill between any two renames leaves a state
@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "cache/cache.h"
 #include "cli/stages.h"
 #include "train/train.h"
 
@@ -30,16 +31,17 @@ static void take_text(char out[SER_HASH_HEX], const json_t *root, const char *ke
   if (text && ser_hash_parse(&hash, text)) memcpy(out, text, SER_HASH_HEX);
 }
 
-static ser_status read_state(cli_run *run, const char *path, ser_error *err) {
+/* sound: false where the file is damaged, and nothing taken from it. */
+static ser_status read_state(cli_run *run, bool *sound, const char *path, ser_error *err) {
   char *data = NULL;
   size_t size = 0;
   SER_TRY(ser_file_read(&data, &size, path, err));
   json_t *root = json_loadb(data, size, 0, NULL);
   json_int_t version = json_integer_value(json_object_get(root, "version"));
   ser_status status = SER_OK;
-  if (!root || version < 1)
-    status = ser_fail(err, SER_FAILED, "%s is damaged; delete it, and what is done will be judged anew", path);
-  else if (version > RUN_VERSION)
+  *sound = version >= 1;
+  if (!*sound) goto done;
+  if (version > RUN_VERSION)
     status = ser_fail(err, SER_FAILED,
                       "%s is of version %lld, this Serenade knows %d; use a newer Serenade, or another "
                       "folder",
@@ -50,7 +52,9 @@ static ser_status read_state(cli_run *run, const char *path, ser_error *err) {
   take_text(run->trained, root, "trained");
   take_text(run->named, root, "named");
   take_text(run->evaluated, root, "evaluated");
+  take_text(run->reports, root, "reports");
   run->models = json_integer_value(json_object_get(root, "models"));
+done:
   json_decref(root);
   free(data);
   return status;
@@ -61,13 +65,66 @@ ser_status cli_run_save(const cli_run *run, ser_error *err) {
   char *path = ser_path_join(run->folder, "run.json");
   ser_text_printf(&text,
                   "{\n  \"version\": %d,\n  \"training\": \"%s\",\n  \"recipe\": \"%s\",\n  \"epochs\": %lld,\n"
-                  "  \"trained\": \"%s\",\n  \"named\": \"%s\",\n  \"evaluated\": \"%s\",\n  \"models\": %lld\n}\n",
+                  "  \"trained\": \"%s\",\n  \"named\": \"%s\",\n  \"evaluated\": \"%s\",\n"
+                  "  \"reports\": \"%s\",\n  \"models\": %lld\n}\n",
                   RUN_VERSION, run->training, run->recipe, (long long)run->epochs, run->trained, run->named,
-                  run->evaluated, (long long)run->models);
+                  run->evaluated, run->reports, (long long)run->models);
   ser_status status = ser_file_write(path, text.data, text.size, err);
   free(path);
   free(text.data);
   return status;
+}
+
+/* ---- what belongs to whom -----------------------------------------------------------------------------------------
+ */
+
+/* What a training and its evaluation make in RUN. All else in there is the user's, or belongs to RUN whatever is
+ * trained in it. */
+static bool is_result(const char *name) {
+  static const char *const names[] = {"config.yaml",     "split.csv",         "history.csv",  "checkpoint",
+                                      "split.txt",       "model.safetensors", "report.txt",   "report.json",
+                                      "predictions.csv", "confusion.png",     "confusion.svg"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (!strcmp(name, names[i])) return true;
+  return !strncmp(name, "seed-", 5) || !strncmp(name, "evaluate-", 9);
+}
+
+/* Whether the place is this file or lies in this folder, by whatever name. */
+static bool contains(const char *path, const char *place) {
+  struct stat outer, inner;
+  bool found = false;
+  if (!*place || stat(path, &outer) != 0) return false;
+  char *at = ser_strdup(place);
+  while (*at && !found) {
+    char *slash = strrchr(at, '/');
+    found = stat(at, &inner) == 0 && inner.st_dev == outer.st_dev && inner.st_ino == outer.st_ino;
+    *(slash ? slash : at) = 0;
+  }
+  free(at);
+  return found;
+}
+
+/* Whether the configuration reads what lies there. */
+static bool is_read(const char *path, const ser_config *config) {
+  for (int i = 0; i < SER_CORPORA; i++)
+    if (contains(path, config->corpora[i])) return true;
+  return contains(path, config->cache_dir) || contains(path, config->split.file);
+}
+
+/* Whether something was trained or evaluated in RUN: more than a configuration or a split, which may be the user's. */
+static ser_status has_results(bool *has, const char *folder, const ser_config *config, ser_error *err) {
+  char **names = NULL;
+  size_t count = 0;
+  *has = false;
+  SER_TRY(ser_folder_names(&names, &count, folder, err));
+  for (size_t i = 0; i < count; i++) {
+    char *path = ser_path_join(folder, names[i]);
+    bool input = !strcmp(names[i], "config.yaml") || !strcmp(names[i], "split.csv");
+    *has = *has || (is_result(names[i]) && !input && !is_read(path, config));
+    free(path);
+  }
+  ser_names_free(names, count);
+  return SER_OK;
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
@@ -84,26 +141,81 @@ static bool holds(const char *folder, const char *name) {
   return there;
 }
 
-ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error *err) {
-  ser_status status = SER_OK;
+/* What lies below RUN where trainings and evaluations put their files: in RUN itself or in the folders of its seeds.
+ * NULL of all that lies elsewhere, as in earlier/, or in a copy that the user keeps. */
+static const char *in_place(const char *folder, const char *path) {
+  const char *inside = path + strlen(folder);
+  while (*inside == '/') inside++;
+  return !strchr(inside, '/') || !strncmp(inside, "seed-", 5) ? inside : NULL;
+}
+
+/* What run.json says; where it is missing or damaged, what RUN's other files show, which then becomes run.json. */
+static ser_status learn_state(cli_run *run, const ser_config *config, ser_error *err) {
+  bool sound = false, results = false, there = holds(run->folder, "run.json");
+  char *path = ser_path_join(run->folder, "run.json");
+  ser_status status = there ? read_state(run, &sound, path, err) : SER_OK;
+  free(path);
+  SER_TRY(status);
+  if (sound) return SER_OK;
+  if (there && !holds(run->folder, "config.yaml") && !holds(run->folder, "manifest.csv"))
+    return ser_fail(err, SER_FAILED,
+                    "%s/run.json is damaged, and there is neither config.yaml nor manifest.csv to judge by; name "
+                    "another folder",
+                    run->folder);
+  SER_TRY(has_results(&results, run->folder, config, err));
+  if (!results || !cli_run_judge(run)) return SER_OK;
+  ser_warn("%s/run.json was %s; it is made anew from config.yaml, manifest.csv and the models there", run->folder,
+           there ? "damaged" : "missing");
+  return cli_run_save(run, err);
+}
+
+/* Whether a folder may become RUN: it is one, or holds nothing but caches and what this run would read and never write
+ * over, as it would a split.csv. */
+static ser_status may_be_ours(const char *folder, const ser_config *config, ser_error *err) {
   char **names = NULL;
   size_t count = 0, others = 0;
-  char *state = ser_path_join(folder, "run.json");
+  if (holds(folder, "run.json") || holds(folder, "config.yaml") || holds(folder, "manifest.csv")) return SER_OK;
+  SER_TRY(ser_folder_names(&names, &count, folder, err));
+  for (size_t i = 0; i < count; i++) {
+    char *path = ser_path_join(folder, names[i]);
+    others += !left_over(names[i]) && !ser_cache_is(path) && (is_result(names[i]) || !is_read(path, config));
+    free(path);
+  }
+  ser_names_free(names, count);
+  if (!others) return SER_OK;
+  return ser_fail(err, SER_USAGE, "%s is not empty and no run of Serenade's; name a new folder", folder);
+}
+
+/* Cuts the path to the folder above it, "" where it names none. */
+static void cut_name(char *path) {
+  size_t size = strlen(path);
+  while (size && path[size - 1] == '/') size--;
+  while (size && path[size - 1] != '/') size--;
+  while (size > 1 && path[size - 1] == '/') size--;
+  path[size] = 0;
+}
+
+/* How much of the path is there already, in bytes. */
+static size_t length_there(const char *path) {
+  char *at = ser_strdup(path);
+  while (*at && !ser_file_exists(at)) cut_name(at);
+  size_t length = strlen(at);
+  free(at);
+  return length;
+}
+
+ser_status cli_run_open(cli_run *run, const char *folder, const ser_config *config, bool *fresh, ser_error *err) {
+  ser_status status = SER_OK;
   memset(run, 0, sizeof *run);
   run->folder = folder;
   run->lock = -1;
+  run->there = length_there(folder);
   if (ser_file_exists(folder) && !ser_is_folder(folder)) {
     status = ser_fail(err, SER_USAGE, "%s is a file, but -o names the folder of a run; name another", folder);
     goto done;
   }
   SER_TRY_DONE(ser_make_folders(folder, err));
-  SER_TRY_DONE(ser_folder_names(&names, &count, folder, err));
-  bool known = holds(folder, "run.json") || holds(folder, "config.yaml") || holds(folder, "manifest.csv");
-  for (size_t i = 0; i < count; i++) others += !left_over(names[i]);
-  if (others && !known) {
-    status = ser_fail(err, SER_USAGE, "%s is not empty and no run of Serenade's; name a new folder", folder);
-    goto done;
-  }
+  SER_TRY_DONE(may_be_ours(folder, config, err));
   run->lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (run->lock < 0) {
     status = ser_fail_errno(err, SER_FAILED, "cannot open the folder %s", folder);
@@ -114,16 +226,17 @@ ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error
                       folder);
     goto done;
   }
-  if (ser_file_exists(state)) SER_TRY_DONE(read_state(run, state, err));
+  SER_TRY_DONE(learn_state(run, config, err));
   if (fresh) *fresh = !*run->training && !holds(folder, "config.yaml");
 done:
-  ser_names_free(names, count);
-  free(state);
   if (status != SER_OK) cli_run_close(run);
   return status;
 }
 
 void cli_run_close(cli_run *run) {
+  char *made = ser_strdup(run->folder); /* a job that failed before it wrote anything leaves no folders behind */
+  while (strlen(made) > run->there && rmdir(made) == 0) cut_name(made);
+  free(made);
   if (run->lock >= 0) close(run->lock); /* which unlocks */
   run->lock = -1;
 }
@@ -133,39 +246,47 @@ void cli_run_close(cli_run *run) {
 
 typedef struct {
   const char *folder;
-  ser_text text;
+  const char *const *names; /* of the files that count; NULL ends them */
+  ser_text text;            /* their hashes and places, a line each */
   int64_t count;
-  bool complete;
-} model_walk;
+} file_walk;
 
-static ser_status visit_model(void *context, const char *path, ser_error *err) {
-  static const char *const reports[] = {"report.json", "report.txt", "predictions.csv", "confusion.png",
-                                        "confusion.svg"};
-  model_walk *walk = context;
-  const char *inside = path + strlen(walk->folder) + 1;
-  if (strcmp(ser_path_name(path), "model.safetensors") || !strncmp(inside, "earlier/", 8)) return SER_OK;
+static ser_status visit_file(void *context, const char *path, ser_error *err) {
+  file_walk *walk = context;
+  const char *inside = in_place(walk->folder, path), *const *name = walk->names;
+  while (*name && strcmp(ser_path_name(path), *name)) name++;
+  if (!inside || !*name) return SER_OK;
   ser_hash hash;
   char hex[SER_HASH_HEX];
   SER_TRY(ser_hash_file(&hash, path, err));
   ser_hash_hex(hex, &hash);
   ser_text_printf(&walk->text, "%s %s\n", hex, inside);
   walk->count++;
-  char *folder = ser_path_folder(path);
-  for (size_t i = 0; i < sizeof reports / sizeof *reports; i++)
-    walk->complete = walk->complete && holds(folder, reports[i]);
-  free(folder);
   return SER_OK;
 }
 
-ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, bool *complete, const char *folder, ser_error *err) {
-  model_walk walk = {.folder = folder, .complete = holds(folder, "report.json")};
-  ser_status status = ser_walk(folder, visit_model, &walk, err);
+/* The hash of all files of these names in RUN, and how many there are. */
+static ser_status hash_files(char hex[SER_HASH_HEX], int64_t *count, const char *folder, const char *const *names,
+                             ser_error *err) {
+  file_walk walk = {.folder = folder, .names = names};
+  ser_status status = ser_walk(folder, visit_file, &walk, err);
   ser_hash hash = ser_hash_bytes(walk.text.data, walk.text.size);
   ser_hash_hex(hex, &hash);
   *count = walk.count;
-  *complete = walk.complete && walk.count;
   free(walk.text.data);
   return status;
+}
+
+ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, const char *folder, ser_error *err) {
+  static const char *const names[] = {"model.safetensors", NULL};
+  return hash_files(hex, count, folder, names, err);
+}
+
+ser_status cli_reports(char hex[SER_HASH_HEX], const char *folder, ser_error *err) {
+  static const char *const names[] = {"report.json",   "report.txt",    "predictions.csv",
+                                      "confusion.png", "confusion.svg", NULL};
+  int64_t count;
+  return hash_files(hex, &count, folder, names, err);
 }
 
 typedef struct {
@@ -177,8 +298,7 @@ typedef struct {
 static ser_status visit_split(void *context, const char *path, ser_error *err) {
   split_walk *walk = context;
   ser_model_info model;
-  if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
-  if (!strncmp(path + strlen(walk->folder) + 1, "earlier/", 8)) return SER_OK;
+  if (!in_place(walk->folder, path) || strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
   if (ser_model_load(NULL, &model, NULL, path, NULL) == SER_OK) {
     walk->fits = walk->fits && !strcmp(model.split_hash, walk->split);
     ser_model_info_free(&model);
@@ -203,43 +323,30 @@ ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err) {
   return status;
 }
 
-/* ---- results of other inputs ------------------------------------------------------------------------------------- */
-
-/* What a training and its evaluation make in RUN. All else in there is the user's, or belongs to RUN whatever is
- * trained in it. */
-static bool is_result(const char *name) {
-  static const char *const names[] = {"config.yaml",       "split.csv",    "history.csv", "checkpoint",
-                                      "model.safetensors", "report.txt",   "report.json", "predictions.csv",
-                                      "confusion.png",     "confusion.svg"};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (!strcmp(name, names[i])) return true;
-  return !strncmp(name, "seed-", 5) || !strncmp(name, "evaluate-", 9);
-}
-
-/* Whether the place is this file or lies in this folder, by whatever name. */
-static bool contains(const char *path, const char *place) {
-  struct stat outer, inner;
-  bool found = false;
-  if (!*place || stat(path, &outer) != 0) return false;
-  char *at = ser_strdup(place);
-  while (*at && !found) {
-    char *slash = strrchr(at, '/');
-    found = stat(at, &inner) == 0 && inner.st_dev == outer.st_dev && inner.st_ino == outer.st_ino;
-    *(slash ? slash : at) = 0;
+static ser_status visit_history(void *context, const char *path, ser_error *err) {
+  split_walk *walk = context;
+  (void)err;
+  if (!in_place(walk->folder, path) || strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
+  char *folder = ser_path_folder(path);
+  if (!holds(folder, "history.csv") && holds(folder, "checkpoint")) {
+    ser_info("train: %s/history.csv is missing and is written again", folder);
+    walk->fits = false;
+  } else if (!holds(folder, "history.csv")) {
+    ser_warn("%s/history.csv is missing, and there is no checkpoint to write it again from", folder);
   }
-  free(at);
-  return found;
+  free(folder);
+  return SER_OK;
 }
 
-/* Whether the configuration reads what lies there. */
-static bool is_read(const char *path, const ser_config *config) {
-  const char *const places[] = {config->corpora.ravdess, config->corpora.cremad, config->corpora.tess,
-                                config->corpora.savee,   config->corpora.csv,    config->cache_dir,
-                                config->split.file};
-  for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-    if (contains(path, places[i])) return true;
-  return false;
+ser_status cli_files_whole(bool *whole, const char *folder, ser_error *err) {
+  split_walk walk = {.folder = folder, .fits = holds(folder, "config.yaml")};
+  if (!walk.fits) ser_info("train: %s/config.yaml is missing and is written again", folder);
+  ser_status status = ser_walk(folder, visit_history, &walk, err);
+  *whole = walk.fits;
+  return status;
 }
+
+/* ---- results of other inputs ------------------------------------------------------------------------------------- */
 
 static ser_status move_results(const char *to, const char *from, const ser_config *config, size_t *moved,
                                ser_error *err) {
@@ -282,7 +389,7 @@ typedef struct {
 static ser_status visit_reach(void *context, const char *path, ser_error *err) {
   reach_walk *walk = context;
   int64_t epochs = 0;
-  if (!strncmp(path + strlen(walk->folder) + 1, "earlier/", 8)) return SER_OK;
+  if (!in_place(walk->folder, path)) return SER_OK;
   if (!strcmp(ser_path_name(path), "checkpoint")) SER_TRY(ser_checkpoint_epochs(&epochs, path, err));
   if (epochs > walk->epochs) walk->epochs = epochs;
   if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
@@ -311,9 +418,10 @@ static ser_status seeds_may_join(bool *may, const char *folder, const ser_config
 
 ser_status cli_run_compare(bool *fits, cli_run *run, const cli_inputs *inputs, const ser_config *config,
                            ser_error *err) {
-  bool same = !strcmp(run->training, inputs->training);
+  bool same = !strcmp(run->training, inputs->training), results = false;
   run->reached = run->epochs;
-  *fits = !*run->training;
+  if (!*run->training) SER_TRY(has_results(&results, run->folder, config, err));
+  *fits = !*run->training && !results;
   if (!same && *run->training && !strcmp(run->recipe, inputs->recipe))
     SER_TRY(seeds_may_join(&same, run->folder, config, err));
   if (!same) return SER_OK;
@@ -334,17 +442,19 @@ ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_con
   char *kept = earlier_folder(run, inputs->training, config->train.epochs);
   if (!same || run->epochs != config->train.epochs) {
     SER_TRY_DONE(cli_run_compare(&fits, run, inputs, config, err));
-    if (!*run->training || !fits || ser_is_folder(kept))
-      SER_TRY_DONE(move_results(old, run->folder, config, &moved, err));
+    if (!fits || ser_is_folder(kept)) SER_TRY_DONE(move_results(old, run->folder, config, &moved, err));
     if (moved && same)
       ser_info("train: another number of epochs is asked for; the results of %lld are kept in %s",
                (long long)run->reached, old);
+    else if (moved && !*run->training)
+      ser_info("train: there is no sound run.json to tell what the results in %s were made from; they are kept in %s",
+               run->folder, old);
     else if (moved)
       ser_info("train: the inputs have changed; the results of the old ones are kept in %s", old);
     memcpy(run->training, inputs->training, SER_HASH_HEX);
     memcpy(run->recipe, inputs->recipe, SER_HASH_HEX);
     run->epochs = config->train.epochs;
-    run->trained[0] = run->named[0] = run->evaluated[0] = 0;
+    run->trained[0] = run->named[0] = run->evaluated[0] = run->reports[0] = 0;
     run->models = 0;
     SER_TRY_DONE(cli_run_save(run, err));
   }

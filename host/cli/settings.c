@@ -22,15 +22,22 @@ ser_status ser_settings(ser_config *config, const char *path, const char *const 
   ser_config_init(config);
   if (path) SER_TRY(ser_config_read(config, path, err));
   for (size_t i = 0; i < count; i++) SER_TRY(ser_config_set(config, sets[i], err));
-  if (common->device_given) config->device = common->device;
-  if (common->threads_given) config->threads = common->threads;
+  if (common->device_given) {
+    config->device = common->device;
+    ser_config_came_from(config, "device", config->device == SER_DEVICE_CUDA ? "--device cuda" : "--device");
+  }
+  if (common->threads_given) {
+    config->threads = common->threads;
+    ser_config_came_from(config, "threads", "--threads");
+  }
   if (common->seed >= 0) {
+    ser_config_came_from(config, "train.seeds", "--seed");
     config->train.seeds.count = 1;
     config->train.seeds.values = ser_realloc(config->train.seeds.values, sizeof(int64_t));
     config->train.seeds.values[0] = common->seed;
   }
-  char **paths[] = {&config->corpora.ravdess, &config->corpora.cremad, &config->corpora.tess, &config->corpora.savee,
-                    &config->corpora.csv,     &config->cache_dir,      &config->split.file};
-  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) SER_TRY(make_absolute(paths[i], err));
+  for (int i = 0; i < SER_CORPORA; i++) SER_TRY(make_absolute(&config->corpora[i], err));
+  SER_TRY(make_absolute(&config->cache_dir, err));
+  SER_TRY(make_absolute(&config->split.file, err));
   return ser_config_check(config, err);
 }

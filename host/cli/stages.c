@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/wanted.h"
 #include "cli/counts.h"
 #include "device/runtime.h"
 #include "features/features.h"
@@ -48,19 +49,28 @@ static ser_status keep_manifest(const ser_manifest *manifest, const char *path, 
 }
 
 ser_status cli_need_corpus(const ser_config *config, ser_error *err) {
-  if (*config->corpora.ravdess || *config->corpora.cremad || *config->corpora.tess || *config->corpora.savee ||
-      *config->corpora.csv)
-    return SER_OK;
-  return ser_fail(err, SER_USAGE,
-                  "no corpus is named; give one, as in --set corpora.ravdess=DIR (or cremad, tess, savee, csv)");
+  for (int i = 0; i < SER_CORPORA; i++)
+    if (*config->corpora[i]) return SER_OK;
+  char *keys = ser_corpus_list("corpora.");
+  ser_fail(err, SER_USAGE, "no corpus is named; give %s, as in --set corpora.%s=DIR", keys, ser_corpus_names[0]);
+  free(keys);
+  return SER_USAGE;
+}
+
+/* The device that is asked for; where there is none, says who asked. */
+static ser_status open_device(ser_device **device, const ser_config *config, ser_error *err) {
+  ser_error why = {0};
+  ser_status status = ser_device_open(device, config->device, (int)config->threads, &why);
+  if (status == SER_OK) return SER_OK;
+  ser_config_refuse(err, config, "device", "%s", why.text);
+  return status;
 }
 
 ser_status cli_can_begin(const ser_config *config, ser_error *err) {
   ser_device *device = NULL;
-  if (config->split.kind == SER_SPLIT_FILE && *config->split.file && !ser_file_exists(config->split.file))
-    return ser_fail(err, SER_FAILED, "split.file: there is no file %s; set split.file to the CSV of the split",
-                    config->split.file);
-  SER_TRY(ser_device_open(&device, config->device, (int)config->threads, err));
+  if (config->split.kind == SER_SPLIT_FILE)
+    SER_TRY(ser_want_file(config->split.file, "the CSV of the split as split.file", err));
+  SER_TRY(open_device(&device, config, err));
   ser_device_close(device);
   return SER_OK;
 }
@@ -76,19 +86,13 @@ static ser_status read_known(ser_manifest *known, bool *there, const char *path,
 /* bytes: those of the manifest that is kept, there or in next. */
 static ser_status index_stage(ser_manifest *manifest, const ser_config *config, const char *path, const char *next,
                               ser_text *bytes, ser_error *err) {
-  ser_index_options options = {.ravdess = config->corpora.ravdess,
-                               .cremad = config->corpora.cremad,
-                               .tess = config->corpora.tess,
-                               .savee = config->corpora.savee,
-                               .csv = config->corpora.csv,
-                               .emotions = config->emotions,
-                               .jobs = cli_jobs(config->jobs),
-                               .keep = path,
-                               .keep_every = 5};
+  ser_index_options options = {
+      .emotions = config->emotions, .jobs = cli_jobs(config->jobs), .keep = path, .keep_every = 5};
   ser_index_summary summary = {0};
   ser_manifest before;
   bool known = false;
   ser_status status = SER_OK;
+  for (int i = 0; i < SER_CORPORA; i++) options.roots[i] = config->corpora[i];
   ser_manifest_init(&before);
   SER_TRY_DONE(read_known(&before, &known, path, next, err));
   if (known) ser_manifest_text(bytes, &before);
@@ -97,9 +101,11 @@ static ser_status index_stage(ser_manifest *manifest, const ser_config *config, 
   if (changed) SER_TRY_DONE(ser_manifest_write(manifest, next, err));
   ser_index_done(path);
   if (!changed && !summary.hashed)
-    ser_info("index: nothing to do, %zu recordings as they were", manifest->count);
+    ser_info("index: nothing to do, %zu %s as before", manifest->count,
+             SER_PLURAL(manifest->count, "recording", "recordings"));
   else
-    ser_info("index: %zu recordings, %zu hashed now", manifest->count, summary.hashed);
+    ser_info("index: %zu %s, %zu hashed now", manifest->count, SER_PLURAL(manifest->count, "recording", "recordings"),
+             summary.hashed);
   if (changed) ser_info_lines(summary.notes.data);
 done:
   free(summary.notes.data);
@@ -135,7 +141,8 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
   SER_TRY_DONE(ser_audit(manifest, &summary, &options, err));
   bool changed = differs(manifest, &bytes);
   if (!changed && !summary.decoded)
-    ser_info("audit: nothing to do, %zu recordings judged before", manifest->count);
+    ser_info("audit: nothing to do, %zu %s judged before", manifest->count,
+             SER_PLURAL(manifest->count, "recording", "recordings"));
   else
     ser_info("audit: %zu decoded now; %zu ok, %zu filtered, %zu excluded, %zu refused", summary.decoded, summary.ok,
              summary.filtered, summary.excluded, summary.refused);
@@ -160,7 +167,7 @@ ser_status cli_extract(const ser_config *config, ser_feature_kind kind, const ch
   ser_device *device = NULL;
   ser_extract_summary is = {0};
   ser_status status = SER_OK;
-  SER_TRY_DONE(ser_device_open(&device, config->device, (int)config->threads, err));
+  SER_TRY_DONE(open_device(&device, config, err));
   const ser_extract_options options = {.kind = kind,
                                        .config = ser_config_mfcc(config, kind),
                                        .cache_folder = cache,
@@ -187,16 +194,32 @@ done:
 
 /* ---- train ------------------------------------------------------------------------------------------------------- */
 
+/* renamed: paths or predict.* were others in models that were finished. */
+static void say_trained(int64_t trained, int64_t count, bool renamed) {
+  const char *models = SER_PLURAL(count, "model", "models");
+  if (!trained && renamed)
+    ser_info("train: nothing to train; paths of recordings and predict.* are taken into what was trained before");
+  else if (!trained)
+    ser_info("train: nothing to train, %lld %s trained before", (long long)count, models);
+  else if (trained == count)
+    ser_info("train: %lld %s trained", (long long)count, models);
+  else
+    ser_info("train: %lld %s trained, %lld before", (long long)trained, SER_PLURAL(trained, "model", "models"),
+             (long long)(count - trained));
+}
+
 static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_config *config,
                               const char *manifest_path, bool anew, bool *partial, ser_error *err) {
-  char before[SER_HASH_HEX], models[SER_HASH_HEX];
+  char models[SER_HASH_HEX];
   int64_t count = 0;
-  bool complete = false, done = false;
-  SER_TRY(cli_models(before, &count, &complete, run->folder, err));
-  if (!strcmp(run->trained, run->training) && count == run->models && count) {
+  bool done = false, whole = false, finished = !strcmp(run->trained, run->training);
+  bool named = !strcmp(run->named, inputs->named);
+  SER_TRY(cli_models(models, &count, run->folder, err));
+  if (finished && count == run->models && count) {
     SER_TRY(cli_split_fits(&done, run->folder, err));
-    if (done && !strcmp(run->named, inputs->named)) {
-      ser_info("train: nothing to do, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
+    SER_TRY(cli_files_whole(&whole, run->folder, err));
+    if (done && whole && named) {
+      ser_info("train: nothing to do, %lld %s trained before", (long long)count, SER_PLURAL(count, "model", "models"));
       return SER_OK;
     }
     if (!done)
@@ -207,20 +230,17 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
                                      .manifest = manifest_path,
                                      .resume = true,
                                      .anew = anew,
+                                     .finished = finished,
                                      .extracted = true};
   bool refused = false;
-  SER_TRY(ser_train_job(&options, &refused, err));
+  size_t trained = 0;
+  SER_TRY(ser_train_job(&trained, &refused, &options, err));
   if (refused) *partial = true;
-  SER_TRY(cli_models(models, &count, &complete, run->folder, err));
+  SER_TRY(cli_models(models, &count, run->folder, err));
   memcpy(run->trained, run->training, SER_HASH_HEX);
   memcpy(run->named, inputs->named, SER_HASH_HEX);
   run->models = count;
-  if (done)
-    ser_info("train: nothing to train; paths of recordings and predict.* are taken into what was trained before");
-  else if (!strcmp(models, before)) /* as after results that were kept have been taken back */
-    ser_info("train: nothing to train, %lld model%s trained before", (long long)count, count == 1 ? "" : "s");
-  else
-    ser_info("train: %lld model%s trained", (long long)count, count == 1 ? "" : "s");
+  say_trained((int64_t)trained, count, done && !named);
   return cli_run_save(run, err);
 }
 
@@ -234,11 +254,17 @@ static ser_status must_fit(cli_run *run, const cli_inputs *inputs, const ser_con
   remove(next);
   free(next);
   long long epochs = (long long)config->train.epochs;
+  if (!*run->training)
+    return ser_fail(err, SER_USAGE,
+                    "%s has no sound run.json to tell what its results were made from; name another folder, or use "
+                    "'serenade run', which trains anew and keeps the old results",
+                    run->folder);
   if (run->reached > epochs && !strcmp(run->recipe, inputs->recipe))
     return ser_fail(err, SER_USAGE,
-                    "%s has had %lld epochs already, more than train.epochs=%lld asks for; ask for at least %lld, name "
+                    "%s has had %lld %s already, more than train.epochs=%lld asks for; ask for at least %lld, name "
                     "another folder, or use 'serenade run', which trains anew and keeps the old results",
-                    run->folder, (long long)run->reached, epochs, (long long)run->reached);
+                    run->folder, (long long)run->reached, SER_PLURAL(run->reached, "epoch", "epochs"), epochs,
+                    (long long)run->reached);
   return ser_fail(err, SER_USAGE,
                   "%s was trained from other settings or recordings; name another folder, or use "
                   "'serenade run', which trains anew and keeps the old results",
@@ -283,14 +309,17 @@ done:
 /* ---- evaluate ---------------------------------------------------------------------------------------------------- */
 
 ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, ser_error *err) {
-  char models[SER_HASH_HEX];
+  char models[SER_HASH_HEX], reports[SER_HASH_HEX];
   int64_t count = 0;
-  bool complete = false;
   ser_text said = {0};
-  SER_TRY(cli_models(models, &count, &complete, run->folder, err));
-  if (complete && !strcmp(run->evaluated, models)) {
+  SER_TRY(cli_models(models, &count, run->folder, err));
+  SER_TRY(cli_reports(reports, run->folder, err));
+  if (!strcmp(run->evaluated, models) && !strcmp(run->reports, reports)) {
     ser_info("evaluate: nothing to do, the reports are those of %s", count == 1 ? "this model" : "these models");
-    return SER_OK;
+    ser_status status = ser_evaluate_said(&said, run->folder, err);
+    if (status == SER_OK && said.data) fputs(said.data, stdout);
+    free(said.data);
+    return status;
   }
   bool refused = false;
   ser_status status = ser_evaluate_job(run->folder, NULL, config->device, (int)config->threads, &said, &refused, err);
@@ -299,5 +328,6 @@ ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, s
   free(said.data);
   if (status != SER_OK) return status;
   memcpy(run->evaluated, models, SER_HASH_HEX);
+  SER_TRY(cli_reports(run->reports, run->folder, err));
   return cli_run_save(run, err);
 }

@@ -17,6 +17,7 @@ typedef struct {
 /* RUN/run.json: what the results in RUN were made from. The texts are hashes in hex, "" for none. */
 typedef struct {
   const char *folder;
+  size_t there;                 /* so much of the folder's path was there before it was opened */
   int lock;                     /* the folder's descriptor, locked; -1: not open */
   char training[SER_HASH_HEX];  /* of the training that stands in RUN, finished or not */
   char recipe[SER_HASH_HEX];    /* of the same */
@@ -25,20 +26,29 @@ typedef struct {
   char trained[SER_HASH_HEX];   /* the same as training, once all epochs were done */
   char named[SER_HASH_HEX];     /* what the files of the finished training name */
   char evaluated[SER_HASH_HEX]; /* inputs of the reports */
+  char reports[SER_HASH_HEX];   /* the reports as evaluation left them */
   int64_t models;               /* how many model files the finished training left */
 } cli_run;
 
-/* Makes the folder where it is missing, locks it against a second process, reads run.json. A folder with other things
- * in it is SER_USAGE. *fresh (or NULL): there was no run yet. */
-ser_status cli_run_open(cli_run *run, const char *folder, bool *fresh, ser_error *err);
+/* Makes the folder where it is missing, locks it against a second process, reads run.json, which is made anew where it
+ * is missing or damaged and RUN's other files show what it said. A folder that is no run and holds more than caches and
+ * what the configuration reads is SER_USAGE. *fresh (or NULL): there was no run yet. */
+ser_status cli_run_open(cli_run *run, const char *folder, const ser_config *config, bool *fresh, ser_error *err);
 ser_status cli_run_save(const cli_run *run, ser_error *err);
+/* Folders that were made by opening and are empty are removed. */
 void cli_run_close(cli_run *run);
 
-/* The hash of the models in RUN (earlier ones left out), and how many there are. complete: each has its reports. */
-ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, bool *complete, const char *folder, ser_error *err);
+/* The hash of the models in RUN (earlier ones left out), and how many there are. */
+ser_status cli_models(char hex[SER_HASH_HEX], int64_t *count, const char *folder, ser_error *err);
+/* The hash of the reports in RUN, those of every seed and fold among them. */
+ser_status cli_reports(char hex[SER_HASH_HEX], const char *folder, ser_error *err);
 
 /* Whether RUN/split.csv is there and the one that all models in RUN were trained with. */
 ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err);
+
+/* Whether config.yaml and each model's history are there, as far as training can write them again. What is not is told.
+ */
+ser_status cli_files_whole(bool *whole, const char *folder, ser_error *err);
 
 /* Whether results in RUN, if there are any, come from these inputs, or are the first epochs or some of the seeds of
  * theirs. A training that was cut off is judged by the epochs that its checkpoints hold, not by those that it was to
@@ -50,6 +60,10 @@ ser_status cli_run_compare(bool *fits, cli_run *run, const cli_inputs *inputs, c
  * results of these that were moved there before come back. What Serenade did not make stays, and so does what the
  * configuration reads. Safe against a kill at any moment. */
 ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_config *config, ser_error *err);
+
+/* Fills in what run.json would say, from RUN's config.yaml, manifest.csv, models and checkpoints (run_judge.c). false:
+ * they are not all there, or do not belong together, and nothing is filled in. */
+bool cli_run_judge(cli_run *run);
 
 /* ---- what results depend on (inputs.c) --------------------------------------------------------------------------- */
 

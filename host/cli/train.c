@@ -9,15 +9,18 @@ static ser_status train(const ser_config *config, const char *folder, const char
                         ser_error *err) {
   cli_run run;
   bool fresh = false;
-  SER_TRY(cli_run_open(&run, folder, &fresh, err));
+  SER_TRY(cli_run_open(&run, folder, config, &fresh, err));
   ser_status status = SER_OK;
   if (!fresh && !resume)
     status = ser_fail(err, SER_USAGE, "%s holds a run already; add --resume to go on with it, or name another folder",
                       folder);
   if (status == SER_OK) status = cli_train(&run, config, manifest, false, partial, err);
   cli_run_close(&run);
-  if (status == SER_OK) ser_info("trained: %s; 'serenade evaluate %s' tells how well", folder, folder);
-  return status;
+  if (status != SER_OK) return status;
+  char *quoted = ser_quoted(folder);
+  ser_info("trained: %s; to see how well it does: serenade evaluate %s", folder, quoted);
+  free(quoted);
+  return SER_OK;
 }
 
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
@@ -49,7 +52,8 @@ done:
 }
 
 const ser_command ser_command_train = {
-    "train", "train a model from a configuration",
+    "train",
+    "train a model from a configuration",
     "usage: serenade train config.yaml [options] -o RUN\n"
     "\n"
     "Lists and audits the corpora that the configuration names (or takes a manifest), extracts what is missing, "
@@ -62,6 +66,7 @@ const ser_command ser_command_train = {
     "  -o, --output RUN    the folder of the results\n"
     "\n"
     "Example:\n"
-    "  serenade train configs/reference.yaml --set corpora.ravdess=data/RAVDESS --set train.seeds=1,2,3 -o "
-    "runs/first\n",
-    run, "what was finished is kept; run the same command with --resume to go on"};
+    "  serenade train configs/reference.yaml --manifest manifest.csv --set cache.dir=cache -o runs/first\n",
+    run,
+    "what was finished is kept; run the same command with --resume to go on",
+    CLI_DEVICE | CLI_THREADS | CLI_SEED};

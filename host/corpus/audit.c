@@ -364,13 +364,13 @@ static void judge_in_span(void *context, size_t task, int thread) {
   judge_group(span->all, span->first + task, thread);
 }
 
-static ser_status judge_groups(audit *all, ser_pool *pool, ser_error *err) {
+static ser_status judge_groups(audit *all, ser_pool *pool, const char *stage, ser_error *err) {
   enum { SPAN = 256 }; /* groups between looks at the clock */
   int64_t count = 0;
   for (size_t i = 0; i < all->group_count; i++) count += all->groups[i].decode && !all->groups[i].decoded;
   if (!count) return SER_OK;
   ser_status status = SER_OK;
-  all->progress = ser_progress_begin("audit", "files", count);
+  all->progress = ser_progress_begin(stage, "files", count);
   time_t kept = time(NULL);
   for (size_t first = 0; first < all->group_count && status == SER_OK; first += SPAN) {
     judge_span span = {all, first};
@@ -407,10 +407,10 @@ ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, const s
   SER_TRY_DONE(ser_interrupt_check(err));
   make_groups(&all);
   for (size_t i = 0; i < all.group_count; i++) recall_group(&all, all.groups + i);
-  status = judge_groups(&all, pool, err);
+  status = judge_groups(&all, pool, "audit", err);
   if (status != SER_OK && status != SER_INTERRUPTED) goto done;
   ask_for_partners(&all);
-  if (status == SER_OK) status = judge_groups(&all, pool, err);
+  if (status == SER_OK) status = judge_groups(&all, pool, "audit: possible copies", err);
   if (status != SER_OK && status != SER_INTERRUPTED) goto done;
   settle(&all); /* interrupted: those asked for are judged anew next time, beside what was decoded now */
   if (status == SER_OK)

@@ -116,7 +116,9 @@ static void drop_mp3(ser_manifest *manifest, size_t first, ser_index_summary *su
     dropped++;
   }
   manifest_drop(manifest, marked);
-  if (dropped) ser_text_printf(&summary->notes, "cremad: %zu MP3 copies of clips left out\n", dropped);
+  if (dropped)
+    ser_text_printf(&summary->notes, "cremad: %zu MP3 %s left out\n", dropped,
+                    SER_PLURAL(dropped, "copy of a clip", "copies of clips"));
   summary->ignored += dropped;
   free(forms);
   free(marked);

@@ -12,8 +12,15 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/threads.h"
+#include "base/wanted.h"
 #include "corpus/judge.h"
 #include "corpus/loader.h"
+
+/* Each corpus but a lab's own table, which is no folder (lab_load). */
+static const corpus_loader *const loaders[SER_CORPORA] = {[SER_RAVDESS] = &ravdess_loader,
+                                                          [SER_CREMAD] = &cremad_loader,
+                                                          [SER_TESS] = &tess_loader,
+                                                          [SER_SAVEE] = &savee_loader};
 
 /* ---- which files ---- */
 
@@ -70,14 +77,15 @@ static ser_status visit(void *context, const char *path, ser_error *err) {
 
 static void tell_others(ser_text *text, const walk *state) {
   for (int i = 0; i < KINDS && state->others[i].count; i++)
-    ser_text_printf(text, "%s%zu %s", i ? ", " : "", state->others[i].count, state->others[i].name);
+    ser_text_printf(text, "%s%s (%zu)", i ? ", " : "", state->others[i].name, state->others[i].count);
 }
 
 static ser_status load_corpus(ser_manifest *manifest, ser_index_summary *summary, const corpus_loader *loader,
                               const char *root, ser_error *err) {
   if (!root || !*root) return SER_OK;
-  if (!ser_is_folder(root))
-    return ser_fail(err, SER_FAILED, "%s is no folder; give the folder of %s, or one above it", root, loader->name);
+  char wanted[64];
+  snprintf(wanted, sizeof wanted, "the folder of %s, or one above it", loader->name);
+  SER_TRY(ser_want_folder(root, wanted, err));
   walk state = {.loader = loader, .manifest = manifest, .summary = summary};
   size_t first = manifest->count;
   char *absolute = ser_path_absolute(root);
@@ -87,7 +95,7 @@ static ser_status load_corpus(ser_manifest *manifest, ser_index_summary *summary
   tell_others(&others, &state);
   if (manifest->count == first) {
     status =
-        ser_fail(err, SER_FAILED, "%s holds no recording of %s (names like %s, in it or in folders below it)%s%s", root,
+        ser_fail(err, SER_USAGE, "%s holds no recording of %s (names like %s, in it or in folders below it)%s%s", root,
                  loader->name, loader->expected, others.data ? "; it holds " : "", others.data ? others.data : "");
     goto done;
   }
@@ -135,7 +143,9 @@ static ser_status sort_rows(ser_manifest *manifest, ser_index_summary *summary, 
                         ser_emotion_names[kept->emotion], ser_emotion_names[row->emotion]);
   }
   if (status == SER_OK) manifest_drop(manifest, marked);
-  if (again) ser_text_printf(&summary->notes, "%zu files were listed more than once and are taken once\n", again);
+  if (again)
+    ser_text_printf(&summary->notes, "%zu %s listed more than once and taken once\n", again,
+                    SER_PLURAL(again, "file is", "files are"));
   free(all);
   free(marked);
   return status;
@@ -283,7 +293,8 @@ static void tell_corpora(ser_text *text, const ser_manifest *manifest, int64_t e
       filtered += row->status == SER_FILTERED;
       (row->status == SER_FILTERED ? dropped : kept)[row->emotion]++;
     }
-    char *usable = ser_format("%s: %zu recordings", corpus, all - filtered);
+    char *usable =
+        ser_format("%s: %zu %s", corpus, all - filtered, SER_PLURAL(all - filtered, "recording", "recordings"));
     char *others = ser_format("%s: %zu filtered (%lld emotions are asked for)", corpus, filtered, (long long)emotions);
     tell_emotions(text, usable, kept);
     if (filtered) tell_emotions(text, others, dropped);
@@ -372,22 +383,18 @@ static void fill_extra(ser_manifest *manifest) {
 
 ser_status ser_index(ser_manifest *manifest, ser_index_summary *summary, const ser_index_options *options,
                      const ser_manifest *before, ser_error *err) {
-  bool csv = options->csv && *options->csv;
+  const char *csv = options->roots[SER_CSV];
   ser_manifest_init(manifest);
   memset(summary, 0, sizeof *summary);
   ser_status status = SER_OK;
-  SER_TRY_DONE(load_corpus(manifest, summary, &ravdess_loader, options->ravdess, err));
-  SER_TRY_DONE(load_corpus(manifest, summary, &cremad_loader, options->cremad, err));
-  SER_TRY_DONE(load_corpus(manifest, summary, &tess_loader, options->tess, err));
-  SER_TRY_DONE(load_corpus(manifest, summary, &savee_loader, options->savee, err));
-  if (csv) SER_TRY_DONE(lab_load(manifest, summary, options->csv, err));
+  for (int i = 0; i < SER_CORPORA; i++)
+    if (loaders[i]) SER_TRY_DONE(load_corpus(manifest, summary, loaders[i], options->roots[i], err));
+  if (csv && *csv) SER_TRY_DONE(lab_load(manifest, summary, csv, err));
   if (!manifest->count) {
-    status = ser_fail(err, SER_USAGE,
-                      "nothing to index: give --ravdess, --cremad, --tess, --savee or --csv "
-                      "(corpora.* in a configuration)");
+    status = ser_fail(err, SER_USAGE, "nothing to index: no corpus is named");
     goto done;
   }
-  SER_TRY_DONE(sort_rows(manifest, summary, options->csv, err));
+  SER_TRY_DONE(sort_rows(manifest, summary, csv, err));
   SER_TRY_DONE(look_at_files(manifest, summary, options, before, err));
   fill_extra(manifest);
 done:

@@ -150,7 +150,7 @@ static void conclude(verdict *out, const listening *all) {
              20 * log10((double)span / 2));
   } else if (share >= CLIPPED_SHARE) {
     out->reason = SER_REASON_CLIPPED;
-    snprintf(out->detail, sizeof out->detail, "clipped: %.2f %% of its samples lie in flat tops at full scale",
+    snprintf(out->detail, sizeof out->detail, "clipped: %.2f%% of its samples lie in flat tops at full scale",
              100 * share);
   }
 }

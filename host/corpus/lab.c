@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #include "base/file.h"
+#include "base/wanted.h"
 
 static const char blanks[] = " \t\r\n";
 
@@ -126,13 +127,14 @@ static ser_status load_row(ser_manifest *manifest, const ser_csv *table, size_t 
 
 ser_status lab_load(ser_manifest *manifest, ser_index_summary *summary, const char *csv_path, ser_error *err) {
   ser_csv table;
+  SER_TRY(ser_want_file(csv_path, "a table of recordings: path, emotion", err));
   SER_TRY(ser_csv_read(&table, csv_path, err));
   ser_status status = SER_OK;
   size_t odd_sexes = 0;
   char *folder = ser_path_folder(csv_path);
   SER_TRY_DONE(tidy(&table, csv_path, err));
   if (ser_csv_column(&table, "path") < 0 || ser_csv_column(&table, "emotion") < 0) {
-    status = ser_fail(err, SER_FAILED,
+    status = ser_fail(err, SER_USAGE,
                       "%s: line 1: the columns path and emotion were expected (and optionally speaker, "
                       "corpus, sex and others)",
                       csv_path);
@@ -148,8 +150,8 @@ ser_status lab_load(ser_manifest *manifest, ser_index_summary *summary, const ch
     odd_sexes += *sex && !*manifest->rows[manifest->count - 1].sex;
   }
   if (odd_sexes)
-    ser_text_printf(&summary->notes, "csv: %zu rows name a sex other than male or female; it is left empty\n",
-                    odd_sexes);
+    ser_text_printf(&summary->notes, "csv: %zu %s a sex other than male or female; it is left empty\n", odd_sexes,
+                    SER_PLURAL(odd_sexes, "row names", "rows name"));
   if (!table.rows) status = ser_fail(err, SER_FAILED, "%s lists no recordings: it has a header alone", csv_path);
 done:
   free(folder);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/wanted.h"
 #include "corpus/loader.h"
 
 const char *const ser_emotion_names[SER_EMOTIONS] = {"neutral", "happy",   "sad",  "angry",
@@ -234,7 +235,7 @@ static ser_status read_header(ser_manifest *manifest, reading *in, int **extra_c
   for (int i = 0; i < COLUMNS; i++) {
     in->columns[i] = ser_csv_column(in->table, i == PATH ? path_column : column_names[i]);
     if (in->columns[i] < 0)
-      return ser_fail(in->err, SER_FAILED,
+      return ser_fail(in->err, SER_USAGE,
                       "%s: line 1: the column %s is missing, so this is no manifest of this version; make it with "
                       "`serenade index`",
                       in->path, column_names[i]);
@@ -274,6 +275,7 @@ static ser_status read_file(ser_manifest *manifest, const char *path, const char
   reading in = {.table = &table, .path = path, .err = err};
   ser_manifest_init(manifest);
   ser_status status = SER_OK;
+  SER_TRY(ser_want_file(path, "a manifest that `serenade index` made", err));
   SER_TRY(ser_csv_read(&table, path, err));
   SER_TRY_DONE(read_header(manifest, &in, &extra_columns, path_column));
   manifest->capacity = table.rows;

@@ -73,9 +73,9 @@ void ser_manifest_usable_hash(char hex[SER_HASH_HEX], const ser_manifest *manife
  */
 
 typedef struct {
-  const char *ravdess, *cremad, *tess, *savee, *csv; /* NULL or "" where not given */
-  int64_t emotions;                                  /* 6 or 8: rows of other emotions become filtered */
-  bool rehash;                                       /* hash again even where size and mtime are those of `before` */
+  const char *roots[SER_CORPORA]; /* folders, and a table for SER_CSV; NULL or "" where not given */
+  int64_t emotions;               /* 6 or 8: rows of other emotions become filtered */
+  bool rehash;                    /* hash again even where size and mtime are those of `before` */
   int jobs;
   const char *keep;  /* or NULL: the manifest's path; what was found out so far is written to PATH.partial on the way */
   double keep_every; /* seconds between those writings; 0: as often as it looks */
@@ -140,7 +140,9 @@ typedef struct {
   int folds;      /* at least 1 */
   size_t rows;    /* the manifest's */
   ser_part *part; /* [folds][rows] */
-  ser_text notes; /* sentences for the report: speakers overlap, validation from training speakers ... */
+  size_t idle;    /* usable rows that stand in no part of any fold */
+  ser_text notes; /* sentences for the report, the first on idle rows: speakers overlap ... */
+  ser_text made;  /* those that the parts do not show: lines of a given file that found nothing, what was drawn ... */
 } ser_split;
 
 /* The configuration's split of the manifest's usable rows. Same manifest and configuration, same split, whatever the
@@ -148,7 +150,8 @@ typedef struct {
  * that of the rows beside the test part. Duplicates (same hash) never stand on two sides; where `audit: report` keeps
  * them they go together (a split that a file gives stands as it is, and the notes count what it tears apart). */
 ser_status ser_split_make(ser_split *split, const ser_manifest *manifest, const ser_config *config, ser_error *err);
-/* split.csv: path, part, fold from 0 (one row a usable recording and fold). Reading matches paths to the manifest's. */
+/* split.csv: path, part, fold from 0 (one row a usable recording and fold). Reading matches paths to the manifest's and
+ * leaves `made` empty: what the parts do not show is the caller's to keep. */
 void ser_split_text(ser_text *text, const ser_split *split, const ser_manifest *manifest);
 ser_status ser_split_read(ser_split *split, const ser_manifest *manifest, const char *path, ser_error *err);
 void ser_split_free(ser_split *split);

@@ -190,22 +190,16 @@ static ser_status check_parts(const ser_split *split, const table_reading *in) {
   return SER_OK;
 }
 
-static void note_rest(ser_split *split, const table_reading *in, const bool *listed) {
-  size_t missing = 0;
-  for (size_t i = 0; i < split->rows; i++) {
-    bool any = false;
-    for (int f = 0; f < split->folds; f++) any |= listed[(size_t)f * split->rows + i];
-    missing += ser_row_usable(in->manifest->rows + i) && !any;
-  }
+/* What the parts do not show. Recordings that the table leaves out are seen there (split_describe). */
+static void note_lines(ser_split *split, const table_reading *in) {
   if (in->absent)
-    ser_text_line(&split->notes, "%zu lines of %s name recordings that the manifest does not have (%s for one).",
-                  in->absent, ser_path_name(in->path), in->first_absent);
+    ser_text_line(&split->made, "%zu %s of %s %s that the manifest does not have (%s for one).", in->absent,
+                  SER_PLURAL(in->absent, "line", "lines"), ser_path_name(in->path),
+                  SER_PLURAL(in->absent, "names a recording", "name recordings"), in->first_absent);
   if (in->unusable)
-    ser_text_line(&split->notes, "%zu lines of %s name recordings that are filtered, excluded or refused.",
-                  in->unusable, ser_path_name(in->path));
-  if (missing)
-    ser_text_line(&split->notes, "%zu usable recordings are not in %s and take no part.", missing,
-                  ser_path_name(in->path));
+    ser_text_line(&split->made, "%zu %s of %s %s filtered, excluded or refused.", in->unusable,
+                  SER_PLURAL(in->unusable, "line", "lines"), ser_path_name(in->path),
+                  SER_PLURAL(in->unusable, "names a recording that is", "name recordings that are"));
 }
 
 static ser_status open_table(table_reading *in) {
@@ -214,7 +208,7 @@ static ser_status open_table(table_reading *in) {
   in->part_column = ser_csv_column(&in->table, "part");
   in->fold_column = ser_csv_column(&in->table, "fold");
   if (in->path_column < 0 || in->part_column < 0 || (in->strict && in->fold_column < 0))
-    return ser_fail(in->err, SER_FAILED,
+    return ser_fail(in->err, SER_USAGE,
                     "%s: line 1: the columns path and part were expected, and fold where there are several", in->path);
   if (!in->table.rows) return ser_fail(in->err, SER_FAILED, "%s lists no recordings: it has a header alone", in->path);
   size_t count = in->manifest->count;
@@ -238,7 +232,7 @@ ser_status split_read_table(ser_split *split, const ser_manifest *manifest, cons
   listed = ser_alloc_zero(in.fold_count * manifest->count, sizeof *listed);
   for (size_t i = 0; i < in.table.rows; i++) SER_TRY_DONE(take_line(split, &in, listed, i));
   SER_TRY_DONE(check_parts(split, &in));
-  note_rest(split, &in, listed);
+  note_lines(split, &in);
 done:
   ser_csv_free(&in.table);
   free(in.by_path);
@@ -251,6 +245,6 @@ done:
 
 ser_status ser_split_read(ser_split *split, const ser_manifest *manifest, const char *path, ser_error *err) {
   SER_TRY(split_read_table(split, manifest, path, true, err));
-  split_describe(&split->notes, split, manifest);
+  split_describe(split, manifest);
   return SER_OK;
 }

@@ -98,9 +98,71 @@ static void note_statements(ser_text *notes, const ser_split *split, const ser_m
   free(all);
 }
 
-void split_describe(ser_text *notes, const ser_split *split, const ser_manifest *manifest) {
+typedef struct {
+  const char *name;
+  bool trained, validated; /* in this fold */
+  bool missed;             /* in some fold trained on and not validated */
+} corpus_parts;
+
+static int compare_corpora(const void *a, const void *b) {
+  return strcmp(((const corpus_parts *)a)->name, ((const corpus_parts *)b)->name);
+}
+
+/* Corpora that are trained on in some fold whose validation part has no clip of them: the epoch is chosen without. */
+static void note_unvalidated(ser_split *split, const ser_manifest *manifest) {
+  corpus_parts *corpora = NULL;
+  size_t count = 0, capacity = 0, told = 0;
+  ser_text list = {0};
+  for (int f = 0; f < split->folds; f++) {
+    const ser_part *part = split->part + (size_t)f * split->rows;
+    for (size_t i = 0; i < split->rows; i++) {
+      size_t at = 0;
+      while (at < count && strcmp(corpora[at].name, manifest->rows[i].corpus)) at++;
+      if (at == count) {
+        SER_GROW(corpora, count, capacity);
+        corpora[count++] = (corpus_parts){.name = manifest->rows[i].corpus};
+      }
+      corpora[at].trained |= part[i] == SER_TRAIN;
+      corpora[at].validated |= part[i] == SER_VALIDATION;
+    }
+    for (size_t at = 0; at < count; at++) {
+      corpora[at].missed |= corpora[at].trained && !corpora[at].validated;
+      corpora[at].trained = corpora[at].validated = false;
+    }
+  }
+  if (count) qsort(corpora, count, sizeof *corpora, compare_corpora);
+  for (size_t at = 0; at < count; at++)
+    if (corpora[at].missed) ser_text_printf(&list, "%s%s", told++ ? ", " : "", corpora[at].name);
+  if (told)
+    ser_text_line(&split->notes,
+                  "The epoch is chosen without %s: %s in training, but not in validation%s (split.validation_by=clips "
+                  "takes some clips of every corpus).",
+                  list.data, told == 1 ? "it stands" : "they stand", split->folds > 1 ? " of some folds" : "");
+  free(list.data);
+  free(corpora);
+}
+
+static void note_idle(ser_split *split, const ser_manifest *manifest) {
+  size_t usable = 0;
+  split->idle = 0;
+  for (size_t i = 0; i < split->rows; i++) {
+    bool any = false;
+    for (int f = 0; f < split->folds; f++) any |= split->part[(size_t)f * split->rows + i] != SER_PART_NONE;
+    usable += ser_row_usable(manifest->rows + i);
+    split->idle += ser_row_usable(manifest->rows + i) && !any;
+  }
+  if (split->idle)
+    ser_text_printf(&split->notes,
+                    "Left out: %zu of the %zu usable recordings %s in no part of the split, neither trained on nor "
+                    "tested.\n",
+                    split->idle, usable, SER_PLURAL(split->idle, "stands", "stand"));
+}
+
+void split_describe(ser_split *split, const ser_manifest *manifest) {
   tally sum = {0};
   size_t unnamed = 0;
+  ser_text *notes = &split->notes;
+  note_idle(split, manifest);
   for (int f = 0; f < split->folds; f++) count_fold(&sum, split, manifest, f);
   for (size_t i = 0; i < split->rows; i++) unnamed += ser_row_usable(manifest->rows + i) && !*manifest->rows[i].speaker;
   const char *over = split->folds > 1 ? " (counted over the folds)" : "";
@@ -114,9 +176,11 @@ void split_describe(ser_text *notes, const ser_split *split, const ser_manifest 
   if (sum.val_heard && !sum.test_heard)
     ser_text_printf(notes, "Validation clips come from the training speakers%s.\n",
                     sum.left_few ? ", for fewer than three speakers remain beside the test part" : "");
-  if (unnamed) ser_text_printf(notes, "%zu recordings name no speaker.\n", unnamed);
+  if (sum.validation) note_unvalidated(split, manifest);
+  if (unnamed)
+    ser_text_printf(notes, "%zu %s no speaker.\n", unnamed, SER_PLURAL(unnamed, "recording names", "recordings name"));
   note_statements(notes, split, manifest);
   if (sum.torn)
-    ser_text_printf(notes, "%zu recordings have copies of the same bytes on two sides%s, as the given split has it.\n",
-                    sum.torn, over);
+    ser_text_printf(notes, "%zu %s copies of the same bytes on two sides%s, as the given split has it.\n", sum.torn,
+                    SER_PLURAL(sum.torn, "recording has", "recordings have"), over);
 }

@@ -58,8 +58,8 @@ enum { PURPOSE_TEST = 1, PURPOSE_FOLDS = 2, PURPOSE_VALIDATION = 1000 /* and the
  * where at least three are left. */
 void split_add_validation(ser_part *part, const split_plan *plan, double share, bool by_speakers, int fold);
 
-/* Sentences on what a split proves, read off the split itself. */
-void split_describe(ser_text *notes, const ser_split *split, const ser_manifest *manifest);
+/* Sentences on what a split proves (split->notes) and the rows that it leaves out, read off the split itself. */
+void split_describe(ser_split *split, const ser_manifest *manifest);
 
 /* A CSV of path, part and optionally fold. Strict: as ser_split_text writes it, every path in the manifest. */
 ser_status split_read_table(ser_split *split, const ser_manifest *manifest, const char *path, bool strict,

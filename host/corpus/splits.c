@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "corpus/split_plan.h"
 
 const char *const ser_part_names[4] = {"", "train", "validation", "test"};
@@ -137,6 +138,18 @@ static ser_status draw_test_speakers(bool *test, const split_plan *plan, const s
   return status;
 }
 
+/* Whole speakers seldom come out at the share that was asked for; far from it, that is told. */
+static void note_share(ser_split *split, const split_plan *plan, double asked) {
+  size_t test = 0;
+  for (size_t i = 0; i < split->rows; i++) test += split->part[i] == SER_TEST;
+  double share = (double)test / (double)plan->row_count;
+  if (share - asked < 0.05 && asked - share < 0.05) return;
+  ser_text_line(&split->made,
+                "The test part holds %.1f%% of the recordings, where split.test asks for %.1f%%: speakers are taken "
+                "whole, at least one of each corpus that has two.",
+                100 * share, 100 * asked);
+}
+
 static ser_status split_by_speaker(ser_split *split, const split_plan *plan, const ser_config *config, ser_error *err) {
   int folds = config->split.folds > 1 ? (int)config->split.folds : 1;
   if (plan->speaker_count < 2)
@@ -162,6 +175,7 @@ static ser_status split_by_speaker(ser_split *split, const split_plan *plan, con
     }
     split_add_validation(part, plan, config->split.validation, config->split.validation_by == SER_BY_SPEAKERS, f);
   }
+  if (folds == 1 && !config->split.test_speakers.count) note_share(split, plan, config->split.test);
 done:
   free(fold_of);
   free(test);
@@ -178,16 +192,28 @@ static bool speakers_apart(const ser_part *part, const split_plan *plan) {
   return apart;
 }
 
+static size_t validation_rows(const ser_part *part, size_t rows) {
+  size_t count = 0;
+  for (size_t i = 0; i < rows; i++) count += part[i] == SER_VALIDATION;
+  return count;
+}
+
 /* The file's parts; a fold without validation clips gets them from its training clips: by speakers only where its test
  * speakers are apart from those. */
 static ser_status split_from_file(ser_split *split, const split_plan *plan, const ser_config *config, ser_error *err) {
+  size_t drawn = 0;
   SER_TRY(split_read_table(split, plan->manifest, config->split.file, false, err));
   for (int f = 0; f < split->folds; f++) {
     ser_part *part = split->part + (size_t)f * split->rows;
-    bool there = false, by_speakers = config->split.validation_by == SER_BY_SPEAKERS && speakers_apart(part, plan);
-    for (size_t i = 0; i < split->rows; i++) there |= part[i] == SER_VALIDATION;
-    if (!there) split_add_validation(part, plan, config->split.validation, by_speakers, f);
+    bool by_speakers = config->split.validation_by == SER_BY_SPEAKERS && speakers_apart(part, plan);
+    if (validation_rows(part, split->rows)) continue;
+    split_add_validation(part, plan, config->split.validation, by_speakers, f);
+    drawn += validation_rows(part, split->rows);
   }
+  if (drawn)
+    ser_text_line(&split->made, "%s names no validation part%s: %zu %s drawn for it from the training part.",
+                  ser_path_name(config->split.file), split->folds > 1 ? " of some folds" : "", drawn,
+                  SER_PLURAL(drawn, "recording was", "recordings were"));
   return SER_OK;
 }
 
@@ -209,8 +235,10 @@ ser_status ser_split_make(ser_split *split, const ser_manifest *manifest, const 
   }
   if (status == SER_OK) {
     if (plan.joined && config->split.kind == SER_SPLIT_SPEAKER)
-      ser_text_printf(&split->notes, "%zu speakers share audio with another and stand on its side.\n", plan.joined);
-    split_describe(&split->notes, split, manifest);
+      ser_text_printf(&split->made, "%zu %s audio with another and %s on its side.\n", plan.joined,
+                      SER_PLURAL(plan.joined, "speaker shares", "speakers share"),
+                      SER_PLURAL(plan.joined, "stands", "stand"));
+    split_describe(split, manifest);
   } else {
     ser_split_free(split);
   }
@@ -221,5 +249,6 @@ ser_status ser_split_make(ser_split *split, const ser_manifest *manifest, const 
 void ser_split_free(ser_split *split) {
   free(split->part);
   free(split->notes.data);
+  free(split->made.data);
   memset(split, 0, sizeof *split);
 }

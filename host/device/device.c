@@ -10,7 +10,7 @@ ser_status ser_device_open(ser_device **device, ser_device_kind kind, int thread
   *device = NULL;
   if (kind == SER_DEVICE_CUDA)
     return ser_fail(err, SER_USAGE,
-                    "--device cuda: this build has no CUDA backend; use --device cpu, or auto to take what is there");
+                    "this build has no CUDA backend; give cpu as the device, or auto for what is there");
   return ser_cpu_open(device, threads, err);
 }
 

@@ -185,8 +185,9 @@ static void judge_length(extract_item *item, const ser_mfcc_config *config) {
   if (frames >= least) return;
   item->status = SER_ENTRY_TOO_SHORT;
   item->remember = true;
-  item->refusal = ser_format("too short: %.3f s make %lld frames, features need %lld",
-                             (double)item->clip.count / item->clip.rate, (long long)frames, (long long)least);
+  item->refusal =
+      ser_format("too short: %.3f s make %lld %s, features need %lld", (double)item->clip.count / item->clip.rate,
+                 (long long)frames, SER_PLURAL(frames, "frame", "frames"), (long long)least);
 }
 
 /* Decodes item->row, or sets the item's refusal. */

@@ -48,6 +48,33 @@ static ser_status parse_kind(ser_feature_kind *kind, const json_t *root, ser_err
                   name ? name : "missing");
 }
 
+/* What a file says is held to the table of parameters as what a user says is: its sizes are believed from here on. */
+static ser_status check_ranges(ser_feature_kind kind, const ser_mfcc_config *found, ser_error *err) {
+  const struct {
+    const char *key;
+    int64_t value;
+  } keys[] = {{"rate", found->rate},
+              {"n_fft", found->n_fft},
+              {"hop", found->hop},
+              {"mels", found->mels},
+              {"coefficients", found->coefficients},
+              {"samples", found->samples}};
+  ser_config config;
+  ser_error inner = {0};
+  ser_config_init(&config);
+  ser_status status = SER_OK;
+  for (size_t i = 0; i < sizeof keys / sizeof *keys && status == SER_OK; i++) {
+    char *assignment =
+        ser_format("features.%s.%s=%lld", ser_feature_names[kind], keys[i].key, (long long)keys[i].value);
+    status = ser_config_set(&config, assignment, &inner);
+    free(assignment);
+  }
+  if (status == SER_OK) status = ser_config_check(&config, &inner);
+  ser_config_free(&config);
+  if (status == SER_OK) return SER_OK;
+  return ser_fail(err, SER_FAILED, "feature configuration: %s; extract or train again", inner.text);
+}
+
 static ser_status parse_object(ser_feature_kind *kind, ser_mfcc_config *config, const json_t *root, ser_error *err) {
   int64_t version = 0;
   SER_TRY(parse_kind(kind, root, err));
@@ -68,7 +95,7 @@ static ser_status parse_object(ser_feature_kind *kind, ser_mfcc_config *config, 
     return ser_fail(err, SER_FAILED, "feature configuration: deltas is %s; extract or train again",
                     deltas ? "neither true nor false" : "missing");
   config->deltas = json_is_true(deltas);
-  return SER_OK;
+  return check_ranges(*kind, config, err);
 }
 
 ser_status ser_feature_parse(ser_feature_kind *kind, ser_mfcc_config *config, const char *json, ser_error *err) {

@@ -129,6 +129,9 @@ ser_status ser_model_save(ser_model *model, ser_stream *stream, const ser_model_
 /* Reads the info alone (device NULL), or the info and a model on the device. Errors name the file and what is amiss. */
 ser_status ser_model_load(ser_model **model, ser_model_info *info, ser_device *device, const char *path,
                           ser_error *err);
+/* The model file that a user names: the file itself, or the one in the folder of a training. Where there is none, but
+ * the run holds several (seed-S/fold-K), the error names one of them. The caller frees *path. */
+ser_status ser_model_find(char **path, const char *given, ser_error *err);
 /* `info model FILE`. */
 ser_status ser_model_describe(ser_text *text, const char *path, ser_error *err);
 

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/version.h"
+#include "base/wanted.h"
 #include "features/features.h"
 #include "model/internal.h"
 #include "model/safetensors.h"
@@ -213,6 +214,7 @@ static bool parse_numbers(ser_model_info *info, const char *predict, const char 
   bool fine =
       p && t && !json_unpack(p, "{s:F, s:F}", "window", &info->window, "hop", &info->hop) &&
       !json_unpack(t, "{s:I, s:I, s:I, s:s}", "seed", &seed, "fold", &fold, "epoch", &epoch, "chosen_by", &chosen_by);
+  fine = fine && isfinite(info->window) && info->window >= 0 && isfinite(info->hop) && info->hop >= 0;
   if (fine) {
     info->seed = seed;
     info->fold = (int)fold;
@@ -360,15 +362,76 @@ done:
   return status;
 }
 
+/* ---- which file ---------------------------------------------------------------------------------------------------
+ */
+
+/* The first model below folder in the folders of seeds and folds, and whether there is another one. */
+static void find_parts(char **first, bool *several, const char *folder) {
+  char **names = NULL;
+  size_t count = 0;
+  if (ser_folder_names(&names, &count, folder, NULL) != SER_OK) return;
+  for (size_t i = 0; i < count && !*several; i++) {
+    if (strncmp(names[i], "seed-", 5) && strncmp(names[i], "fold-", 5)) continue;
+    char *below = ser_path_join(folder, names[i]), *file = ser_path_join(below, "model.safetensors");
+    if (ser_file_exists(file)) {
+      *several = *first != NULL;
+      if (!*first) *first = ser_strdup(file);
+    } else if (ser_is_folder(below)) {
+      find_parts(first, several, below);
+    }
+    free(below);
+    free(file);
+  }
+  ser_names_free(names, count);
+}
+
+ser_status ser_model_find(char **path, const char *given, ser_error *err) {
+  bool folder = ser_is_folder(given), several = false;
+  ser_status status = folder ? SER_USAGE : SER_FAILED;
+  const char *wanted = "the model.safetensors of a run that was trained";
+  *path = folder ? ser_path_join(given, "model.safetensors") : ser_strdup(given);
+  ser_error why = {0};
+  if (ser_want_file(*path, wanted, &why) == SER_OK) return SER_OK;
+  char *run = ser_path_folder(*path), *first = NULL;
+  find_parts(&first, &several, run);
+  if (first)
+    ser_fail(err, status, "there is no %s; %s holds %s, as in %s", *path, run,
+             several ? "several models: name one" : "a model: name that", first);
+  else if (folder && !ser_file_exists(*path))
+    ser_fail(err, status, "%s holds no model.safetensors; name a model file, or the folder of a finished training",
+             given);
+  else
+    ser_fail(err, status = why.status, "%s", why.text);
+  free(run);
+  free(first);
+  free(*path);
+  *path = NULL;
+  return status;
+}
+
 /* ---- `info model` ------------------------------------------------------------------------------------------------ */
 
 static void describe_branch(ser_text *text, const ser_model_config *c) {
   const char *joined = c->branch == SER_BRANCH_TIMNET ? ", gated, scales fused" : c->residual ? ", residual" : "";
-  ser_text_printf(text, "branch        %s%s: %lld blocks of %lld filters, kernel %lld, dropout %g, pooled over %s\n",
-                  branch_names[c->branch], joined, (long long)c->blocks, (long long)c->filters, (long long)c->kernel,
-                  c->dropout, c->pool == SER_POOL_REAL ? "real frames" : "all frames");
+  ser_text_printf(text, "branch        %s%s: %lld %s of %lld %s, kernel %lld, dropout %g, pooled over %s\n",
+                  branch_names[c->branch], joined, (long long)c->blocks, SER_PLURAL(c->blocks, "block", "blocks"),
+                  (long long)c->filters, SER_PLURAL(c->filters, "filter", "filters"), (long long)c->kernel, c->dropout,
+                  c->pool == SER_POOL_REAL ? "real frames" : "all frames");
   ser_text_printf(text, "input         %lld features a frame, window of %lld frames\n", (long long)c->channels,
                   (long long)c->frames);
+}
+
+/* predict.window and predict.hop, as predict takes them where it is told no others. */
+static void describe_windows(ser_text *text, const ser_model_info *info) {
+  ser_text_puts(text, "predict       ");
+  if (info->window > 0)
+    ser_text_printf(text, "windows of %.4g s", info->window);
+  else
+    ser_text_puts(text, "windows as long as the model's");
+  if (info->hop > 0)
+    ser_text_printf(text, ", one every %.4g s\n", info->hop);
+  else
+    ser_text_puts(text, ", one every half a window\n");
 }
 
 ser_status ser_model_describe(ser_text *text, const char *path, ser_error *err) {
@@ -382,6 +445,7 @@ ser_status ser_model_describe(ser_text *text, const char *path, ser_error *err) 
   ser_text_line(text, "file          %s", path);
   ser_text_line(text, "written by    Serenade %s", info.version);
   describe_branch(text, &info.model);
+  describe_windows(text, &info);
   ser_text_printf(text, "parameters    %lld trained, in %zu tensors\n", (long long)parameters, count);
   ser_text_puts(text, "labels        ");
   for (int64_t i = 0; i < info.model.classes; i++)

@@ -134,10 +134,10 @@ static ser_status read_header(reading *r, json_t *header) {
 static ser_status parse(reading *r, size_t size) {
   uint64_t length = 0;
   json_error_t json_error;
-  if (size < 8) return REFUSE(r, "it has %zu bytes", size);
+  if (size < 8) return REFUSE(r, "it has %zu %s", size, SER_PLURAL(size, "byte", "bytes"));
   for (int i = 0; i < 8; i++) length |= (uint64_t)(unsigned char)r->tensors->file[i] << (8 * i);
   if (size > 8 && length > HEADER_MOST && r->tensors->file[8] != '{')
-    return ser_fail(r->err, SER_FAILED, "%s is no safetensors file; name the model.safetensors of a run", r->path);
+    return ser_fail(r->err, SER_USAGE, "%s is no safetensors file; name the model.safetensors of a run", r->path);
   if (length > HEADER_MOST || length > size - 8)
     return REFUSE(r, "its header of %llu bytes does not fit into its %zu bytes", (unsigned long long)length, size);
   r->data = r->tensors->file + 8 + length;

@@ -8,7 +8,6 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "report/figures.h"
 #include "report/score.h"
 
 enum { CHUNK = 256 }; /* clips whose features are in memory at a time */
@@ -65,7 +64,8 @@ static ser_status fill_cache(job *j, ser_error *err) {
                                  .device = j->device};
   ser_status status = ser_extract(&summary, &some, &options, err);
   tell_refusals(summary.refusals.data);
-  if (status == SER_OK && summary.computed) ser_info("extract: %zu clips that the cache lacked", summary.computed);
+  if (status == SER_OK && summary.computed)
+    ser_info("extract: %zu %s that the cache lacked", summary.computed, SER_PLURAL(summary.computed, "clip", "clips"));
   free(summary.refusals.data);
   free(some.rows);
   if (status != SER_OK && status != SER_PARTIAL) return status;
@@ -157,36 +157,18 @@ static ser_status answer_part(job *j, size_t part, ser_error *err) {
 /* ---- reports
  * --------------------------------------------------------------------------------------------------------- */
 
-/* A line of figures for people: one report's own, and where folds or seeds were pooled, their mean. */
-static void say(ser_text *said, const char *title, const ser_report *report) {
-  ser_figures figures;
-  ser_figures_make(&figures, report);
-  const ser_groups *groups = figures.seeds.count > 1 ? &figures.seeds : &figures.folds;
-  ser_text_line(said, "%s: WAR %.2f %%, UAR %.2f %%, macro F1 %.2f %% (%zu %s)", title, 100 * figures.pooled.war,
-                100 * figures.pooled.uar, 100 * figures.pooled.macro_f1, report->count,
-                figures.seeds.count > 1 ? "answers" : "clips");
-  if (groups->count > 1) {
-    double mean[SER_HEADLINES], deviation[SER_HEADLINES];
-    for (int i = 0; i < SER_HEADLINES; i++) ser_spread(&mean[i], &deviation[i], groups, i);
-    ser_text_printf(said,
-                    "mean of %zu %s: WAR %.2f %% (deviation %.2f), UAR %.2f %% (deviation %.2f), macro F1 %.2f %% "
-                    "(deviation %.2f)\n",
-                    groups->count, figures.seeds.count > 1 ? "seeds" : "folds", 100 * mean[0], 100 * deviation[0],
-                    100 * mean[1], 100 * deviation[1], 100 * mean[2], 100 * deviation[2]);
-  }
-  ser_figures_free(&figures);
-}
-
-/* Writes the report of predictions [first, last); part -1: of several parts. */
-static ser_status write_report(job *j, const char *folder, const char *title, size_t first, size_t last, int part,
+/* Writes the report of so many parts from one on. */
+static ser_status write_report(job *j, const char *folder, const char *title, size_t part, size_t parts,
                                ser_error *err) {
   const ser_evaluation *e = &j->run;
+  size_t first = part ? j->ends[part - 1] : 0, last = j->ends[part + parts - 1];
   const char *labels[SER_EMOTIONS];
   ser_text notes = {0}, line = {0};
   int classes = ser_model_labels(labels, &e->models[0]);
-  ser_evaluation_notes(&notes, e);
+  ser_evaluation_notes(&notes, e, parts);
+  ser_label_notes(&notes, e, j->predictions + first, last - first);
   ser_one_answer_note(&notes, j->predictions + first, last - first, labels);
-  ser_evaluation_model_line(&line, e, part);
+  ser_evaluation_model_line(&line, e, part, parts);
   ser_report report = {.manifest = ser_evaluation_manifest(e),
                        .predictions = j->predictions + first,
                        .count = last - first,
@@ -194,9 +176,10 @@ static ser_status write_report(job *j, const char *folder, const char *title, si
                        .labels = labels,
                        .title = title,
                        .notes = notes.data,
+                       .manifest_path = e->manifest_path,
                        .model = line.data};
   ser_status status = ser_report_write(&report, folder, err);
-  if (status == SER_OK) say(j->said, title, &report);
+  if (status == SER_OK) status = ser_report_say(j->said, folder, err);
   free(notes.data);
   free(line.data);
   return status;
@@ -209,8 +192,7 @@ static ser_status report_part(job *j, size_t part, const char *what, ser_error *
                 : e->split.folds == 1
                     ? ser_format("%s, seed %lld", what, (long long)e->parts.seeds[part])
                     : ser_format("%s, seed %lld, fold %d", what, (long long)e->parts.seeds[part], fold);
-  ser_status status =
-      write_report(j, e->out_parts.folders[part], title, part ? j->ends[part - 1] : 0, j->ends[part], (int)part, err);
+  ser_status status = write_report(j, e->out_parts.folders[part], title, part, 1, err);
   free(title);
   return status;
 }
@@ -223,8 +205,7 @@ static ser_status report_seed(job *j, size_t seed, const char *what, ser_error *
   char *folder = seeds == 1 ? ser_strdup(e->out) : ser_format("%s/seed-%lld", e->out, number);
   char *title = seeds == 1 ? ser_format("%s, %zu folds", what, folds)
                            : ser_format("%s, seed %lld, %zu folds", what, number, folds);
-  ser_status status =
-      write_report(j, folder, title, first ? j->ends[first - 1] : 0, j->ends[first + folds - 1], -1, err);
+  ser_status status = write_report(j, folder, title, first, folds, err);
   free(folder);
   free(title);
   return status;
@@ -237,7 +218,7 @@ static ser_status report_all(job *j, const char *what, ser_error *err) {
   for (size_t seed = 0; seed < seeds && folds > 1; seed++) SER_TRY(report_seed(j, seed, what, err));
   if (seeds == 1) return SER_OK;
   char *title = ser_format("%s, %zu seeds", what, seeds);
-  ser_status status = write_report(j, e->out, title, 0, j->count, -1, err);
+  ser_status status = write_report(j, e->out, title, 0, e->parts.count, err);
   free(title);
   return status;
 }
@@ -261,6 +242,7 @@ ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, s
   ser_progress_end(progress);
   progress = NULL;
   SER_TRY_DONE(report_all(&j, manifest_path ? ser_path_name(manifest_path) : "Test part", err));
+  ser_info("evaluate: the reports stand in %s", j.run.out);
   *partial = j.run.unusable > 0;
 done:
   ser_progress_end(progress);

@@ -9,10 +9,11 @@ typedef struct {
   const char *folder;       /* RUN */
   ser_config config;        /* RUN/config.yaml as it stands now */
   ser_manifest trained;     /* RUN/manifest.csv */
-  ser_split split;          /* RUN/split.csv, over the rows of `trained` */
+  ser_split split;          /* RUN/split.csv and split.txt, over the rows of `trained` */
   ser_run_parts parts;      /* every seed and fold */
   ser_model_info *models;   /* [parts.count]; they agree on labels and features */
   ser_manifest given;       /* --manifest's rows, else empty */
+  char *manifest_path;      /* theirs, absolute, else NULL */
   bool other;               /* `given` is what is evaluated */
   bool changed;             /* `trained` is not what the models were trained with */
   char *out;                /* where the reports go */
@@ -34,12 +35,17 @@ int32_t ser_evaluation_label(const ser_evaluation *evaluation, const ser_row *ro
 /* Whether a row stands in the evaluated part of a fold (fold -1: of any), whatever its features. */
 bool ser_evaluation_wants(const ser_evaluation *evaluation, size_t row, int fold);
 
-/* Sentences for a report: do speakers overlap, were clips trained on, what was left out (evaluate_notes.c). */
-void ser_evaluation_notes(ser_text *notes, const ser_evaluation *evaluation);
+/* Sentences for a report of so many models: do speakers overlap, were clips trained on, what was left out
+ * (evaluate_notes.c). */
+void ser_evaluation_notes(ser_text *notes, const ser_evaluation *evaluation, size_t models);
+/* Sentences where labels have no clip among the answered ones, or had none in the training of the folds that answered
+ * (evaluate_notes.c). */
+void ser_label_notes(ser_text *notes, const ser_evaluation *evaluation, const ser_prediction *predictions,
+                     size_t count);
 /* A sentence where all clips, of two emotions at least, got the same answer: such figures look like a broken program.
  */
 void ser_one_answer_note(ser_text *notes, const ser_prediction *predictions, size_t count, const char *const *labels);
-/* One line on a part's model; part -1: on all of them. */
-void ser_evaluation_model_line(ser_text *line, const ser_evaluation *evaluation, int part);
+/* One line on the models of so many parts from `first` on. */
+void ser_evaluation_model_line(ser_text *line, const ser_evaluation *evaluation, size_t first, size_t models);
 
 #endif

@@ -1,9 +1,12 @@
 /* What a report says in words: whether the figures are of new speakers and new clips, and what was left out. Of a run's
- * own test part the split says it (ser_split_read); of another manifest it is found here, by bytes and by names. */
+ * own test part the split says it (ser_split_read, split.txt); of another manifest it is found here, by bytes and by
+ * names. */
 #include "report/evaluate.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "report/score.h"
 
 /* ---- sets of texts ------------------------------------------------------------------------------------------------
  */
@@ -58,7 +61,7 @@ static bool took_part(const ser_evaluation *e, size_t row) {
   return false;
 }
 
-static void note_other(ser_text *notes, const ser_evaluation *e) {
+static void note_other(ser_text *notes, const ser_evaluation *e, size_t models) {
   ser_hash *keys = ser_alloc(e->trained.count * sizeof *keys);
   size_t count = 0, seen = 0, rows = 0;
   name_set known = {0}, heard = {0};
@@ -86,29 +89,86 @@ static void note_other(ser_text *notes, const ser_evaluation *e) {
                     "Speakers overlap: %zu of the %zu speakers are also speakers of the training, so these figures say "
                     "little about speakers that the model has never heard.\n",
                     shared(&heard, &known), heard.count);
-  if (e->parts.count > 1)
-    ser_text_printf(notes, "Each clip is answered by each of the %zu models of the run and counts once for each.\n",
-                    e->parts.count);
+  if (models > 1)
+    ser_text_printf(notes, "Each clip is answered by each of %zu models and counts once for each.\n", models);
   free(keys);
   free(known.names);
   free(heard.names);
 }
 
-void ser_evaluation_notes(ser_text *notes, const ser_evaluation *e) {
-  if (e->other)
-    note_other(notes, e);
-  else if (e->split.notes.data)
-    ser_text_puts(notes, e->split.notes.data);
+void ser_evaluation_notes(ser_text *notes, const ser_evaluation *e, size_t models) {
+  if (e->other) {
+    note_other(notes, e, models);
+  } else {
+    if (e->split.made.data) ser_text_puts(notes, e->split.made.data);
+    if (e->split.notes.data) ser_text_puts(notes, e->split.notes.data);
+  }
   if (e->changed)
     ser_text_puts(notes,
                   "The manifest of the run has changed since the training: other recordings can be used, or they "
                   "have other labels, speakers or bytes.\n");
   if (e->unusable)
-    ser_text_printf(notes, "%zu recordings could not be used (unreadable, too short ...) and are in no figure.\n",
-                    e->unusable);
+    ser_text_printf(notes, "%zu %s not be used (unreadable, too short ...) and %s in no figure.\n", e->unusable,
+                    SER_PLURAL(e->unusable, "recording could", "recordings could"),
+                    SER_PLURAL(e->unusable, "is", "are"));
   if (e->unknown)
-    ser_text_printf(notes, "%zu recordings of emotions that the model has no label for are in no figure.\n",
-                    e->unknown);
+    ser_text_printf(notes, "%zu %s that the model has no label for %s in no figure.\n", e->unknown,
+                    SER_PLURAL(e->unknown, "recording of an emotion", "recordings of emotions"),
+                    SER_PLURAL(e->unknown, "is", "are"));
+}
+
+/* A sentence on the labels that are marked, if there are any: before, "happy, sad or angry", then for one or several.
+ */
+static void note_labels(ser_text *notes, const char *before, const bool *marked, int classes, const char *const *labels,
+                        const char *one, const char *several) {
+  int count = 0, at = 0;
+  for (int c = 0; c < classes; c++) count += marked[c];
+  if (!count) return;
+  ser_text_puts(notes, before);
+  for (int c = 0; c < classes; c++) {
+    if (!marked[c]) continue;
+    ser_text_printf(notes, "%s%s", !at ? " " : at + 1 < count ? ", " : " or ", labels[c]);
+    at++;
+  }
+  ser_text_printf(notes, "%s\n", SER_PLURAL(count, one, several));
+}
+
+/* Whether the fold has training clips of an emotion. */
+static bool trained_on(const ser_evaluation *e, int fold, int emotion) {
+  for (size_t i = 0; i < e->split.rows; i++)
+    if (e->split.part[(size_t)fold * e->split.rows + i] == SER_TRAIN && e->trained.rows[i].emotion == emotion)
+      return true;
+  return false;
+}
+
+void ser_label_notes(ser_text *notes, const ser_evaluation *e, const ser_prediction *predictions, size_t count) {
+  const char *labels[SER_EMOTIONS];
+  bool never[SER_EMOTIONS], partly[SER_EMOTIONS], absent[SER_EMOTIONS];
+  int classes = ser_model_labels(labels, &e->models[0]);
+  bool *asked = ser_alloc_zero((size_t)e->split.folds, sizeof *asked); /* folds whose models answered */
+  for (int c = 0; c < classes; c++) absent[c] = true;
+  for (size_t i = 0; i < count; i++) {
+    absent[predictions[i].truth] = false;
+    asked[predictions[i].fold] = true;
+  }
+  for (int c = 0; c < classes; c++) {
+    bool any = false, all = true;
+    for (int f = 0; f < e->split.folds; f++) {
+      bool there = asked[f] && trained_on(e, f, e->models[0].emotions[c]);
+      any |= there;
+      all &= there || !asked[f];
+    }
+    never[c] = !any;
+    partly[c] = any && !all;
+  }
+  free(asked);
+  note_labels(notes, "No training clip is", never, classes, labels, ": the model cannot have learnt this emotion.",
+              ": the model cannot have learnt these emotions.");
+  note_labels(notes, "In some folds no training clip is", partly, classes, labels,
+              ": their models cannot have learnt this emotion.", ": their models cannot have learnt these emotions.");
+  note_labels(notes, e->other ? "No clip here is" : "No clip of the test part is", absent, classes, labels,
+              ": the figures do not tell how well it is recognised.",
+              ": the figures do not tell how well these are recognised.");
 }
 
 void ser_one_answer_note(ser_text *notes, const ser_prediction *predictions, size_t count, const char *const *labels) {
@@ -125,16 +185,17 @@ void ser_one_answer_note(ser_text *notes, const ser_prediction *predictions, siz
                     labels[predictions[0].answer]);
 }
 
-void ser_evaluation_model_line(ser_text *line, const ser_evaluation *e, int part) {
-  const ser_model_info *m = &e->models[part < 0 ? 0 : part];
+void ser_evaluation_model_line(ser_text *line, const ser_evaluation *e, size_t first, size_t models) {
+  const ser_model_info *m = &e->models[first];
   const ser_model_config *c = &m->model;
-  ser_text_printf(line, "%s branch%s, %lld blocks of %lld filters, pooled over %s frames, on %s",
+  ser_text_printf(line, "%s branch%s, %lld %s of %lld %s, pooled over %s frames, on %s",
                   c->branch == SER_BRANCH_TIMNET ? "timnet" : "reference", c->residual ? " with residuals" : "",
-                  (long long)c->blocks, (long long)c->filters, c->pool == SER_POOL_REAL ? "real" : "all",
+                  (long long)c->blocks, SER_PLURAL(c->blocks, "block", "blocks"), (long long)c->filters,
+                  SER_PLURAL(c->filters, "filter", "filters"), c->pool == SER_POOL_REAL ? "real" : "all",
                   ser_feature_names[m->feature]);
-  if (part >= 0)
+  if (models == 1)
     ser_text_printf(line, "; seed %lld, fold %d, epoch %lld (%s)", (long long)m->seed, m->fold, (long long)m->epoch,
                     m->chosen_by);
   else
-    ser_text_printf(line, "; %zu models", e->parts.count);
+    ser_text_printf(line, "; %zu models", models);
 }

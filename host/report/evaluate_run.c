@@ -7,11 +7,22 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/wanted.h"
+
+/* What the training kept of how the split was made. */
+static ser_status read_notes(ser_evaluation *e, ser_error *err) {
+  ser_text *made = &e->split.made;
+  char *path = ser_path_join(e->folder, "split.txt");
+  ser_status status = ser_file_exists(path) ? ser_file_read(&made->data, &made->size, path, err) : SER_OK;
+  free(path);
+  return status;
+}
 
 static ser_status read_run(ser_evaluation *e, ser_error *err) {
   ser_status status;
   char *config = ser_path_join(e->folder, "config.yaml"), *manifest = ser_path_join(e->folder, "manifest.csv");
   char *split = ser_path_join(e->folder, "split.csv");
+  SER_TRY_DONE(ser_want_folder(e->folder, "the folder that train or run made", err));
   if (!ser_file_exists(config) || !ser_file_exists(split) || !ser_file_exists(manifest)) {
     status = ser_fail(err, SER_USAGE,
                       "%s holds no run (config.yaml, manifest.csv and split.csv are expected there); give the folder "
@@ -22,6 +33,7 @@ static ser_status read_run(ser_evaluation *e, ser_error *err) {
   SER_TRY_DONE(ser_config_read(&e->config, config, err));
   SER_TRY_DONE(ser_manifest_read(&e->trained, manifest, err));
   SER_TRY_DONE(ser_split_read(&e->split, &e->trained, split, err));
+  SER_TRY_DONE(read_notes(e, err));
 done:
   free(config);
   free(manifest);
@@ -63,6 +75,19 @@ static ser_status read_models(ser_evaluation *e, ser_error *err) {
   return SER_OK;
 }
 
+static ser_status refuse_split(const ser_evaluation *e, size_t part, ser_error *err) {
+  char *config = ser_path_join(e->folder, "config.yaml"), *manifest = ser_path_join(e->folder, "manifest.csv");
+  char *words[] = {ser_quoted(config), ser_quoted(manifest), ser_quoted(e->folder)};
+  ser_fail(err, SER_FAILED,
+           "%s/split.csv is not the split that %s/model.safetensors was trained with, so test clips may have been "
+           "trained on; what puts it right: serenade train %s --manifest %s --resume -o %s",
+           e->folder, e->parts.folders[part], words[0], words[1], words[2]);
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++) free(words[i]);
+  free(config);
+  free(manifest);
+  return SER_FAILED;
+}
+
 /* The split and the manifest must be those of the models. Another split may count clips as a test that a model was
  * trained on: refused, and of another manifest too what was trained on would be told wrongly. A manifest that was
  * indexed or audited again is none the worse while what is used of it stays the same; else it is told. */
@@ -75,13 +100,7 @@ static ser_status compare_with_inputs(ser_evaluation *e, ser_error *err) {
   ser_hash_hex(split, &hash);
   ser_manifest_usable_hash(manifest, &e->trained);
   for (size_t i = 0; i < e->parts.count; i++) {
-    if (strcmp(e->models[i].split_hash, split))
-      return ser_fail(
-          err, SER_FAILED,
-          "%s/split.csv is not the split that %s/model.safetensors was trained with, so test clips may have "
-          "been trained on; 'serenade train %s/config.yaml --manifest %s/manifest.csv --resume -o %s' puts "
-          "it right",
-          e->folder, e->parts.folders[i], e->folder, e->folder, e->folder);
+    if (strcmp(e->models[i].split_hash, split)) return refuse_split(e, i, err);
     e->changed = e->changed || strcmp(e->models[i].manifest_hash, manifest);
   }
   if (e->changed)
@@ -103,13 +122,20 @@ static void compare_with_config(const ser_evaluation *e) {
              (long long)e->config.emotions, (long long)model->model.classes);
 }
 
-/* RUN/evaluate-NAME, NAME being the manifest's file name without its suffix. */
+/* RUN/evaluate-NAME, NAME being the manifest's file name without its suffix; where reports of another manifest of that
+ * name are there, RUN/evaluate-NAME-2 and so on. */
 static char *out_folder(const char *run_folder, const char *manifest_path) {
   const char *name = ser_path_name(manifest_path), *dot = strrchr(name, '.');
   int size = dot && dot > name ? (int)(dot - name) : (int)strlen(name);
-  char *folder = ser_format("evaluate-%.*s", size, name), *path = ser_path_join(run_folder, folder);
-  free(folder);
-  return path;
+  for (int i = 1;; i++) {
+    char *folder = i == 1 ? ser_format("evaluate-%.*s", size, name) : ser_format("evaluate-%.*s-%d", size, name, i);
+    char *path = ser_path_join(run_folder, folder), *report = ser_path_join(path, "report.json");
+    bool free_place = !ser_file_exists(report) || ser_report_is_of(path, manifest_path);
+    free(folder);
+    free(report);
+    if (free_place) return path;
+    free(path);
+  }
 }
 
 ser_status ser_evaluation_open(ser_evaluation *e, const char *run_folder, const char *manifest_path, ser_error *err) {
@@ -121,7 +147,8 @@ ser_status ser_evaluation_open(ser_evaluation *e, const char *run_folder, const 
   ser_manifest_init(&e->given);
   SER_TRY(read_run(e, err));
   if (manifest_path) SER_TRY(ser_manifest_read(&e->given, manifest_path, err));
-  e->out = manifest_path ? out_folder(run_folder, manifest_path) : ser_strdup(run_folder);
+  if (manifest_path) e->manifest_path = ser_path_absolute(manifest_path);
+  e->out = manifest_path ? out_folder(run_folder, e->manifest_path) : ser_strdup(run_folder);
   e->cache = *e->config.cache_dir ? ser_strdup(e->config.cache_dir) : ser_path_join(run_folder, "cache");
   ser_run_parts_make(&e->parts, &e->config, run_folder, e->split.folds);
   ser_run_parts_make(&e->out_parts, &e->config, e->out, e->split.folds);
@@ -137,6 +164,7 @@ void ser_evaluation_free(ser_evaluation *e) {
   for (size_t i = 0; e->models && i < e->parts.count; i++) ser_model_info_free(&e->models[i]);
   free(e->models);
   free(e->usable);
+  free(e->manifest_path);
   free(e->out);
   free(e->cache);
   ser_run_parts_free(&e->parts);

@@ -52,9 +52,23 @@ static bool same_group(const keyed *a, const keyed *b) {
   return a->number == b->number && !strcmp(a->text, b->text);
 }
 
+static int compare_rows(const void *left, const void *right) {
+  size_t a = *(const size_t *)left, b = *(const size_t *)right;
+  return (a > b) - (a < b);
+}
+
+/* How many different rows there are among these; they are sorted. */
+static size_t count_clips(size_t *rows, size_t count) {
+  size_t clips = 0;
+  if (count) qsort(rows, count, sizeof *rows, compare_rows);
+  for (size_t i = 0; i < count; i++) clips += !i || rows[i] != rows[i - 1];
+  return clips;
+}
+
 static void make_groups(ser_groups *groups, const ser_report *report, grouping by) {
   keyed *keys = ser_alloc(report->count * sizeof *keys);
   int32_t *truth = ser_alloc(report->count * sizeof *truth), *answer = ser_alloc(report->count * sizeof *answer);
+  size_t *rows = ser_alloc(report->count * sizeof *rows);
   for (size_t i = 0; i < report->count; i++) keys[i] = key_of(report, i, by);
   qsort(keys, report->count, sizeof *keys, compare_keys);
   size_t capacity = 0;
@@ -63,26 +77,32 @@ static void make_groups(ser_groups *groups, const ser_report *report, grouping b
     for (last = first; last < report->count && same_group(&keys[first], &keys[last]); last++) {
       truth[last - first] = report->predictions[keys[last].index].truth;
       answer[last - first] = report->predictions[keys[last].index].answer;
+      rows[last - first] = report->predictions[keys[last].index].row;
     }
     SER_GROW(groups->groups, groups->count, capacity);
     ser_group *group = &groups->groups[groups->count++];
     const char *text = *keys[first].text ? keys[first].text : "unknown";
     group->name = by == BY_FOLD || by == BY_SEED ? ser_format("%" PRId64, keys[first].number) : ser_strdup(text);
     ser_metrics_compute(&group->metrics, truth, answer, last - first, report->classes);
-    if (by != BY_FOLD && by != BY_SEED) group->metrics.macro_f1 = ser_macro_f1_occurring(&group->metrics);
+    group->clips = count_clips(rows, last - first);
   }
   free(keys);
+  free(rows);
   free(truth);
   free(answer);
 }
 
 void ser_figures_make(ser_figures *figures, const ser_report *report) {
   int32_t *truth = ser_alloc(report->count * sizeof *truth), *answer = ser_alloc(report->count * sizeof *answer);
+  size_t *rows = ser_alloc(report->count * sizeof *rows);
   for (size_t i = 0; i < report->count; i++) {
+    rows[i] = report->predictions[i].row;
     truth[i] = report->predictions[i].truth;
     answer[i] = report->predictions[i].answer;
   }
   ser_metrics_compute(&figures->pooled, truth, answer, report->count, report->classes);
+  figures->clips = count_clips(rows, report->count);
+  free(rows);
   free(truth);
   free(answer);
   make_groups(&figures->corpora, report, BY_CORPUS);

@@ -8,6 +8,7 @@
 typedef struct {
   char *name; /* "unknown" where the manifest leaves it open */
   ser_metrics metrics;
+  size_t clips; /* different ones: each may be answered by several models */
 } ser_group;
 
 typedef struct {
@@ -17,6 +18,7 @@ typedef struct {
 
 typedef struct {
   ser_metrics pooled;
+  size_t clips; /* as in a group */
   ser_groups corpora, speakers, sexes, folds, seeds;
 } ser_figures;
 

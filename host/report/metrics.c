@@ -1,9 +1,9 @@
 /* Metrics of classification and their text forms. Numbers match scikit-learn (1.9) bit by bit, sums included, so that
- * the text of classification_report(labels=range(k), digits=4, zero_division=0) matches to the letter:
- *   war                accuracy_score
- *   uar                balanced_accuracy_score: recall averaged over the classes that occur in the truth
- *   precision ...      precision_recall_fscore_support(average=None, "macro", "weighted")
- *   confusion          confusion_matrix: rows actual, columns predicted
+ * the text of classification_report(digits=4, zero_division=0) matches to the letter, with the names of the classes
+ * that occur among truths or answers, which all means but uar are over: war                accuracy_score uar
+ * balanced_accuracy_score: recall averaged over the classes that occur in the truth precision ...
+ * precision_recall_fscore_support(average=None, "macro", "weighted") confusion          confusion_matrix: rows actual,
+ * columns predicted
  */
 #include "report/metrics.h"
 
@@ -26,14 +26,25 @@ static double share(int64_t part, int64_t whole) {
   return whole ? (double)part / (double)whole : 0;
 }
 
-static double weighted_mean(const double *values, const int64_t *weights, int count) {
+bool ser_class_occurs(const ser_metrics *metrics, int label) {
+  return metrics->support[label] || metrics->predicted[label];
+}
+
+/* Over the classes that occur: others would change the order of adding up. */
+static double macro_mean(const ser_metrics *m, const double *values) {
+  double occurring[SER_MAX_CLASSES];
+  int count = 0;
+  for (int c = 0; c < m->classes; c++)
+    if (ser_class_occurs(m, c)) occurring[count++] = values[c];
+  return count ? sum(occurring, count) / count : 0;
+}
+
+static double weighted_mean(const ser_metrics *m, const double *values) {
   double products[SER_MAX_CLASSES];
-  int64_t total = 0;
-  for (int i = 0; i < count; i++) {
-    products[i] = values[i] * (double)weights[i];
-    total += weights[i];
-  }
-  return total ? sum(products, count) / (double)total : 0;
+  int count = 0;
+  for (int c = 0; c < m->classes; c++)
+    if (ser_class_occurs(m, c)) products[count++] = values[c] * (double)m->support[c];
+  return m->total ? sum(products, count) / (double)m->total : 0;
 }
 
 void ser_metrics_compute(ser_metrics *metrics, const int32_t *truth, const int32_t *answer, size_t count, int classes) {
@@ -61,20 +72,12 @@ void ser_metrics_compute(ser_metrics *metrics, const int32_t *truth, const int32
   }
   m->war = share(right, m->total);
   m->uar = occur ? sum(occurring, occur) / occur : 0;
-  m->macro_precision = sum(m->precision, classes) / classes;
-  m->macro_recall = sum(m->recall, classes) / classes;
-  m->macro_f1 = sum(m->f1, classes) / classes;
-  m->weighted_precision = weighted_mean(m->precision, m->support, classes);
-  m->weighted_recall = weighted_mean(m->recall, m->support, classes);
-  m->weighted_f1 = weighted_mean(m->f1, m->support, classes);
-}
-
-double ser_macro_f1_occurring(const ser_metrics *metrics) {
-  double occurring[SER_MAX_CLASSES];
-  int occur = 0;
-  for (int c = 0; c < metrics->classes; c++)
-    if (metrics->support[c] || metrics->predicted[c]) occurring[occur++] = metrics->f1[c];
-  return occur ? sum(occurring, occur) / occur : 0;
+  m->macro_precision = macro_mean(m, m->precision);
+  m->macro_recall = macro_mean(m, m->recall);
+  m->macro_f1 = macro_mean(m, m->f1);
+  m->weighted_precision = weighted_mean(m, m->precision);
+  m->weighted_recall = weighted_mean(m, m->recall);
+  m->weighted_f1 = weighted_mean(m, m->f1);
 }
 
 /* Characters of a UTF-8 text, as Python counts them. */
@@ -112,10 +115,13 @@ static void put_row(ser_text *text, const ser_metrics *metrics, const char *head
 
 void ser_classification_report(ser_text *text, const ser_metrics *metrics, const char *const *labels) {
   const ser_metrics *m = metrics;
-  int width = widest(labels, m->classes, (int)strlen("weighted avg"));
+  int width = (int)strlen("weighted avg");
+  for (int c = 0; c < m->classes; c++)
+    if (ser_class_occurs(m, c)) width = widest(&labels[c], 1, width);
   ser_text_printf(text, "%*s  %9s %9s %9s %9s\n\n", width, "", "precision", "recall", "f1-score", "support");
   for (int c = 0; c < m->classes; c++)
-    put_row(text, m, labels[c], width, m->precision[c], m->recall[c], m->f1[c], m->support[c]);
+    if (ser_class_occurs(m, c))
+      put_row(text, m, labels[c], width, m->precision[c], m->recall[c], m->f1[c], m->support[c]);
   ser_text_puts(text, "\n");
   put_right(text, "accuracy", width);
   ser_text_printf(text, "  %9s %9s %9.4f", "", "", m->war);

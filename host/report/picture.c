@@ -106,11 +106,11 @@ static void lay_out(sheet *s) {
   s->height = s->top + cell_height * m->classes + margin;
 }
 
-/* Neither "0 %" of what there is some of, nor "100 %" of what is not all. */
+/* Neither "0%" of what there is some of, nor "100%" of what is not all. */
 static char *percent_of(double share) {
-  if (share < 0.0005) return ser_strdup("< 0.1 %");
-  if (share > 0.9995 && share < 1) return ser_strdup("> 99.9 %");
-  return ser_format(share < 0.0995 || (share >= 0.995 && share < 1) ? "%.1f %%" : "%.0f %%", 100 * share);
+  if (share < 0.0005) return ser_strdup("< 0.1%");
+  if (share > 0.9995 && share < 1) return ser_strdup("> 99.9%");
+  return ser_format(share < 0.0995 || (share >= 0.995 && share < 1) ? "%.1f%%" : "%.0f%%", 100 * share);
 }
 
 static void draw_cell(const sheet *s, int row, int column) {
@@ -177,7 +177,7 @@ static void draw_title(const sheet *s, const char *title) {
   set_colour(s->cr, black);
   put(s->cr, margin, margin + 16, 0, room, 18, true, title);
   put_free(s->cr, margin, margin + 38, 0, room, medium, false,
-           ser_format("WAR (accuracy) %.2f %%    UAR (mean recall) %.2f %%    n = %" PRId64, 100 * s->metrics->war,
+           ser_format("WAR (accuracy) %.2f%%    UAR (mean recall) %.2f%%    n = %" PRId64, 100 * s->metrics->war,
                       100 * s->metrics->uar, s->metrics->total));
 }
 
@@ -200,7 +200,7 @@ static void draw_bar(const sheet *s) {
   int step = s->metrics->classes > 1 ? 25 : 50;
   for (int percent = 0; percent <= 100; percent += step)
     put_free(cr, x + bar_width + 5, s->top + 4 + (height - 4) * (100 - percent) / 100.0 + (percent == 100 ? 5 : 0), 0,
-             bar_labels, small, false, ser_format("%d %%", percent));
+             bar_labels, small, false, ser_format("%d%%", percent));
   put(cr, x + bar_width + bar_labels, s->top - 10, 1, 80, small, false, "of the row");
 }
 

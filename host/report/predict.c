@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/threads.h"
 #include "features/features.h"
@@ -31,11 +30,7 @@ struct ser_predictor {
 /* ---- the model and its windows ----------------------------------------------------------------------------------- */
 
 static ser_status find_model(ser_predictor *p, ser_error *err) {
-  const char *given = p->options.model;
-  p->path = ser_is_folder(given) ? ser_path_join(given, "model.safetensors") : ser_strdup(given);
-  if (ser_is_folder(given) && !ser_file_exists(p->path))
-    return ser_fail(err, SER_FAILED,
-                    "%s holds no model.safetensors: give a model file, or the folder of one finished training", given);
+  SER_TRY(ser_model_find(&p->path, p->options.model, err));
   return ser_model_load(NULL, &p->info, NULL, p->path, err);
 }
 

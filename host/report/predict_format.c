@@ -7,7 +7,7 @@
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 
-/* "angry      93.1 %   sad 3.2  neutral 1.9 ...": the labels by falling probability, equals in their own order. */
+/* "angry      93.1%   sad 3.2  neutral 1.9 ...": the labels by falling probability, equals in their own order. */
 static void put_ranking(ser_text *out, const ser_answer_format *format, const ser_span *span) {
   int order[SER_EMOTIONS], width = 0;
   for (int c = 0; c < format->classes; c++) {
@@ -16,7 +16,7 @@ static void put_ranking(ser_text *out, const ser_answer_format *format, const se
     order[at] = c;
     if ((int)strlen(format->labels[c]) > width) width = (int)strlen(format->labels[c]);
   }
-  ser_text_printf(out, "%-*s %5.1f %%", width, format->labels[order[0]], 100 * (double)span->probabilities[order[0]]);
+  ser_text_printf(out, "%-*s %5.1f%%", width, format->labels[order[0]], 100 * (double)span->probabilities[order[0]]);
   for (int c = 1; c < format->classes; c++)
     ser_text_printf(out, "%s%s %.1f", c == 1 ? "   " : "  ", format->labels[order[c]],
                     100 * (double)span->probabilities[order[c]]);
@@ -99,10 +99,11 @@ static void add_row(ser_text *out, const ser_answer_format *format, const char *
   ser_text_puts(out, "\n");
 }
 
+/* A clip that is one window has no second row: that would be the first again. */
 static void add_csv(ser_text *out, const ser_answer_format *format, const ser_answer *answer) {
+  size_t windows = format->windows && answer->window_count > 1 ? answer->window_count : 0;
   add_row(out, format, answer->path, &answer->whole);
-  for (size_t w = 0; w < answer->window_count && format->windows; w++)
-    add_row(out, format, answer->path, &answer->windows[w]);
+  for (size_t w = 0; w < windows; w++) add_row(out, format, answer->path, &answer->windows[w]);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

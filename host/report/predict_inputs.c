@@ -2,6 +2,7 @@
 #include "report/predict.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,30 +39,43 @@ static ser_status add_folder(ser_predict_inputs *inputs, const char *folder, ser
                   "%s: no recording below this folder (files are taken by suffix: .wav, .flac, .ogg ...)", folder);
   else if (walk.passed)
     ser_text_line(&inputs->passed,
-                  "%s: %zu file%s passed over, not named as a recording (.wav, .flac, .ogg ...); a file that is named "
+                  "%s: %zu %s passed over, not named as a recording (.wav, .flac, .ogg ...); a file that is named "
                   "itself is always opened",
-                  folder, walk.passed, walk.passed == 1 ? " is" : "s are");
+                  folder, walk.passed, SER_PLURAL(walk.passed, "file is", "files are"));
   return status;
+}
+
+/* Waits until stdin has bytes or an end. A signal may come just before a read, or to another thread, and would not end
+ * it: so it waits for moments only, and looks for one in between. */
+static ser_status wait_for_stdin(ser_error *err) {
+  enum { MOMENT = 200 }; /* milliseconds */
+  struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+  int ready;
+  do {
+    SER_TRY(ser_interrupt_check(err));
+    ready = poll(&in, 1, MOMENT);
+  } while (ready == 0 || (ready < 0 && errno == EINTR));
+  return SER_OK; /* of any other failure the read tells */
 }
 
 static ser_status read_stdin(ser_predict_inputs *inputs, ser_error *err) {
   if (inputs->stdin_bytes) return ser_fail(err, SER_USAGE, "'-' is given twice, but stdin holds one recording");
   ser_text bytes = {0};
   ser_text_add(&bytes, "", 0);
+  ser_status status;
   for (;;) {
     char block[65536];
+    SER_TRY_DONE(wait_for_stdin(err));
     ssize_t got = read(STDIN_FILENO, block, sizeof block);
-    ser_status interrupted = ser_interrupt_check(err);
-    if (got == 0 && interrupted == SER_OK) break;
-    if (got < 0 && errno == EINTR && interrupted == SER_OK) continue;
-    if (got < 0 || interrupted != SER_OK) {
-      int reason = errno;
-      free(bytes.data);
-      errno = reason;
-      return interrupted != SER_OK ? interrupted
-                                   : ser_fail_errno(err, SER_FAILED, "cannot read a recording from stdin");
-    }
+    if (got == 0) break;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) SER_TRY_DONE(ser_fail_errno(err, SER_FAILED, "cannot read a recording from stdin"));
     ser_text_add(&bytes, block, (size_t)got);
+  }
+done:
+  if (status != SER_OK) {
+    free(bytes.data);
+    return status;
   }
   inputs->stdin_bytes = bytes.data;
   add(inputs, "-", bytes.data, bytes.size);

@@ -24,6 +24,7 @@ typedef struct {
   const char *title;         /* "test", "fold 2 of 4" ... */
   const char *notes;         /* sentences, a line each: speakers overlap, ... ("" or NULL: none) */
   const char *model;         /* one line on what was evaluated */
+  const char *manifest_path; /* absolute, of a manifest that is not the run's own; else NULL */
 } ser_report;
 
 /* Writes report.json, report.txt, predictions.csv (path, fold, truth, answer, LABEL...), confusion.png and
@@ -33,12 +34,20 @@ typedef struct {
  * has no column for the seed. count 0 is refused: there is nothing to tell. */
 ser_status ser_report_write(const ser_report *report, const char *folder, ser_error *err);
 
+/* Whether the folder's report.json is that of this manifest (ser_report.manifest_path). */
+bool ser_report_is_of(const char *folder, const char *manifest_path);
+
 /* Evaluates a finished run (every seed and fold) and writes its reports: the test parts of its split, or, with
- * manifest_path, every usable row of that manifest into RUN/evaluate-NAME/. Several seeds or folds: each in its own
- * folder and the summary (pooled out-of-fold figures, means) in RUN. partial as in ser_train_job. A line per figure
- * goes to `said`. */
+ * manifest_path, every usable row of that manifest into RUN/evaluate-NAME/ (evaluate-NAME-2 ... where that is of
+ * another manifest). Several seeds or folds: each in its own folder and the summary (pooled out-of-fold figures, means)
+ * in RUN. partial as in ser_train_job. A line per figure goes to `said`. */
 ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, ser_device_kind device, int threads,
                             ser_text *said, bool *partial, ser_error *err);
+
+/* What ser_evaluate_job said of the reports that stand in RUN; no file is changed (said.c). */
+ser_status ser_evaluate_said(ser_text *said, const char *run_folder, ser_error *err);
+/* The lines of one report, by its report.json: its own figures, and where folds or seeds were pooled, their mean. */
+ser_status ser_report_say(ser_text *said, const char *folder, ser_error *err);
 
 /* The confusion matrix as a picture; kind by the path's suffix (.png, .svg). Legible in grey. Atomic. */
 ser_status ser_confusion_picture(const ser_metrics *metrics, const char *const *labels, const char *title,

@@ -3,14 +3,17 @@
  *     version        1, of this layout
  *     serenade       the program's version
  *     title, model   texts
+ *     manifest       its absolute path; only where it is not the run's own
  *     notes          [texts]
- *     labels         [texts], the order of everything below
- *     clips          answers counted
+ *     labels         [texts], the order of everything below; all that the model knows
+ *     clips          different ones
+ *     answers        counted in the figures: several for a clip where several models answer it
  *     war, uar, macro_f1, weighted_f1
  *     macro, weighted    {precision, recall, f1}
- *     classes        {LABEL: {precision, recall, f1, support, predicted}}
+ *     classes        {LABEL: {precision, recall, f1, support, predicted}}; means leave out those with neither of the
+ *                    last two
  *     confusion      [[counts]], rows actual, columns predicted
- *     by_corpus, by_speaker, by_sex   {NAME: {clips, war, uar, macro_f1, weighted_f1}}
+ *     by_corpus, by_speaker, by_sex   {NAME: {clips, answers, war, uar, macro_f1, weighted_f1}}
  *     folds, seeds   {each: {NAME: as above}, mean: {the four}, deviation: {the four}}; only where there are several
  */
 #include "report/figures.h"
@@ -18,6 +21,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "base/file.h"
 #include "base/version.h"
 
 static void set(json_t *object, const char *key, json_t *value) {
@@ -67,7 +71,8 @@ static json_t *groups_of(const ser_groups *groups) {
   json_t *object = json_object();
   for (size_t i = 0; i < groups->count; i++) {
     json_t *group = json_object(), *name = text(groups->groups[i].name);
-    set(group, "clips", json_integer(groups->groups[i].metrics.total));
+    set(group, "clips", json_integer((json_int_t)groups->groups[i].clips));
+    set(group, "answers", json_integer(groups->groups[i].metrics.total));
     set_headlines(group, &groups->groups[i].metrics);
     set(object, json_string_value(name), group);
     json_decref(name);
@@ -117,11 +122,13 @@ void ser_report_json(ser_text *out, const ser_report *report, const ser_figures 
   set(root, "serenade", json_string(SER_VERSION));
   set(root, "title", text(report->title));
   set(root, "model", text(report->model));
+  if (report->manifest_path) set(root, "manifest", text(report->manifest_path));
   ser_each_note(report->notes, add_note, notes);
   set(root, "notes", notes);
   for (int c = 0; c < report->classes; c++) append(labels, json_string(report->labels[c]));
   set(root, "labels", labels);
-  set(root, "clips", json_integer(m->total));
+  set(root, "clips", json_integer((json_int_t)figures->clips));
+  set(root, "answers", json_integer(m->total));
   set_headlines(root, m);
   set(root, "macro", three(m->macro_precision, m->macro_recall, m->macro_f1));
   set(root, "weighted", three(m->weighted_precision, m->weighted_recall, m->weighted_f1));
@@ -138,4 +145,14 @@ void ser_report_json(ser_text *out, const ser_report *report, const ser_figures 
   ser_text_puts(out, "\n");
   free(dump);
   json_decref(root);
+}
+
+bool ser_report_is_of(const char *folder, const char *manifest_path) {
+  char *path = ser_path_join(folder, "report.json");
+  json_t *root = json_load_file(path, 0, NULL), *wanted = text(manifest_path);
+  bool same = json_equal(json_object_get(root, "manifest"), wanted);
+  json_decref(root);
+  json_decref(wanted);
+  free(path);
+  return same;
 }

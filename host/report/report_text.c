@@ -43,8 +43,11 @@ static int name_width(const ser_groups *groups, const char *what) {
 
 static void put_groups(ser_text *text, const ser_groups *groups, const char *what, bool spread) {
   int width = name_width(groups, spread ? "deviation" : what);
-  ser_text_printf(text, "%-*s  %8s  %7s  %7s  %8s  %11s\n", width, what, "clips", "WAR", "UAR", "macro F1",
-                  "weighted F1");
+  bool clips = true; /* one answer each */
+  for (size_t i = 0; i < groups->count; i++)
+    clips = clips && (int64_t)groups->groups[i].clips == groups->groups[i].metrics.total;
+  ser_text_printf(text, "%-*s  %8s  %7s  %7s  %8s  %11s\n", width, what, clips ? "clips" : "answers", "WAR", "UAR",
+                  "macro F1", "weighted F1");
   for (size_t i = 0; i < groups->count; i++) {
     const ser_metrics *m = &groups->groups[i].metrics;
     ser_text_line(text, "%-*s  %8" PRId64 "  %6.2f%%  %6.2f%%  %7.2f%%  %10.2f%%", width, groups->groups[i].name,
@@ -74,7 +77,8 @@ static void put_headlines(ser_text *text, const ser_report *report, const ser_fi
     }
     ser_text_puts(text, "\n");
   }
-  ser_text_printf(text, "%-18s  %8zu\n", figures->seeds.count > 1 ? "answers" : "clips", report->count);
+  ser_text_printf(text, "%-18s  %8zu\n", "clips", figures->clips);
+  if (figures->clips != report->count) ser_text_printf(text, "%-18s  %8zu\n", "answers", report->count);
 }
 
 void ser_report_text(ser_text *text, const ser_report *report, const ser_figures *figures) {
@@ -103,6 +107,6 @@ void ser_report_text(ser_text *text, const ser_report *report, const ser_figures
   put_groups(text, &figures->sexes, "sex", false);
   put_heading(text, "By speaker");
   put_groups(text, &figures->speakers, "speaker", false);
-  ser_text_puts(
-      text, "\nUAR and macro F1 of a group: over the emotions that occur in it (macro F1: among its answers too).\n");
+  ser_text_puts(text,
+                "\nUAR is over the emotions that have clips; macro F1 over those and the ones that are answered.\n");
 }

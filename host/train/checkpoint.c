@@ -136,15 +136,25 @@ static ser_status open_checkpoint(ser_tensors *tensors, const char *path, ser_er
   return SER_FAILED;
 }
 
-ser_status ser_checkpoint_epochs(int64_t *epochs, const char *path, ser_error *err) {
-  int64_t numbers[NUMBERS];
+static ser_status read_numbers(int64_t numbers[NUMBERS], const char *path, ser_error *err) {
   ser_tensors tensors;
   SER_TRY(open_checkpoint(&tensors, path, err));
-  bool fine = take(numbers, &tensors, "numbers", "I64", sizeof numbers);
+  bool fine = take(numbers, &tensors, "numbers", "I64", NUMBERS * sizeof *numbers);
   ser_tensors_free(&tensors);
-  if (!fine) return damaged(path, "it has no numbers", err);
+  return fine ? SER_OK : damaged(path, "it has no numbers", err);
+}
+
+ser_status ser_checkpoint_epochs(int64_t *epochs, const char *path, ser_error *err) {
+  int64_t numbers[NUMBERS];
+  SER_TRY(read_numbers(numbers, path, err));
   *epochs = numbers[2];
   return SER_OK;
+}
+
+bool ser_checkpoint_over(const char *path, const ser_config *config) {
+  int64_t numbers[NUMBERS];
+  return read_numbers(numbers, path, NULL) == SER_OK &&
+         ser_training_over(numbers[2], numbers[4], config->train.epochs, config->train.patience);
 }
 
 ser_status ser_checkpoint_read(ser_checkpoint *c, bool *fits, const char *identity, const char *path, ser_error *err) {

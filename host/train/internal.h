@@ -46,6 +46,12 @@ char *ser_computing_join(const char *list, const char *name);
  * the best so far. */
 void ser_history_text(ser_text *text, const ser_epoch *history, int64_t epochs, ser_select select);
 
+/* ---- parts.c ------------------------------------------------------------------------------------------------------
+ */
+
+/* Atomic, and only where the bytes differ from those that are there. */
+ser_status ser_write_if_new(const char *path, const ser_text *text, ser_error *err);
+
 /* ---- choice.c: which epoch, which order ---------------------------------------------------------------------------
  */
 

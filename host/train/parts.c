@@ -1,9 +1,10 @@
-/* The folders of a run's trainings: RUN itself where there is one, else RUN/seed-S/fold-K. */
+/* The folders of a run's trainings: RUN itself where there is one, else RUN/seed-S/fold-K; and how files come there. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
-#include "train/train.h"
+#include "train/internal.h"
 
 void ser_run_parts_make(ser_run_parts *parts, const ser_config *config, const char *folder, int folds) {
   size_t seeds = (size_t)config->train.seeds.count;
@@ -26,4 +27,14 @@ void ser_run_parts_free(ser_run_parts *parts) {
   free(parts->seeds);
   free(parts->folds);
   memset(parts, 0, sizeof *parts);
+}
+
+ser_status ser_write_if_new(const char *path, const ser_text *text, ser_error *err) {
+  char *before = NULL;
+  size_t size = 0;
+  ser_status status = ser_file_exists(path) ? ser_file_read(&before, &size, path, err) : SER_OK;
+  if (status == SER_OK && (!before || size != text->size || memcmp(before, text->data, size)))
+    status = ser_file_write(path, text->data, text->size, err);
+  free(before);
+  return status;
 }

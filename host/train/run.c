@@ -1,6 +1,8 @@
 /* The training job: the run folder, the split, the features that are missing, then every seed and fold. As many
  * trainings run side by side as the device says, with the threads shared out between them; what is left over when they
  * do not come out even gets all threads. */
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,18 +29,6 @@ typedef struct {
 
 /* ---- what stands in the run folder beside the trainings -----------------------------------------------------------
  */
-
-/* Atomic, and only where the bytes differ from those that are there. */
-static ser_status write_if_new(const char *folder, const char *name, const ser_text *text, ser_error *err) {
-  char *path = ser_path_join(folder, name), *before = NULL;
-  size_t size = 0;
-  ser_status status = ser_file_exists(path) ? ser_file_read(&before, &size, path, err) : SER_OK;
-  if (status == SER_OK && (!before || size != text->size || memcmp(before, text->data, size)))
-    status = ser_file_write(path, text->data, text->size, err);
-  free(before);
-  free(path);
-  return status;
-}
 
 /* The backends and instruction sets that the run was started on up to now, this start's among them: config.yaml keeps
  * the list from one start to the next. */
@@ -71,7 +61,9 @@ static ser_status write_config(job *j, ser_error *err) {
   ser_text_printf(&yaml,
                   "# chosen at run time\n# device: %s (%s)\n# instruction set: %s\n# threads: %d\n# started on: %s\n",
                   properties.backend, properties.name, properties.isa, properties.threads, starts);
-  if (status == SER_OK) status = write_if_new(j->options->folder, "config.yaml", &yaml, err);
+  char *path = ser_path_join(j->options->folder, "config.yaml");
+  if (status == SER_OK) status = ser_write_if_new(path, &yaml, err);
+  free(path);
   free(here);
   free(starts);
   free(yaml.data);
@@ -90,14 +82,42 @@ static ser_status begin_folder(job *j, ser_error *err) {
   return write_config(j, err);
 }
 
+/* split.txt: what the reports are to say of the split and its parts do not show. Where there is nothing, no file. */
+static ser_status keep_notes(const job *j, ser_error *err) {
+  char *path = ser_path_join(j->options->folder, "split.txt");
+  ser_status status = SER_OK;
+  if (j->split.made.size)
+    status = ser_write_if_new(path, &j->split.made, err);
+  else if (ser_file_exists(path) && remove(path) != 0)
+    status = ser_fail(err, SER_FAILED, "%s: cannot be removed: %s; remove it, then go on", path, strerror(errno));
+  free(path);
+  return status;
+}
+
+/* A line a note; that recordings are left out is a warning. */
+static void tell_split(const ser_split *split) {
+  ser_info_lines(split->made.data);
+  const char *notes = split->notes.data;
+  if (split->idle) {
+    size_t size = strcspn(notes, "\n");
+    ser_warn("%.*s", (int)size, notes);
+    notes += size + (notes[size] == '\n');
+  }
+  ser_info_lines(notes);
+}
+
 static ser_status make_split(job *j, ser_error *err) {
   ser_text text = {0};
   SER_TRY(ser_split_make(&j->split, &j->manifest, j->config, err));
   ser_split_text(&text, &j->split, &j->manifest);
   ser_hash hash = ser_hash_bytes(text.data, text.size);
   ser_hash_hex(j->split_hash, &hash);
-  ser_status status = write_if_new(j->options->folder, "split.csv", &text, err);
+  char *path = ser_path_join(j->options->folder, "split.csv");
+  ser_status status = ser_write_if_new(path, &text, err);
+  free(path);
   free(text.data);
+  if (status == SER_OK) status = keep_notes(j, err);
+  if (status == SER_OK) tell_split(&j->split);
   return status;
 }
 
@@ -145,8 +165,9 @@ static ser_status load_features(job *j, bool *damaged, ser_error *err) {
 
 typedef struct {
   job *job;
-  size_t first; /* part of task 0 */
-  int threads;  /* of each device */
+  size_t first;  /* part of task 0 */
+  int threads;   /* of each device */
+  bool *trained; /* of each part: whether it had epochs to train */
   ser_error *errors;
 } wave;
 
@@ -169,14 +190,15 @@ static void train_part(void *context, size_t task, int thread) {
                            .manifest_hash = j->manifest_hash,
                            .split_hash = j->split_hash,
                            .progress = j->progress,
-                           .anew = j->options->anew};
-  err->status = ser_train_one(device, &training, err);
+                           .anew = j->options->anew,
+                           .finished = j->options->finished};
+  err->status = ser_train_one(&w->trained[part], device, &training, err);
   ser_device_close(device);
 }
 
 /* `count` parts from `first` on, `workers` of them at a time; the threads are shared out between the workers. */
-static void run_wave(job *j, size_t first, size_t count, int workers, ser_error *errors) {
-  wave w = {j, first, j->cores / workers > 1 ? j->cores / workers : 1, errors};
+static void run_wave(job *j, size_t first, size_t count, int workers, bool *trained, ser_error *errors) {
+  wave w = {j, first, j->cores / workers > 1 ? j->cores / workers : 1, trained, errors};
   ser_pool *pool = ser_pool_create(workers);
   ser_pool_run_dynamic(pool, count, train_part, &w);
   ser_pool_free(pool);
@@ -201,14 +223,26 @@ static ser_status first_failure(const ser_error *errors, size_t count, ser_error
   return ser_fail(err, found->status, "%s", found->text);
 }
 
-static ser_status train_parts(job *j, ser_error *err) {
+/* How many were trained. Of those that had nothing to train beside them each is told. */
+static size_t count_trained(const job *j, const bool *trained) {
+  size_t count = 0;
+  for (size_t i = 0; i < j->parts.count; i++) count += trained[i];
+  for (size_t i = 0; i < j->parts.count && count; i++)
+    if (!trained[i]) ser_info("%s: trained already", j->parts.folders[i]);
+  return count;
+}
+
+static ser_status train_parts(size_t *count, job *j, ser_error *err) {
   ser_error *errors = ser_alloc_zero(j->parts.count, sizeof *errors);
+  bool *trained = ser_alloc_zero(j->parts.count, sizeof *trained);
   size_t workers = (size_t)j->side_by_side, even = j->parts.count / workers * workers, rest = j->parts.count - even;
   j->progress = ser_progress_begin("train", "clips", clips_to_train(j));
-  if (even) run_wave(j, 0, even, (int)workers, errors);
-  if (rest) run_wave(j, even, rest, (int)rest, errors);
+  if (even) run_wave(j, 0, even, (int)workers, trained, errors);
+  if (rest) run_wave(j, even, rest, (int)rest, trained, errors);
   ser_progress_end(j->progress);
   ser_status status = first_failure(errors, j->parts.count, err);
+  if (status == SER_OK) *count = count_trained(j, trained);
+  free(trained);
   free(errors);
   return status;
 }
@@ -231,16 +265,17 @@ static ser_status prepare(job *j, bool *partial, ser_error *err) {
   return load_features(j, &damaged, err);
 }
 
-ser_status ser_train_job(const ser_train_options *options, bool *partial, ser_error *err) {
+ser_status ser_train_job(size_t *trained, bool *partial, const ser_train_options *options, ser_error *err) {
   const ser_config *c = options->config;
   job j = {.options = options, .config = c, .cores = c->threads > 0 ? (int)c->threads : ser_cores()};
   j.cache_folder = *c->cache_dir ? ser_strdup(c->cache_dir) : ser_path_join(options->folder, "cache");
   ser_manifest_init(&j.manifest);
   *partial = false;
+  *trained = 0;
   ser_status status = prepare(&j, partial, err);
   if (status == SER_OK) {
     ser_run_parts_make(&j.parts, c, options->folder, j.split.folds);
-    status = train_parts(&j, err);
+    status = train_parts(trained, &j, err);
   }
   ser_run_parts_free(&j.parts);
   ser_dataset_free(&j.dataset);

@@ -34,8 +34,9 @@ void ser_standardisation(float *mean, float *inv_std, const ser_dataset *dataset
  * ------------------------------------------------------------------------------------------- */
 
 /* One (seed, fold): trains in `folder` (history.csv, checkpoint, model.safetensors), resuming from its checkpoint where
- * there is one. A finished one is left alone. Non-finite loss: SER_FAILED naming the step and the last good checkpoint.
- * What is written holds no times; same inputs, same bytes, whatever the threads, kills and resumes. */
+ * there is one. A finished one is left alone, but for a history.csv that is missing. Non-finite loss: SER_FAILED naming
+ * the step and the last good checkpoint. What is written holds no times; same inputs, same bytes, whatever the threads,
+ * kills and resumes. */
 typedef struct {
   const ser_config *config;
   const ser_manifest *manifest;
@@ -46,13 +47,17 @@ typedef struct {
   const char *folder;
   const char *manifest_hash, *split_hash; /* hex */
   ser_progress *progress;                 /* counts the clips trained on; or NULL */
-  bool anew; /* a checkpoint of other settings or clips is replaced, with a warning; else it is SER_USAGE */
+  bool anew;     /* a checkpoint of other settings or clips is replaced, with a warning; else it is SER_USAGE */
+  bool finished; /* a model that is there was trained to its end from these inputs: it stays without a checkpoint too */
 } ser_training;
 /* The model that a configuration asks for. */
 ser_model_config ser_training_model(const ser_config *config, int64_t channels, int64_t classes);
-ser_status ser_train_one(ser_device *device, const ser_training *training, ser_error *err);
+/* trained: whether there were epochs to train. */
+ser_status ser_train_one(bool *trained, ser_device *device, const ser_training *training, ser_error *err);
 /* The epochs that a checkpoint holds (checkpoint.c). */
 ser_status ser_checkpoint_epochs(int64_t *epochs, const char *path, ser_error *err);
+/* Whether a training with this checkpoint is over by this configuration. A damaged one is not. */
+bool ser_checkpoint_over(const char *path, const ser_config *config);
 
 /* ---- the job (run.c): extract what is missing, split, every seed and fold side by side
  * ------------------------------------- */
@@ -63,13 +68,15 @@ typedef struct {
   const char *manifest; /* path of the manifest */
   bool resume;
   bool anew;      /* with resume: as in ser_training */
+  bool finished;  /* as in ser_training */
   bool extracted; /* the caller has extracted and told what was refused */
 } ser_train_options;
 
-/* Makes RUN/config.yaml, RUN/split.csv, the caches, and trains (as many seeds and folds side by side as the device
- * says, each with a device of its own that has its share of the threads). A RUN that exists is SER_USAGE without
- * resume. partial: set when some inputs were refused on the way (exit 3). */
-ser_status ser_train_job(const ser_train_options *options, bool *partial, ser_error *err);
+/* Makes RUN/config.yaml, RUN/split.csv (and split.txt), the caches, and trains (as many seeds and folds side by side as
+ * the device says, each with a device of its own that has its share of the threads). A RUN that exists is SER_USAGE
+ * without resume. trained: how many seeds and folds had epochs to train; where that were some, the others are told.
+ * partial: set when some inputs were refused on the way (exit 3). */
+ser_status ser_train_job(size_t *trained, bool *partial, const ser_train_options *options, ser_error *err);
 
 /* The folders of a run's trainings: RUN itself, or RUN/seed-S/fold-K. */
 typedef struct {

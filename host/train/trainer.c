@@ -48,6 +48,7 @@ typedef struct {
   ser_checkpoint state;
   char *checkpoint_path, *history_path, *model_path;
   int64_t written_epoch; /* the epoch that the checkpoint on disk holds; -1: none */
+  bool kept;             /* a finished model without its checkpoint: there is nothing to train */
   double write_seconds, written_at;
 } trainer;
 
@@ -222,15 +223,19 @@ static ser_status take_snapshot(trainer *t, ser_error *err) {
   return rt->read(t->stream, t->state.v, t->v, trained, err);
 }
 
+static ser_status write_history(const trainer *t, ser_error *err) {
+  ser_text history = {0};
+  ser_history_text(&history, t->state.history, t->state.epoch, t->job->config->train.select);
+  ser_status status = ser_write_if_new(t->history_path, &history, err);
+  free(history.data);
+  return status;
+}
+
 static ser_status write_checkpoint(trainer *t, ser_error *err) {
   if (t->written_epoch == t->state.epoch) return SER_OK;
-  ser_text history = {0};
   double start = now();
-  ser_history_text(&history, t->state.history, t->state.epoch, t->job->config->train.select);
-  ser_status status = ser_file_write(t->history_path, history.data, history.size, err);
-  if (status == SER_OK) status = ser_checkpoint_write(&t->state, t->checkpoint_path, err);
-  free(history.data);
-  if (status != SER_OK) return status;
+  SER_TRY(write_history(t, err));
+  SER_TRY(ser_checkpoint_write(&t->state, t->checkpoint_path, err));
   t->written_epoch = t->state.epoch;
   t->written_at = now();
   t->write_seconds = t->written_at - start;
@@ -245,8 +250,8 @@ static ser_status write_checkpoint_when_due(trainer *t, ser_error *err) {
 }
 
 static bool over(const trainer *t) {
-  return ser_training_over(t->state.epoch, t->state.best_epoch, t->job->config->train.epochs,
-                           t->job->config->train.patience);
+  return t->kept || ser_training_over(t->state.epoch, t->state.best_epoch, t->job->config->train.epochs,
+                                      t->job->config->train.patience);
 }
 
 /* The device joins those that the epochs so far were computed on. Another instruction set may round otherwise, which
@@ -280,23 +285,56 @@ static ser_status cannot_go_on(trainer *t, bool fits, const char *identity, ser_
   long long had = (long long)t->state.epoch, asked = (long long)job->config->train.epochs;
   if (fits && !job->anew)
     return ser_fail(err, SER_USAGE,
-                    "%s has had %lld epochs already, more than train.epochs=%lld asks for; ask for at least %lld, or "
+                    "%s has had %lld %s already, more than train.epochs=%lld asks for; ask for at least %lld, or "
                     "give another folder with -o",
-                    job->folder, had, asked, had);
+                    job->folder, had, SER_PLURAL(had, "epoch", "epochs"), asked, had);
   if (!job->anew)
     return ser_fail(err, SER_USAGE,
                     "%s was trained with other settings or clips; give another folder with -o, or remove its "
                     "checkpoint to train anew",
                     job->folder);
   if (fits)
-    ser_warn("%s has had %lld epochs, more than train.epochs=%lld asks for: it is trained anew", job->folder, had,
-             asked);
+    ser_warn("%s has had %lld %s, more than train.epochs=%lld asks for: it is trained anew", job->folder, had,
+             SER_PLURAL(had, "epoch", "epochs"), asked);
   else
     ser_warn("%s was trained with other settings or clips: it is trained anew", job->folder);
   ser_checkpoint_free(&t->state);
   ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
   memcpy(t->state.identity, identity, sizeof t->state.identity);
   return begin_anew(t, err);
+}
+
+/* The parameters of the model that is there, where it is of this training, as the best ones of the state. */
+static ser_status take_model(trainer *t, ser_error *err) {
+  const ser_training *job = t->job;
+  ser_model *model = NULL;
+  ser_model_info info;
+  if (ser_model_load(&model, &info, t->device, t->model_path, NULL) != SER_OK) return SER_OK; /* damaged */
+  t->kept = info.seed == job->seed && info.fold == job->fold && !strcmp(info.split_hash, job->split_hash) &&
+            ser_model_flat_count(model) == t->state.flat_count;
+  t->state.best_epoch = info.epoch;
+  ser_status status = SER_OK;
+  if (t->kept)
+    status = t->device->rt->read(t->stream, t->state.best, ser_model_flat(model),
+                                 (size_t)t->state.flat_count * sizeof(float), err);
+  ser_model_free(model);
+  ser_model_info_free(&info);
+  return status;
+}
+
+/* A finished model needs its checkpoint only for more epochs; any other is trained from the seed. */
+static ser_status begin_without_checkpoint(trainer *t, ser_error *err) {
+  const ser_training *job = t->job;
+  if (!ser_file_exists(t->model_path)) return begin_anew(t, err);
+  if (job->finished) SER_TRY(take_model(t, err));
+  if (!t->kept) {
+    ser_warn("%s: there is no checkpoint to go on from, so it is trained from the first epoch", job->folder);
+    t->state.best_epoch = 0;
+    return begin_anew(t, err);
+  }
+  if (job->progress) ser_progress_add(job->progress, job->config->train.epochs * (int64_t)t->train_count);
+  ser_info("%s: the finished model is kept; without a checkpoint more epochs would begin at the first", job->folder);
+  return SER_OK;
 }
 
 /* From the checkpoint where there is one that fits, else from the seed. */
@@ -308,18 +346,15 @@ static ser_status begin(trainer *t, ser_error *err) {
   ser_file_sweep(t->checkpoint_path);
   ser_file_sweep(t->history_path);
   ser_file_sweep(t->model_path);
-  if (!ser_file_exists(t->checkpoint_path)) return begin_anew(t, err);
+  if (!ser_file_exists(t->checkpoint_path)) return begin_without_checkpoint(t, err);
   char identity[SER_HASH_HEX];
   memcpy(identity, t->state.identity, sizeof identity);
   SER_TRY(ser_checkpoint_read(&t->state, &fits, identity, t->checkpoint_path, err));
   if (!fits || t->state.epoch > job->config->train.epochs) return cannot_go_on(t, fits, identity, err);
   t->written_epoch = t->state.epoch;
   t->written_at = now();
-  if (job->progress) ser_progress_add(job->progress, t->state.epoch * (int64_t)t->train_count);
-  if (over(t)) {
-    ser_info("%s: trained already, %lld epochs", job->folder, (long long)t->state.epoch);
-    return SER_OK;
-  }
+  if (job->progress) ser_progress_found(job->progress, t->state.epoch * (int64_t)t->train_count);
+  if (over(t)) return write_history(t, err);
   ser_info("%s: goes on after epoch %lld", job->folder, (long long)t->state.epoch);
   join_device(t);
   remove(t->model_path); /* of fewer epochs, where there is one */
@@ -507,25 +542,22 @@ static ser_status write_model(trainer *t, ser_error *err) {
   memcpy(info.emotions, job->dataset->emotions, sizeof info.emotions);
 
   ser_text file = {0};
-  char *before = NULL;
-  size_t size = 0;
   t->device->rt->write(t->stream, ser_model_flat(t->model), t->state.best, (size_t)t->state.flat_count * sizeof(float));
   ser_status status = ser_model_text(&file, t->model, t->stream, &info, err);
-  if (status == SER_OK && ser_file_exists(t->model_path)) status = ser_file_read(&before, &size, t->model_path, err);
-  if (status == SER_OK && (!before || size != file.size || memcmp(before, file.data, size)))
-    status = ser_file_write(t->model_path, file.data, file.size, err);
-  free(before);
+  if (status == SER_OK) status = ser_write_if_new(t->model_path, &file, err);
   free(file.data);
   return status;
 }
 
-ser_status ser_train_one(ser_device *device, const ser_training *training, ser_error *err) {
+ser_status ser_train_one(bool *trained, ser_device *device, const ser_training *training, ser_error *err) {
   trainer t = {.job = training, .device = device};
   ser_status status;
+  *trained = false;
   SER_TRY_DONE(make(&t, err));
   SER_TRY_DONE(begin(&t, err));
   while (status == SER_OK && !over(&t)) {
     status = run_epoch(&t, err);
+    *trained = true;
     if (status == SER_OK) status = write_checkpoint_when_due(&t, err);
   }
   /* Also where an epoch was cut off or went wrong: the state is still that of the last whole one. */

@@ -86,12 +86,14 @@ present run/confusion.png run/confusion.svg
 cp run/model.safetensors first.safetensors
 cp run/predictions.csv first.csv
 
-echo "== again: nothing to do"
+cp out first.out
+echo "== again: nothing to do, and the same figures"
 touch -d '2001-01-01' run/model.safetensors run/report.json run/manifest.csv
 expect 0 run small.yaml -o run
 for stage in index audit extract train evaluate; do
   grep -E "^$stage: .*nothing to do" err >/dev/null || fail "$stage does not say that there is nothing to do"
 done
+same out first.out
 for file in model.safetensors report.json manifest.csv; do
   [[ $(stat -c %Y "run/$file") == "$(date -d 2001-01-01 +%s)" ]] || fail "run/$file was written again"
 done
@@ -104,8 +106,103 @@ expect 0 run small.yaml -o run
 said "made again"
 said "evaluate: nothing to do"
 expect 0 evaluate run
+said "evaluate: the reports stand in run"
 same run/model.safetensors first.safetensors
 same run/predictions.csv first.csv
+
+echo "== reports that were cut, edited or deleted are written again"
+for file in report.txt report.json predictions.csv confusion.png confusion.svg; do
+  cp "run/$file" sound
+  truncate -s 100 "run/$file"
+  expect 0 run small.yaml -o run
+  never_said "evaluate: nothing to do"
+  same "run/$file" sound
+done
+rm run/report.txt
+expect 0 run small.yaml -o run
+present run/report.txt
+sed -i '/"reports"/d' run/run.json # as an earlier version left it
+expect 0 run small.yaml -o run
+never_said "evaluate: nothing to do"
+expect 0 run small.yaml -o run
+said "evaluate: nothing to do"
+
+echo "== files that were deleted are written again, and nothing is trained"
+cp run/config.yaml first.yaml
+cp run/history.csv first.history
+rm run/config.yaml run/history.csv
+expect 0 run small.yaml -o run
+said "run/config.yaml is missing and is written again"
+said "run/history.csv is missing and is written again"
+said "train: nothing to train"
+same run/config.yaml first.yaml
+same run/history.csv first.history
+rm run/config.yaml
+expect 0 train small.yaml -o run --resume
+expect 0 evaluate run
+same run/model.safetensors first.safetensors
+echo "== a finished model stays without its checkpoint; more epochs are trained from the first, which is said"
+cp -r run bare
+rm bare/checkpoint bare/config.yaml
+expect 0 run small.yaml -o bare
+said "bare: the finished model is kept; without a checkpoint"
+same bare/model.safetensors first.safetensors
+expect 0 run small.yaml -o bare
+said "train: nothing to do"
+expect 0 run small.yaml -o bare --set predict.window=0.9
+said "train: nothing to train"
+expect 0 run small.yaml -o bare
+same bare/model.safetensors first.safetensors
+same bare/history.csv first.history
+[[ ! -e bare/checkpoint ]] || fail "the model without a checkpoint was trained again"
+expect 0 run small.yaml -o bare --set train.epochs=5
+said "bare: there is no checkpoint to go on from, so it is trained from the first epoch"
+[[ $(wc -l <bare/history.csv) == 6 ]] || fail "history.csv has $(wc -l <bare/history.csv) lines, not one an epoch"
+rm -r bare
+
+echo "== run.json cut or deleted: made anew from what else stands in RUN, and nothing is trained"
+cp run/run.json first.json
+for command in "run small.yaml -o run" "train small.yaml -o run --resume"; do
+  truncate -s 100 run/run.json
+  expect 0 $command
+  said "warning: run/run.json was damaged; it is made anew"
+  said "train: nothing to do, 1 model"
+  rm run/run.json
+  expect 0 $command
+  said "warning: run/run.json was missing; it is made anew"
+  said "train: nothing to do, 1 model"
+done
+never_said "are kept in"
+expect 0 run small.yaml -o run
+never_said "run.json"
+same run/run.json first.json
+rm run/run.json
+expect 2 train small.yaml -o run --resume --set train.lr=0.01
+said "other settings"
+expect 0 run small.yaml -o run --set train.epochs=5 # what it holds is known well enough to go on from it
+said "goes on after epoch 4"
+expect 0 run small.yaml -o run
+same run/model.safetensors first.safetensors
+rm -r run/earlier
+echo "== where that cannot be shown: run keeps the old results, train --resume refuses"
+cp -r run lost
+rm lost/run.json lost/config.yaml
+expect 2 train small.yaml -o lost --resume
+said "lost has no sound run.json to tell what its results were made from"
+expect 2 train small.yaml -o lost
+said "lost has no sound run.json"
+same lost/model.safetensors run/model.safetensors
+[[ ! -e lost/run.json && ! -e lost/config.yaml ]] || fail "a refusal changed the run folder"
+expect 0 run small.yaml -o lost
+said "there is no sound run.json to tell what the results in lost were made from; they are kept in lost/earlier/unknown-1"
+never_said "inputs have changed"
+same lost/earlier/unknown-1/predictions.csv first.csv
+same lost/model.safetensors first.safetensors
+rm lost/run.json
+sed -i '2s/,neutral,/,sad,/' lost/manifest.csv # no longer what the model was trained with
+expect 2 train small.yaml -o lost --resume
+said "lost has no sound run.json"
+rm -r lost
 
 echo "== other times of files change nothing"
 touch -d '2001-01-01' corpus/TESS/YAF_sad/YAF_back_sad.wav
@@ -116,7 +213,8 @@ never_said "has changed since the training"
 same run/predictions.csv first.csv
 
 echo "== a parameter of the features"
-expect 0 run small.yaml -o run --set features.mfcc39.mels=64
+expect 0 run small.yaml -o run/ --set features.mfcc39.mels=64
+said "train: 1 model trained"
 said "index: nothing to do"
 said "audit: nothing to do"
 said "144 of 144 computed"
@@ -126,6 +224,7 @@ echo "== and back: what was there is taken back"
 expect 0 run small.yaml -o run
 said "taken back"
 said "train: nothing to train, 1 model trained before"
+never_said "trained already"
 never_said "computed"
 same run/model.safetensors first.safetensors
 same run/predictions.csv first.csv
@@ -134,7 +233,6 @@ expect 0 run small.yaml -o run --threads 1 --set features.timnet.mels=64 --set j
 said "train: nothing to do"
 said "extract: mfcc39: nothing to do"
 echo "== what models and reports only name: nothing is trained"
-cp run/history.csv first.history
 expect 0 run small.yaml -o run --set predict.window=0.9 --set predict.hop=0.3
 said "train: nothing to train"
 expect 0 info model run
@@ -165,6 +263,27 @@ cp -p kept.wav corpus/TESS/YAF_sad/YAF_back_sad.wav
 expect 0 run small.yaml -o run
 same run/model.safetensors first.safetensors
 
+echo "== a new run folder may hold a cache, a given split and the corpus; anything else is somebody's"
+mkdir full
+cp -r corpus full/corpus
+cp run/split.csv full/parts.csv
+sed -i "s|$PWD/corpus|$PWD/full/corpus|" full/parts.csv
+expect 0 extract manifest.csv --features mfcc39 --set features.mfcc39.frames=40 --cache full/cache
+full=(--set corpora.ravdess=full/corpus/RAVDESS --set corpora.tess=full/corpus/TESS --set split.kind=file
+  --set split.file=full/parts.csv)
+echo notes >full/notes.txt
+expect 2 run small.yaml -o full "${full[@]}"
+said "full is not empty and no run of Serenade's"
+rm full/notes.txt
+mv full/parts.csv full/split.csv # which the run would write over
+expect 2 run small.yaml -o full "${full[@]}" --set split.file=full/split.csv
+said "full is not empty and no run of Serenade's"
+mv full/split.csv full/parts.csv
+expect 0 run small.yaml -o full "${full[@]}"
+said "nothing to do, 144 of 144 present"
+same full/history.csv first.history
+rm -r full
+
 echo "== what is the user's stays where it is: a cache under another name, a given split"
 expect 0 run small.yaml -o own --set cache.dir=own/feat
 never_said "are kept in"
@@ -184,6 +303,7 @@ same own/predictions.csv first.csv
 
 echo "== more epochs go on from those that are done"
 expect 0 run small.yaml -o longer --set train.epochs=2 --set cache.dir=cache
+rm longer/run.json
 expect 0 run small.yaml -o longer --set cache.dir=cache
 said "goes on after epoch 2"
 same longer/model.safetensors first.safetensors
@@ -270,11 +390,25 @@ expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --
   --set train.epochs=2 --set cache.dir=cache
 said "train: nothing to do, 6 models"
 said "evaluate: nothing to do"
+for file in folds/seed-2/report.txt folds/seed-1/fold-2/predictions.csv folds/confusion.svg; do
+  cp $file sound
+  echo edited >>$file
+  expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2 \
+    --set train.epochs=2 --set cache.dir=cache
+  never_said "evaluate: nothing to do"
+  same $file sound
+done
+rm folds/run.json
+expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2 \
+  --set train.epochs=2 --set cache.dir=cache
+said "train: nothing to do, 6 models"
+rm folds/run.json
 echo "== seeds that join: those that are trained stay"
 touch -d '2001-01-01' folds/seed-?/fold-?/model.safetensors
 expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2,3 \
   --set train.epochs=2 --set cache.dir=cache
 said "folds/seed-1/fold-0: trained already"
+said "train: 3 models trained, 6 before"
 expect 0 run small.yaml -o joined --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2,3 \
   --set train.epochs=2 --set cache.dir=cache
 for seed in 1 2 3; do

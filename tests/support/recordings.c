@@ -60,9 +60,9 @@ void test_index_table(const char *folder, ser_manifest *manifest, const char *li
   ser_index_summary summary;
   char *text = ser_format("path,emotion,speaker\n%s", lines), *csv = ser_path_join(folder, "list.csv");
   test_put_text(folder, "list.csv", text);
-  ASSERT_OK(
-      ser_index(manifest, &summary, &(ser_index_options){.csv = csv, .emotions = emotions, .jobs = 2}, before, &err),
-      err);
+  ASSERT_OK(ser_index(manifest, &summary, &(ser_index_options){.roots[SER_CSV] = csv, .emotions = emotions, .jobs = 2},
+                      before, &err),
+            err);
   free(summary.notes.data);
   free(text);
   free(csv);

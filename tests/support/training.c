@@ -70,7 +70,8 @@ ser_status test_train_on(const test_rig *r, ser_device *device, const char *fold
                            .manifest_hash = "00112233445566778899aabbccddeeff",
                            .split_hash = "ffeeddccbbaa99887766554433221100",
                            .anew = anew};
-  ser_status status = ser_train_one(device, &training, err);
+  bool trained;
+  ser_status status = ser_train_one(&trained, device, &training, err);
   ser_device_counters counters;
   device->rt->counters(device, &counters);
   assert_int_equal(counters.bytes, 0); /* whatever happened, nothing is left on the device */

@@ -56,6 +56,35 @@ static void lines_show_what_would_break_them(void **state) {
   free(text.data);
 }
 
+static void paths_are_quoted_as_a_shell_takes_them(void **state) {
+  (void)state;
+  static const struct {
+    const char *path, *word;
+  } cases[] = {{"runs/first-2.x", "runs/first-2.x"},
+               {"", "''"},
+               {"RS p ace", "'RS p ace'"},
+               {"~me", "'~me'"},
+               {"$HOME*", "'$HOME*'"},
+               {"it's", "'it'\\''s'"},
+               {"back\\slash", "'back\\slash'"},
+               {"-o", "./-o"},
+               {"- x", "'./- x'"},
+               {"gl\xc3\xbc"
+                "ck",
+                "'gl\xc3\xbc"
+                "ck'"},
+               {"a\nb'\\", "$'a\\012b\\047\\134'"},
+               {"caf\xe9 1", "$'caf\\351 1'"},
+               {"x\xc2\x9b", "$'x\\302\\233'"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char *word = ser_quoted(cases[i].path), *shown = ser_shown(word);
+    assert_string_equal(word, cases[i].word);
+    assert_string_equal(shown, word); /* a line for people leaves it as it is */
+    free(word);
+    free(shown);
+  }
+}
+
 static void csv_reads_what_rfc_4180_allows(void **state) {
   (void)state;
   char *folder = test_folder_make("csv");
@@ -516,6 +545,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_doubled_signal_is_one_wish),
       cmocka_unit_test(lines_show_what_would_break_them),
+      cmocka_unit_test(paths_are_quoted_as_a_shell_takes_them),
       cmocka_unit_test(csv_reads_what_rfc_4180_allows),
       cmocka_unit_test(csv_refuses_with_file_and_line),
       cmocka_unit_test(csv_cells_come_back),

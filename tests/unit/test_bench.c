@@ -4,7 +4,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "cli/bench.h"
 
 static bench_result line_of(const char *name, const char *unit, double median) {
@@ -65,7 +68,43 @@ static void the_better_peak_stays(void **state) {
   ser_device_close(b.device);
 }
 
+/* What a bench left that was killed is removed by the next one; a living one's folder and the user's own stay. */
+static void killed_folders_are_swept(void **state) {
+  (void)state;
+  ser_error err = {0};
+  char **names, *folder, *root = test_folder_make("bench"), *own = ser_path_join(root, "serenade-bench-notes");
+  size_t count;
+  ASSERT_OK(ser_make_folders(own, &err), err);
+  for (int i = 0; i < 2; i++) {
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (!child) { /* ends with its folder in place, as a killed one does */
+      ser_error ours = {0};
+      bool made = bench_make_folder(&folder, root, &ours) == SER_OK;
+      char *inside = made ? ser_path_join(folder, "cache/shards") : NULL;
+      _exit(made && ser_make_folders(inside, &ours) == SER_OK ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    ASSERT_OK(ser_folder_names(&names, &count, root, &err), err);
+    assert_int_equal(count, 2); /* the user's and the last child's */
+    ser_names_free(names, count);
+  }
+  char *folders[2];
+  for (int i = 0; i < 2; i++) ASSERT_OK(bench_make_folder(&folders[i], root, &err), err);
+  for (int i = 0; i < 2; i++) assert_true(ser_is_folder(folders[i]));
+  assert_true(ser_is_folder(own));
+  ASSERT_OK(ser_folder_names(&names, &count, root, &err), err);
+  assert_int_equal(count, 3);
+  ser_names_free(names, count);
+  for (int i = 0; i < 2; i++) free(folders[i]);
+  free(own);
+  test_folder_remove(root);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(bounds_follow_the_peak), cmocka_unit_test(the_better_peak_stays)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(bounds_follow_the_peak), cmocka_unit_test(the_better_peak_stays),
+                                     cmocka_unit_test(killed_folders_are_swept)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,7 +43,7 @@ static void test_empty(void **state) {
   ser_cache *cache;
   ser_error err = {0};
   assert_int_equal(ser_cache_open(&cache, folder, "test", TEST_CACHE_CONFIG, NULL, TEST_CACHE_COLUMNS, false, &err),
-                   SER_FAILED);
+                   SER_USAGE);
   assert_non_null(strstr(err.text, "FORMAT"));
   cache = test_cache_open(folder, true);
   ASSERT_OK(ser_cache_seal(cache, &err), err);
@@ -153,7 +153,7 @@ static void test_merge(void **state) {
   unlink(bad);
   report.size = 0;
   ASSERT_OK(ser_cache_merge(into, from, &report, &err), err);
-  assert_non_null(strstr(report.data, "0 shards added, 1 were there"));
+  assert_non_null(strstr(report.data, "0 shards added, 1 was there"));
   free(report.data);
   free(bad);
   test_folder_remove(from);

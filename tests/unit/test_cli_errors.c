@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/config.h"
 #include "base/file.h"
 #include "base/memory.h"
 
@@ -63,12 +64,14 @@ static void must(const char *line) {
 #define GONE "mkfifo gone 2>/dev/null; exec 8<>gone 9>gone 8>&-; "
 
 /* stop SIGNAL CONDITION ARGUMENTS...: the program, which would not end by itself, gets a signal once the condition
- * holds, or after some minutes, so that a program that failed early fails its row. Its stdin is a silent pipe. */
+ * holds. A program that failed early is not waited for, and one that never gets there for some minutes: both fail their
+ * row. Its stdin is a silent pipe. */
 #define STOP                                                                                                           \
   "mkfifo hang 2>/dev/null; exec 7<>hang; stop() { signal=$1 ready=$2; shift 2; \"$P\" \"$@\" <&7 & "                  \
-  "n=0; until eval \"$ready\" || [ $((n += 1)) -gt 12000 ]; do sleep 0.01; done; kill -$signal $!; wait $!; }; stop "
-/* It is no longer the shell, and has a handler for SIGINT. */
-#define LISTENS "'[ /proc/$!/exe -ef \"$P\" ] && grep -q \"^SigCgt.*[2367abef]$\" /proc/$!/status'"
+  "n=0; until eval \"$ready\" || [ ! -e /proc/$!/exe ] || [ $((n += 1)) -gt 6000 ]; do sleep 0.01; done; "             \
+  "kill -$signal $!; wait $!; }; stop "
+/* It is no longer the shell, and has handlers for SIGTERM and SIGINT: bits 14 and 1 of the mask. */
+#define LISTENS "'[ /proc/$!/exe -ef \"$P\" ] && grep -q \"^SigCgt.*[4567cdef]..[2367abef]$\" /proc/$!/status'"
 
 /* Other bytes in the file $f, of the same size and time. */
 #define ROT "touch -r $f then; printf rot | dd of=$f bs=1 seek=5000 conv=notrunc; touch -r then $f; "
@@ -91,9 +94,17 @@ static int set_up(void **state) {
   }
   put("lab.csv", lab.data);
   free(lab.data);
+  ser_text parts = {0}; /* of all recordings but the last, whose folder is misspelt */
+  ser_text_puts(&parts, "path,part\n");
+  for (int i = 0; i < 30; i++)
+    ser_text_printf(&parts, "%s/c%02d.wav,%s\n", i < 29 ? "clips" : "clip", i, i < 6 ? "test" : "train");
+  put("partly.csv", parts.data);
+  free(parts.data);
   put("good.yaml", "corpora: {csv: lab.csv}\nmodel: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
   must("S index --csv lab.csv -o good.csv");
   must("S train good.yaml -o run");
+
+  must("S train good.yaml -o seeds --manifest good.csv --set train.seeds=1,2 --set cache.dir=run/cache");
 
   put("empty.csv", "");
   put("quote.csv", "path,emotion\n\"a,b\n");
@@ -123,6 +134,8 @@ static int set_up(void **state) {
   must("{ head -c 24 clips/c00.wav; printf '\\144\\0\\0\\0'; tail -c +29 clips/c00.wav; } >rate.wav");
   put("notes/readme.txt", "nothing to hear");
   put("bad.yaml", "train:\n  epoch: 3\n");
+  put("cuda.yaml", "corpora:\n  csv: lab.csv\ndevice: cuda\n");
+  put("folds.yaml", "split:\n  folds: 1\n");
   put("cut.yaml", "train: [1\n");
   put("two.yaml", "corpora: {csv: two.csv}\n");
   put("nothing.yaml", "train:\n  epochs: 1\n");
@@ -157,30 +170,50 @@ static const struct {
     /* the program */
     {"S", 2, "no command is given", "name one of those above"},
     {"S trian good.yaml", 2, "no command 'trian'", "the nearest is train"},
+    {"S help", 2, "no command 'help'",
+     "there are index, audit, extract, train, evaluate, predict, run, bench, info, cache"},
+    {"S -V", 2, "unknown option -V", "'serenade --help' lists"},
+    {"S info --quiet=yes", 2, "--quiet takes no value", "write --quiet alone"},
     {"S --quite", 2, "unknown option --quite", "the nearest is --quiet"},
     {"S info --device gpu", 2, "--device is 'gpu'", "one of auto, cpu, cuda; the nearest is cpu"},
-    {"S info --device cuda", 2, "--device cuda: this build has no CUDA", "use --device cpu"},
+    {"S info --device cuda", 2, "this build has no CUDA", "give cpu"},
     {"S info --threads 5000", 2, "--threads is '5000'", "from 0 to 4096"},
+    {"S index --tess clips -o m.csv --device cpu", 2, "index: there is no option --device here", "take it out"},
+    {"S --threads 2 audit good.csv", 2, "audit: there is no option --threads here", "take it out"},
+    {"S extract good.csv --cache c --seed 3", 2, "extract: there is no option --seed here", "take it out"},
+    {"S info config --threads 2", 2, "info: --threads belongs to 'serenade info device'", "take it out"},
+    {"S cache verify run/cache --seed 3", 2, "cache: there is no option --seed here", "take it out"},
+    {"S info --threads 2 && S info device --device cpu", 0, "", ""},
+    {"! S cache --help | grep -e --threads -e --device -e --seed && S train --help | grep -c -e --threads -e --device "
+     "-e "
+     "--seed | grep -qx 3",
+     0, "", ""},
     {"S train good.yaml -o r --seed -1", 2, "--seed is '-1'", "a whole number from 0"},
     {"SERENADE_ISA=sse9 S info", 2, "SERENADE_ISA=sse9 is none of avx512, avx2, base", "unset the variable"},
     {"S --version >/dev/full", 1, "cannot write the results to stdout: No space left", "not whole"},
+    {"S info config >/dev/full", 1, "cannot write the results to stdout: No space left", "not whole"},
     {"S info config >&-", 1, "cannot write the results to stdout", "not whole"},
     {GONE "S --version >&9", 1, "cannot write the results to stdout: Broken pipe", "is not whole"},
     {GONE "S info config >&9", 1, "cannot write the results to stdout: ", "is not whole"}, /* more than one write */
     /* index */
     {"S index --tess corp", 2, "-o is missing", "write -o manifest.csv"},
     {"S index -o m.csv", 2, "no corpus is named", "give --ravdess, --cremad, --tess, --savee or --csv"},
+    {"S index --tess '' -o m.csv", 2, "no corpus is named", "give --ravdess, --cremad, --tess, --savee or --csv"},
     {"S index --tess -o m.csv", 2, "--tess needs a value", "write --tess VALUE"},
-    {"S index --tess nowhere -o m.csv", 1, "nowhere is no folder", "give the folder of"},
-    {"S index --tess notes -o m.csv", 1, "notes holds no recording of", "names like"},
-    {"S index --csv lab.csv -o m.csv --emotions 7", 2, "--emotions is '7'", "6 or 8"},
+    {"S index --tess clips --tess notes -o m.csv", 2, "--tess is given twice", "take one out"},
+    {"S index --tess nowhere -o m.csv", 1, "there is no folder nowhere", "give the folder of tess"},
+    {"S index --tess lab.csv -o m.csv", 2, "lab.csv is a file", "give the folder of tess, or one above it"},
+    {"S index --tess notes -o m.csv", 2, "notes holds no recording of", "names like"},
+    {"S index --csv lab.csv -o m.csv --emotions 7", 2, "--emotions is '7'", "it must be one of 6, 8\n"},
     {"S index --csv lab.csv -o m.csv --jobs x", 2, "--jobs is 'x'", "a whole number"},
     {"S index --csv lab.csv -o m.csv more", 2, "'more' is one argument too many", "take it out"},
-    {"S index --csv none.csv -o m.csv", 1, "cannot open none.csv", "No such file"},
+    {"S index --csv none.csv -o m.csv", 1, "there is no file none.csv", "give a table of recordings: path, emotion"},
+    {"S index --csv notes -o m.csv", 2, "notes is a folder", "give a table of recordings"},
+    {"S index --csv '' --tess '' -o m.csv", 2, "no corpus is named", "give"},
     {"S index --csv empty.csv -o m.csv", 1, "empty.csv is empty", "a header line was expected"},
     {"S index --csv quote.csv -o m.csv", 1, "quote.csv: line", "a quote is not closed; mend the file"},
     {"S index --csv cells.csv -o m.csv", 1, "cells.csv: line 2 has more cells", "mend the line"},
-    {"S index --csv columns.csv -o m.csv", 1, "columns.csv: line 1", "the columns path and emotion were expected"},
+    {"S index --csv columns.csv -o m.csv", 2, "columns.csv: line 1", "the columns path and emotion were expected"},
     {"S index --csv header.csv -o m.csv", 1, "header.csv lists no recordings", "a header alone"},
     {"S index --csv nopath.csv -o m.csv", 1, "nopath.csv: line 2: the path is missing", "give one or remove the line"},
     {"S index --csv semicolons.csv -o m.csv", 1, "semicolons.csv: line 1: semicolons stand between the columns",
@@ -204,7 +237,7 @@ static const struct {
      "OAF_back_sad.wav is not UTF-8", "rename the file or folder"},
     {"d=$(printf 'e\\351'); mkdir $d; cp lab.csv $d; cd $d; S train ../good.yaml -o r", 2, "lab.csv is not UTF-8",
      "rename the folder"},
-    {"S index --csv lab.csv -o not.csv", 1, "not.csv", "column"},
+    {"S index --csv lab.csv -o not.csv", 2, "not.csv", "column"},
     {"S index --csv lab.csv -o none/m.csv", 1, "-o none/m.csv: there is no folder none", "make it first"},
     {"S index --csv lab.csv -o ''", 2, "-o '' names no file", "give one"},
     {"S index --csv lab.csv -o -", 2, "-o '-' names no file", "/dev/stdout"},
@@ -212,11 +245,13 @@ static const struct {
     {"S index --csv lab.csv -o ./lab.csv", 2, "-o ./lab.csv is the file of --csv itself", "name another"},
     {"ln -s /dev/full full.csv; S index --csv lab.csv -o full.csv; test -L full.csv && exit 1", 1,
      "cannot write full.csv", "No space left"},
-    {"S index --ravdess clips -o m.csv", 1, "clips holds no recording of ravdess", "it holds 30 other recordings"},
+    {"S index --ravdess clips -o m.csv", 2, "clips holds no recording of ravdess", "it holds other recordings (30)"},
     /* audit */
     {"S audit", 2, "the manifest is missing", "see serenade audit --help"},
-    {"S audit none.csv", 1, "cannot open none.csv", "No such file"},
-    {"S audit not.csv", 1, "not.csv", "column"},
+    {"S audit none.csv", 1, "there is no file none.csv", "give a manifest that `serenade index` made"},
+    {"S audit ''", 1, "the name of a file is empty", "give a manifest"},
+    {"S audit notes", 2, "notes is a folder", "give a manifest"},
+    {"S audit not.csv", 2, "not.csv", "column"},
     {"S audit status.csv", 1, "status.csv", "fine"},
     {"S audit emotion.csv", 1, "emotion.csv", "joyous"},
     {"S audit number.csv", 1, "number.csv", "fast"},
@@ -247,7 +282,7 @@ static const struct {
     /* train, run */
     {"S train", 2, "the configuration is missing", "see serenade train --help"},
     {"S train good.yaml", 2, "-o is missing", "write -o RUN"},
-    {"S train none.yaml -o r", 1, "cannot open none.yaml", "No such file"},
+    {"S train none.yaml -o r", 1, "there is no file none.yaml", "give a configuration, such as configs/reference.yaml"},
     {"S train bad.yaml -o r", 2, "bad.yaml:2:3: unknown key 'train.epoch'", "the nearest is train.epochs"},
     {"S train cut.yaml -o r", 2, "cut.yaml:", "not valid YAML"},
     {"S train nothing.yaml -o r", 2, "no corpus is named", "--set corpora.ravdess=DIR"},
@@ -271,14 +306,31 @@ static const struct {
      0, "", ""},
     {"S train good.yaml -o good.csv", 2, "good.csv is a file", "name another"},
     {"S train good.yaml -o newer", 1, "newer/run.json is of version 99", "use a newer Serenade"},
-    {"S train good.yaml -o torn", 1, "torn/run.json is damaged", "delete it"},
+    {"S train good.yaml -o torn", 1, "torn/run.json is damaged", "neither config.yaml nor manifest.csv to judge by"},
+    {"cp -r run torn2 && truncate -s 9 torn2/run.json && S train good.yaml -o torn2 --resume", 0,
+     "warning: torn2/run.json was damaged", "it is made anew from config.yaml"},
+    {"cp -r run lost && rm lost/run.json lost/config.yaml && S train good.yaml -o lost --resume", 2,
+     "lost has no sound run.json to tell what its results were made from",
+     "name another folder, or use 'serenade run'"},
     {"S train good.yaml -o r --set train.epochs=0", 2, "--set train.epochs=0: train.epochs is '0'", "from 1"},
     {"S train good.yaml -o r --set split.kind=file", 2, "split.file names none", "set split.file"},
-    {"S train good.yaml -o r --manifest none.csv", 1, "cannot open none.csv", "No such file"},
+    {"S train good.yaml -o r9 --manifest none.csv; n=$?; test ! -e r9 && exit $n", 1, "there is no file none.csv",
+     "give a manifest"},
+    {"mkdir r10; S train good.yaml -o r10/a//b/ --manifest not.csv; n=$?; test -e r10 && test ! -e r10/a && exit $n", 2,
+     "not.csv: line 1", "make it with"},
+    {"S run good.yaml -o r11 --set corpora.tess=nowhere; n=$?; test ! -e r11 && exit $n", 1,
+     "/nowhere; give the folder of tess", "or one above it"},
     {"S run good.yaml", 2, "-o is missing", "write -o RUN"},
-    {"S train good.yaml -o r5 --device cuda; n=$?; test ! -e r5 && exit $n", 2, "this build has no CUDA",
-     "--device cpu"},
-    {"S run nothing.yaml -o r", 2, "no corpus is named", "--set corpora.ravdess=DIR"},
+    {"S train cuda.yaml -o r5", 2, "cuda.yaml:3:9: this build has no CUDA", "give cpu"},
+    {"S train good.yaml -o r5 --set device=cuda", 2, "--set device=cuda: this build has no CUDA", "cpu"},
+    {"S extract good.csv --cache c --config cuda.yaml", 2, "cuda.yaml:3:9: this build", "give cpu"},
+    {"S train folds.yaml -o r5", 2, "folds.yaml:2:10: split.folds is 1", "0 means one split"},
+    {"S train folds.yaml -o r5 --set split.folds=2 --set train.seeds=", 2, "--set train.seeds=: train.seeds is empty",
+     "give at least one"},
+    {"S train good.yaml -o r5 --device cuda; n=$?; test ! -e r5 && exit $n", 2, "--device cuda: this build",
+     "give cpu"},
+    {"S run nothing.yaml -o r", 2, "no corpus is named",
+     "corpora.savee or corpora.csv, as in --set corpora.ravdess=DIR"},
     {"S run good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},
     {"S run two.yaml -o r2", 1, "at least three different recordings", "2 usable"},
     {"S run good.yaml -o r3 --set split.kind=speaker --set split.folds=9", 2, "split.folds is 9", "set split.folds to"},
@@ -287,7 +339,8 @@ static const struct {
      "there are s0"},
     {"S run good.yaml -o r3 --set split.kind=speaker --set split.test_speakers=[s0,s1,s2,s3,s4]", 2,
      "takes every speaker", "leave at least one"},
-    {"S run good.yaml -o r3 --set split.kind=file --set split.file=none.csv", 1, "none.csv", "set split.file to"},
+    {"S run good.yaml -o r3 --set split.kind=file --set split.file=none.csv", 1, "none.csv",
+     "give the CSV of the split as split.file"},
     {"S run good.yaml -o r3 --set split.kind=file --set split.file=part.csv", 1, "part.csv: line 2: the part 'left'",
      "is none of train, validation, test"},
     {"S run good.yaml -o r3 --set split.kind=file --set split.file=fold.csv", 1, "fold.csv: line 2: the fold 'one'",
@@ -297,24 +350,35 @@ static const struct {
     {"S run good.yaml -o r3 --set split.kind=file --set split.file=lacks.csv", 1, "lacks.csv: fold 0 has no usable",
      "recording of the part"},
     {"S run good.yaml -o r3 --set split.kind=file --set split.file=empty.csv", 1, "empty.csv is empty", "header"},
-    {"S run good.yaml -o r3 --set split.kind=file --set split.file=lab.csv", 1, "lab.csv: line 1",
+    {"S run good.yaml -o r3 --set split.kind=file --set split.file=lab.csv", 2, "lab.csv: line 1",
      "the columns path and part were expected"},
     {"S run good.yaml -o r3 --set cache.dir=old", 1, "FORMAT says 'serenade-cache 9'", "give another cache folder"},
     {"S run good.yaml -o damaged", 1, "checkpoint", "remove it to train anew"},
     /* evaluate */
     {"S evaluate", 2, "the run folder is missing", "see serenade evaluate --help"},
+    {"S evaluate nowhere", 1, "there is no folder nowhere", "give the folder that train or run made"},
+    {"S evaluate lab.csv", 2, "lab.csv is a file", "give the folder that"},
     {"S evaluate notes", 2, "notes holds no run", "give the folder"},
     {"S evaluate unfinished", 1, "model.safetensors is missing: this training is not finished", "train with --resume"},
     {"S evaluate cutmodel", 1, "cutmodel/model.safetensors is not a sound", "copy or make it again"},
+    {"S train good.yaml -o partly --set split.kind=file --set split.file=partly.csv", 0,
+     "1 line of partly.csv names a recording that the manifest does not have (clip/c29.wav for one)",
+     "serenade: warning: Left out: 1 of the 30 usable recordings stands in no part of the split, neither trained on "
+     "nor tested"},
     {"cp -r run edited && sed -i '0,/,train,/s//,test,/' edited/split.csv && S evaluate edited", 1,
      "edited/split.csv is not the split that edited/model.safetensors was trained with",
-     "'serenade train edited/config.yaml --manifest edited/manifest.csv --resume -o edited' puts it right"},
+     "what puts it right: serenade train edited/config.yaml --manifest edited/manifest.csv --resume -o edited"},
+    {"cp -r edited \"an  edited\" && S evaluate \"an  edited\"", 1, "an  edited/split.csv is not the split",
+     "serenade train 'an  edited/config.yaml' --manifest 'an  edited/manifest.csv' --resume -o 'an  edited'\n"},
+    {"S train good.yaml -o \"it's here\"", 0, "",
+     "trained: it's here; to see how well it does: serenade evaluate "
+     "'it'\\''s here'\n"},
     {"S train edited/config.yaml --manifest edited/manifest.csv --resume -o edited && S evaluate edited", 0,
      "edited: split.csv and the models do not belong together", "made again"},
     {"cp -r run relabelled && sed -i '2s/neutral/sad/' relabelled/manifest.csv && S evaluate relabelled", 0,
      "relabelled/manifest.csv has changed since the training", "it is taken as it is now"},
-    {"S evaluate run --manifest none.csv", 1, "cannot open none.csv", "No such file"},
-    {"S evaluate run --manifest not.csv", 1, "not.csv: line 1", "make it with"},
+    {"S evaluate run --manifest none.csv", 1, "there is no file none.csv", "give a manifest"},
+    {"S evaluate run --manifest not.csv", 2, "not.csv: line 1", "make it with"},
     {"S index --csv mixed.csv -o x.csv 2>&-; S evaluate run --manifest x.csv", 3,
      "broken/c.wav: unreadable: not a recording that libsndfile can open (Format not recognised)", "get the file anew"},
     /* a shard that rots with its size and time kept is mended on the way: it is told, and no error that is none */
@@ -327,15 +391,26 @@ static const struct {
      "S train good.yaml -o healed --manifest both.csv --set cache.dir=rotten/cache 2>said; n=$?; cat said >&2; "
      "grep -q damaged said && ! grep 'run `serenade extract` again' said && exit $n",
      3, "short/c.wav: too short", ""},
+    {"mkdir -p o1 o2; cp good.csv o1; cp good.csv o2; S evaluate run --manifest o1/good.csv && "
+     "S evaluate run --manifest o2/good.csv",
+     0, "", "the reports stand in run/evaluate-good-2\n"},
     {"S evaluate run --manifset good.csv", 2, "unknown option --manifset", "the nearest is --manifest"},
     /* predict */
     {"S predict", 2, "the model and at least one file, folder or - is missing", "see serenade predict --help"},
     {"S predict run/model.safetensors", 2, "at least one file", "see serenade predict --help"},
-    {"S predict none.safetensors clips/c00.wav", 1, "none.safetensors", "No such file"},
-    {"S predict notes clips/c00.wav", 1, "notes holds no model.safetensors", "give a model file"},
-    {"S predict model.safetensors clips/c00.wav", 1, "model.safetensors is no safetensors file",
+    {"S predict none.safetensors clips/c00.wav", 1, "there is no file none.safetensors",
+     "give the model.safetensors of a run"},
+    {"S predict notes clips/c00.wav", 2, "notes holds no model.safetensors", "name a model file"},
+    {"S predict seeds clips/c00.wav", 2, "there is no seeds/model.safetensors; seeds holds several models",
+     "name one, as in seeds/seed-1/fold-0/model.safetensors"},
+    {"S predict seeds/model.safetensors clips/c00.wav", 1, "seeds holds several models",
+     "as in seeds/seed-1/fold-0/model.safetensors"},
+    {"S predict seeds/seed-2 clips/c00.wav", 2, "seeds/seed-2 holds a model", "seeds/seed-2/fold-0/model.safetensors"},
+    {"S predict seeds/seed-2/fold-0 clips/c00.wav", 0, "", ""},
+    {"S info model seeds/model.safetensors", 1, "seeds holds several models", "as in seeds/seed-1/fold-0/"},
+    {"S predict model.safetensors clips/c00.wav", 2, "model.safetensors is no safetensors file",
      "name the model.safetensors"},
-    {"S predict run clips/c00.wav --format xml", 2, "--format is 'xml'", "one of text, json, csv"},
+    {"S predict run clips/c00.wav --format xml", 2, "--format is 'xml'", "one of text, json, csv\n"},
     {"S predict run clips/c00.wav --window 9", 2, "the window of 9 s is longer than the model's own",
      "give at most that"},
     {"S predict run clips/c00.wav --window 0.2", 2,
@@ -346,13 +421,16 @@ static const struct {
     {"S predict run clips/c00.wav --window 1 --hop 2", 2, "the hop of 2 s is longer than the window",
      "give at most that"},
     {"S predict run clips/c00.wav --hop x", 2, "--hop: 'x' is no number of seconds", "as in --hop 2.5"},
+    {"cp clips/c00.wav ./-dash.wav && S predict run -dash.wav", 2, "unknown option -dash.wav; if the file",
+     "write ./-dash.wav, or -- before it"},
+    {"S predict run -- -dash.wav", 0, "", ""},
     {"S predict run - - <clips/c00.wav", 2, "'-' is given twice", "one recording"},
     {"S predict run - </dev/null", 3, "-: the file is empty", "copy it again"},
     {"S predict run none.wav clips/c00.wav", 3, "none.wav", "No such file"},
     {"S predict run broken/c.wav", 3, "broken/c.wav: not a recording", "get the file anew"},
     {"S predict run broken/d.wav", 3, "broken/d.wav", "git lfs pull"},
     {"S predict run short/c.wav", 3, "short/c.wav", "short"},
-    {"S predict good.yaml clips/c00.wav", 1, "good.yaml is no safetensors file", "name the model.safetensors of a run"},
+    {"S predict good.yaml clips/c00.wav", 2, "good.yaml is no safetensors file", "name the model.safetensors of a run"},
     {"S predict run notes", 3, "notes: no recording below this folder", "taken by suffix"},
     {"S predict run silent.wav", 0, "warning: silent.wav: silent (at most -60 dBFS)", "there is no voice in it"},
     {"S predict run clips/c00.wav 2>said; cat said >&2; test ! -s said", 0, "", ""},
@@ -360,7 +438,7 @@ static const struct {
     {"S predict run none.wav --format json; n=$?; test \"$(cat out)\" = '[]' && exit $n", 3, "none.wav",
      "No such file"},
     {"S predict run clips/c00.wav --format json --device cuda; n=$?; test ! -s out && exit $n", 2,
-     "--device cuda: this build has no CUDA", "use --device cpu"},
+     "this build has no CUDA", "give cpu"},
     {STOP "INT '[ -s out ]' predict run $(yes clips | head -3000) --format json; n=$?; "
           "{ test ! -s out || test \"$(tail -c 4 out)\" = \"$(printf '}\\n]')\"; } && exit $n",
      130, "interrupted by SIGINT", "run the same command for all"},
@@ -373,23 +451,31 @@ static const struct {
     {"mkdir zoo; truncate -s 256G zoo/OAF_zoo_sad.wav; " STOP "INT " LISTENS " index --tess zoo -o zoo.csv", 130,
      "interrupted by SIGINT", "what was hashed is kept; run the same command to go on"},
     {STOP "TERM " LISTENS " predict run -", 143, "interrupted by SIGTERM", "run the same command for all"},
-    {STOP "INT " LISTENS " bench peak --runs 1000", 130, "interrupted by SIGINT", "run the same command again"},
+    {STOP "INT " LISTENS " bench all --runs 1000", 130, "interrupted by SIGINT", "run the same command again"},
     /* bench */
-    {"S bench fft", 2, "fft", "peak"},
-    {"S bench decode --data nowhere", 2, "--data nowhere", "no such folder"},
-    {"S bench decode --data notes", 1, "notes: no recording there can be", "name a folder of audio files"},
+    {"S bench nonsense", 2, "the stage is 'nonsense'",
+     "one of peak, decode, mfcc, train, forward, predict, extract, all\n"},
+    {"S bench decod", 2, "the stage is 'decod'", "the nearest is decode\n"},
+    {"S bench decode --data nowhere", 1, "there is no folder nowhere", "give a folder of recordings with --data"},
+    {"S bench decode --data lab.csv", 2, "lab.csv is a file", "give a folder of recordings"},
+    {"S bench decode --data notes", 2, "notes: no recording there can be", "name a folder of audio files"},
+    {"TMPDIR=nowhere S bench peak --runs 1", 1, "cannot make the folder nowhere/serenade-bench-",
+     "(TMPDIR names another): No such file"},
     /* info, cache */
     {"S info confg", 2, "'confg'", "the nearest is config"},
     {"S info model", 2, "the model's file or folder is missing", "see serenade info --help"},
-    {"S info model model.safetensors", 1, "model.safetensors is no safetensors file", "name the model.safetensors"},
-    {"S info model none.safetensors", 1, "cannot open none.safetensors", "No such file"},
-    {"S info model notes", 1, "notes holds no model.safetensors", "name the folder of a run"},
+    {"S info model model.safetensors", 2, "model.safetensors is no safetensors file", "name the model.safetensors"},
+    {"S info model none.safetensors", 1, "there is no file none.safetensors", "give the model.safetensors of a run"},
+    {"S info model notes", 2, "notes holds no model.safetensors", "the folder of a finished training"},
     {"S info cache", 2, "the cache's folder is missing", "see serenade info --help"},
-    {"S info cache notes", 1, "notes is no feature cache", "give the folder"},
+    {"S info cache nowhere", 1, "there is no folder nowhere", "give the folder of a feature cache"},
+    {"S info cache notes", 2, "notes is no feature cache", "give the folder"},
     {"S cache", 2, "verify, merge or gc is missing", "see serenade cache --help"},
-    {"S cache check c", 2, "'check'", "one of verify, merge, gc"},
+    {"S cache check c", 2, "'check'", "one of verify, merge, gc\n"},
     {"S cache verify", 2, "the folder of the cache is missing", "see serenade cache --help"},
-    {"S cache verify notes", 1, "notes is no feature cache", "give the folder"},
+    {"S cache verify nowhere", 1, "there is no folder nowhere", "give the folder of a feature cache"},
+    {"S extract good.csv --cache lab.csv", 2, "lab.csv is a file", "give the folder of a feature cache"},
+    {"S cache verify notes", 2, "notes is no feature cache", "give the folder"},
     {"S cache verify old", 1, "FORMAT says 'serenade-cache 9'", "use the version that made it"},
     {"S cache merge c", 2, "INTO and FROM", "see serenade cache --help"},
     {"S cache merge run/cache run/cache", 2, "are the same folder", "give two caches"},
@@ -481,6 +567,42 @@ static void test_no_line_is_forged(void **state) {
   free(parts.data);
 }
 
+/* Each corpus has its option, told in index --help, and its key. */
+static void test_corpora(void **state) {
+  (void)state;
+  for (int i = 0; i < SER_CORPORA; i++) {
+    char *line = ser_format("S index --help | grep -qe '--%s ' && S info config | grep -q '^corpora.%s  *text '",
+                            ser_corpus_names[i], ser_corpus_names[i]);
+    must(line);
+    free(line);
+  }
+}
+
+/* The examples of --help, one after another, on somebody's own folders: each works on what those before have left. */
+static void test_examples(void **state) {
+  (void)state;
+  static const char *const commands[] = {"index", "audit",   "extract", "train", "evaluate",
+                                         "info",  "predict", "cache",   "run"}; /* bench: minutes */
+  for (int i = 0; i < 48; i++) {
+    char *ravdess =
+        ser_format("own/data/RAVDESS/Actor_%02d/03-01-%02d-01-01-01-%02d.wav", i % 24 + 1, 3 + i / 24, i % 24 + 1);
+    char *tess = ser_format("own/data/TESS/OAF_word%d_%s.wav", i / 2, i % 2 ? "sad" : "happy");
+    put_wav(ravdess, 100 + (uint64_t)i, 0.5);
+    put_wav(tess, 200 + (uint64_t)i, 0.5);
+    free(ravdess);
+    free(tess);
+  }
+  put("own/configs/reference.yaml", "model: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
+  for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+    char *line =
+        ser_format("S %s --help | sed -n '/^Example/,$ s/^  serenade/S/p; /^Options/q' >lines && test -s lines && "
+                   "cd own && . ../lines",
+                   commands[i]);
+    must(line);
+    free(line);
+  }
+}
+
 /* --help of every command: usage, an example, every option that its table has. */
 static void test_help(void **state) {
   (void)state;
@@ -492,7 +614,7 @@ static void test_help(void **state) {
     size_t size;
     assert_int_equal(run_line(line, &said), 0);
     ASSERT_OK(ser_file_read(&printed, &size, path, &err), err);
-    if (!strstr(printed, "usage: serenade") || !strstr(printed, "Example:") || !strstr(printed, "--threads"))
+    if (!strstr(printed, "usage: serenade") || !strstr(printed, "Example:") || !strstr(printed, "--quiet"))
       fail_msg("%s lacks usage, an example or the common options:\n%s", line, printed);
     assert_string_equal(said, "");
     free(said);
@@ -504,6 +626,7 @@ static void test_help(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_message), cmocka_unit_test(test_no_line_is_forged),
-                                     cmocka_unit_test(test_help)};
+                                     cmocka_unit_test(test_help), cmocka_unit_test(test_examples),
+                                     cmocka_unit_test(test_corpora)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

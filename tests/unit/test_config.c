@@ -118,7 +118,8 @@ static const bad_input bad_sets[] = {
     {"train.epochs", "--set train.epochs: ", "no '='", "KEY=VALUE"},
     {"train.epoch=3", "--set train.epoch=3: ", "unknown key 'train.epoch'", "train.epochs"},
     {"train=3", "--set train=3: ", "a group of keys", "name one of them"},
-    {"=3", "--set =3: ", "unknown key ''", "the nearest is"},
+    {"=3", "--set =3: ", "unknown key ''", "'serenade info config' lists those that there are"},
+    {"colour=3", "--set colour=3: ", "unknown key 'colour'; 'serenade info config' lists", "those that there are"},
     {"train.epochs=", "--set train.epochs=: ", "train.epochs is ''", "a whole number"},
     {"train.epochs=1 ", "--set train.epochs=1 : ", "train.epochs is '1 '", "a whole number"},
     {"train.seeds=[1, x]", "--set train.seeds=[1, x]: ", "train.seeds is 'x'", "a whole number"},
@@ -196,6 +197,49 @@ static void test_rules_across_keys(void **state) {
     free(sets);
     ser_config_free(&config);
   }
+}
+
+/* Of keys that do not go together the one that was given last is blamed, where it was given. */
+static void test_where_keys_were_given(void **state) {
+  (void)state;
+  static const struct {
+    const char *yaml, *sets, *begin;
+  } rows[] = {
+      {"features:\n  mfcc39:\n    n_fft: 1000\n", "", "/c.yaml:3:12: features.mfcc39.n_fft is 1000"},
+      {"features:\n  mfcc39:\n    n_fft: 1024\n", "features.mfcc39.n_fft=1000", "--set features.mfcc39.n_fft=1000: f"},
+      {"features: {mfcc39: {mels: 8}}\n", "", "/c.yaml:1:27: features.mfcc39.coefficients (13) is above"},
+      {"features: {mfcc39: {hop: 900, n_fft: 512}}\n", "", "/c.yaml:1:38: features.mfcc39.hop (900) is above"},
+      {"features.mfcc39.hop: 900\n", "features.mfcc39.n_fft=512",
+       "--set features.mfcc39.n_fft=512: features.mfcc39.hop"},
+      {"split:\n  validation: 0.9\n  test: 0.9\n", "", "/c.yaml:3:9: split.test and split.validation"},
+      {"split:\n  folds: 1\n", "train.epochs=3", "/c.yaml:2:10: split.folds is 1"},
+      {"train:\n  seeds: []\n", "", "/c.yaml:2:10: train.seeds is empty"},
+      {"", "split.file=a", "--set split.file=a: split.file is given"},
+      {"model: {branch: timnet}\n", "model.residual=yes", "--set model.residual=yes: model.residual belongs"},
+      {"predict:\n  hop: 5\n", "", "/c.yaml:2:8: predict.hop (5 s)"},
+  };
+  char *path = ser_path_join(folder, "c.yaml");
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    ser_config config, copy;
+    ser_error err = {0};
+    char *begin = ser_format("%s%s", *rows[i].begin == '/' ? folder : "", rows[i].begin);
+    ASSERT_OK(ser_file_write(path, rows[i].yaml, strlen(rows[i].yaml), &err), err);
+    ser_config_init(&config);
+    ASSERT_OK(ser_config_read(&config, path, &err), err);
+    if (*rows[i].sets) ASSERT_OK(ser_config_set(&config, rows[i].sets, &err), err);
+    ser_config_copy(&copy, &config);
+    ser_config_free(&config);
+    assert_int_equal(ser_config_check(&copy, &err), SER_USAGE);
+    if (strncmp(err.text, begin, strlen(begin))) fail_msg("%s; want: %s", err.text, begin);
+    ser_config_came_from(&copy, "split.folds", "--folds");
+    ser_config_refuse(&err, &copy, "threads split.folds", "%d", 7);
+    assert_string_equal(err.text, "--folds: 7");
+    ser_config_refuse(&err, &copy, "threads", "%d", 7); /* nobody gave it */
+    assert_string_equal(err.text, "7");
+    ser_config_free(&copy);
+    free(begin);
+  }
+  free(path);
 }
 
 static void assert_same(const ser_config *a, const ser_config *b) {
@@ -380,8 +424,8 @@ static void test_forms_that_are_understood(void **state) {
   ser_error err = {0};
   ser_config_init(&config);
   ASSERT_OK(read_text(&config, text, sizeof text - 1, &err), err);
-  assert_string_equal(config.corpora.tess, "a: b");
-  assert_string_equal(config.corpora.csv, "");
+  assert_string_equal(config.corpora[SER_TESS], "a: b");
+  assert_string_equal(config.corpora[SER_CSV], "");
   assert_int_equal(config.features.mfcc39.hop, 256);
   assert_int_equal(config.train.seeds.count, 1);
   assert_int_equal(config.train.seeds.values[0], 3);
@@ -402,7 +446,7 @@ static void test_forms_that_are_understood(void **state) {
   ser_config_free(&config);
   ser_config_init(&config);
   assert_int_equal(ser_config_read(&config, "/nonexistent/c.yaml", &err), SER_FAILED);
-  assert_non_null(strstr(err.text, "/nonexistent/c.yaml: No such file"));
+  assert_non_null(strstr(err.text, "there is no file /nonexistent/c.yaml; give a configuration"));
   ser_config_free(&config);
 }
 
@@ -448,6 +492,7 @@ int main(void) {
       cmocka_unit_test(test_bad_files),
       cmocka_unit_test(test_bad_sets),
       cmocka_unit_test(test_rules_across_keys),
+      cmocka_unit_test(test_where_keys_were_given),
       cmocka_unit_test(test_every_row_at_its_ends),
       cmocka_unit_test(test_round_trip_property),
       cmocka_unit_test(test_forms_that_are_understood),

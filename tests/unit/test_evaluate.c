@@ -219,13 +219,42 @@ static void test_one_model(void **state) {
   ser_predictor_close(predictor);
   json_t *report = load(m, "report.json");
   assert_true(noted(report, "Speakers overlap: 4 of the 4"));
-  assert_true(noted(report, "1 recordings could not be used"));
+  assert_true(noted(report, "1 recording could not be used (unreadable, too short ...) and is in no figure."));
   assert_non_null(strstr(said.data, "(11 clips)"));
   json_decref(report);
   ser_csv_free(&table);
   free(said.data);
   free(model);
   free(path);
+}
+
+/* What the training kept of how its split was made, and what the split leaves out, reach the report. */
+static void test_split_notes(void **state) {
+  const made *m = *state;
+  ser_error err = {0};
+  ser_text said = {0}, text = {0}, kept = {0};
+  bool partial;
+  ser_text_puts(&text, "path,part,fold\n");
+  for (int i = 0; i < CLIPS; i++) {
+    char *clip = clip_name(m, i);
+    ser_text_printf(&text, "%s,%s,0\n", clip, i > 20 ? "" : i % 2 ? "train" : "test");
+    free(clip);
+  }
+  write_text(m->run, "split.csv", &text);
+  ser_text_puts(&kept, "3 lines of list.csv name recordings that the manifest does not have (x.wav for one).\n");
+  write_text(m->run, "split.txt", &kept);
+  free(write_model(m, ".", 1));
+  ASSERT_OK(evaluate(m, NULL, &said, &partial, &err), err);
+  json_t *report = load(m, "report.json");
+  assert_true(noted(report, "3 lines of list.csv name recordings that the manifest does not have (x.wav for one)."));
+  assert_true(noted(report, "Left out: 3 of the 24 usable recordings stand in no part of the split"));
+  assert_true(
+      noted(report, "No training clip is neutral, sad or fearful: the model cannot have learnt these emotions."));
+  assert_true(noted(report, "No clip of the test part is happy, angry or disgust: the figures do not tell"));
+  json_decref(report);
+  free(said.data);
+  free(text.data);
+  free(kept.data);
 }
 
 /* A shard that rotted since: what it held is computed anew, and the answers are the same. */
@@ -279,12 +308,25 @@ static void test_seeds_and_folds(void **state) {
         assert_int_equal(*sum, n); /* out of folds: the sum of the folds */
     }
     assert_int_equal(json_object_size(json_object_get(json_object_get(report, "folds"), "each")), i < 4 ? 0 : 2);
+    assert_true(i < 4 || strstr(json_string_value(json_object_get(report, "model")), "; 2 models")); /* of four */
     json_decref(report);
     free(name);
   }
+  json_t *part = load(m, "seed-5/fold-1/report.json");
+  assert_true(noted(part, "No training clip is happy, angry or disgust: "));
+  assert_false(noted(part, "In some folds"));
+  json_decref(part);
   json_t *summary = load(m, "report.json"), *seeds = json_object_get(summary, "seeds");
-  assert_int_equal(json_integer_value(json_object_get(summary, "clips")), 46);
+  assert_int_equal(json_integer_value(json_object_get(summary, "clips")), 23);
+  assert_int_equal(json_integer_value(json_object_get(summary, "answers")), 46);
+  assert_non_null(strstr(said.data, "(46 answers for 23 clips)"));
+  ser_text again = {0};
+  ASSERT_OK(ser_evaluate_said(&again, m->run, &err), err);
+  assert_string_equal(again.data, said.data);
+  free(again.data);
   assert_int_equal(json_object_size(json_object_get(seeds, "each")), 2);
+  assert_true(noted(summary, "In some folds no training clip is neutral, happy, sad, angry, fearful or disgust: "));
+  assert_false(noted(summary, "No clip of the test part"));
   char *at_seed = ser_path_join(m->run, "seed-9/predictions.csv"), *at_run = ser_path_join(m->run, "predictions.csv");
   assert_true(ser_file_exists(at_seed));
   assert_false(ser_file_exists(at_run)); /* it has no column for the seed */
@@ -309,7 +351,32 @@ static void test_other_manifest(void **state) {
   assert_int_equal(json_integer_value(json_object_get(report, "clips")), 12);
   assert_true(noted(report, "6 of the 12 clips were trained or validated on"));
   assert_true(noted(report, "Speakers overlap: 2 of the 2"));
+  assert_string_equal(json_string_value(json_object_get(report, "manifest")), path);
   json_decref(report);
+  /* The same manifest again takes its folder again; others of that name leave its reports alone. */
+  static const char *const places[] = {"evaluate-new lab.v2-2/report.json", "evaluate-new lab.v2-3/report.json"};
+  char *others[] = {ser_path_join(m->folder, "a/new lab.v2.csv"), ser_path_join(m->folder, "b/new lab.v2.csv")};
+  for (int turn = 0; turn < 3; turn++) {
+    char *other = turn ? others[turn - 1] : path, *above = ser_path_folder(other);
+    ASSERT_OK(ser_make_folders(above, &err), err);
+    write_manifest(m, other, 6, 18 - 2 * turn, "new");
+    ASSERT_OK(evaluate(m, other, &said, &partial, &err), err);
+    report = load(m, "evaluate-new lab.v2/report.json");
+    assert_int_equal(json_integer_value(json_object_get(report, "clips")), 12);
+    json_decref(report);
+    free(above);
+  }
+  ASSERT_OK(evaluate(m, others[0], &said, &partial, &err), err);
+  for (int i = 0; i < 2; i++) {
+    report = load(m, places[i]);
+    assert_int_equal(json_integer_value(json_object_get(report, "clips")), 10 - 2 * i);
+    assert_string_equal(json_string_value(json_object_get(report, "manifest")), others[i]);
+    json_decref(report);
+    free(others[i]);
+  }
+  char *fourth = ser_path_join(m->run, "evaluate-new lab.v2-4");
+  assert_false(ser_file_exists(fourth));
+  free(fourth);
   write_manifest(m, path, 0, 3, "refused"); /* nothing usable */
   assert_int_equal(evaluate(m, path, &said, &partial, &err), SER_FAILED);
   assert_non_null(strstr(err.text, "no answer"));
@@ -456,6 +523,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_one_model, set_up, tear_down),
       cmocka_unit_test(test_one_answer),
+      cmocka_unit_test_setup_teardown(test_split_notes, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_rotten_shard, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_seeds_and_folds, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_other_manifest, set_up, tear_down),

@@ -79,7 +79,8 @@ static void ravdess(void **state) {
   test_put_text(root, "Actor_05/03-01-05-01-02-01-05.txt", "notes");
   ser_manifest manifest;
   ser_index_summary summary;
-  index_all(&manifest, &summary, (ser_index_options){.ravdess = folder}, NULL); /* the parent of the corpus */
+  index_all(&manifest, &summary, (ser_index_options){.roots[SER_RAVDESS] = folder},
+            NULL); /* the parent of the corpus */
   assert_int_equal(manifest.count, 17);
   for (int e = 1; e <= 8; e++) {
     char *name = ser_format("ravdess/Actor_05/03-01-%02d-01-02-01-05.wav", e);
@@ -90,13 +91,13 @@ static void ravdess(void **state) {
          "kids");
   assert_int_equal(summary.ignored, 8);
   assert_int_equal(summary.files, 25);
-  assert_non_null(strstr(summary.notes.data, "1 song files"));
-  assert_non_null(strstr(summary.notes.data, "2 files of the video modalities"));
+  assert_non_null(strstr(summary.notes.data, "song files (1)"));
+  assert_non_null(strstr(summary.notes.data, "files of the video modalities (2)"));
   assert_non_null(strstr(summary.notes.data, "neutral 2, happy 2, sad 2, angry 3"));
   assert_string_equal(manifest.rows[0].path + strlen(manifest.rows[0].path) - 24, "03-01-01-01-02-01-05.wav");
   end(&manifest, &summary);
 
-  index_all(&manifest, &summary, (ser_index_options){.ravdess = root, .emotions = 6}, NULL);
+  index_all(&manifest, &summary, (ser_index_options){.roots[SER_RAVDESS] = root, .emotions = 6}, NULL);
   assert_int_equal(summary.filtered, 4);
   assert_int_equal(test_row(&manifest, "ravdess/Actor_05/03-01-02-01-02-01-05.wav")->status, SER_FILTERED);
   assert_int_equal(test_row(&manifest, "ravdess/Actor_05/03-01-08-01-02-01-05.wav")->status, SER_FILTERED);
@@ -125,7 +126,7 @@ static void cremad(void **state) {
   test_put_clip(root, "AudioWAV/1001_DFA_SUR_XX.wav", 10);
   ser_manifest manifest;
   ser_index_summary summary;
-  index_all(&manifest, &summary, (ser_index_options){.cremad = root}, NULL);
+  index_all(&manifest, &summary, (ser_index_options){.roots[SER_CREMAD] = root}, NULL);
   assert_int_equal(manifest.count, 7);
   expect(&manifest, "1001_DFA_ANG_XX.wav", "cremad", "cremad_1001", "male", SER_ANGRY, "", "DFA");
   expect(&manifest, "1002_IEO_HAP_HI.wav", "cremad", "cremad_1002", "female", SER_HAPPY, "high", "IEO");
@@ -134,14 +135,14 @@ static void cremad(void **state) {
   expect(&manifest, "1091_ieo_dis_md.WAV", "cremad", "cremad_1091", "female", SER_DISGUST, "medium", "IEO");
   expect(&manifest, "AudioWAV/1002_TIE_NEU_XX.wav", "cremad", "cremad_1002", "female", SER_NEUTRAL, "", "TIE");
   expect(&manifest, "AudioMP3/1003_TIE_NEU_XX.mp3", "cremad", "cremad_1003", "female", SER_NEUTRAL, "", "TIE");
-  assert_non_null(strstr(summary.notes.data, "1 MP3 copies"));
+  assert_non_null(strstr(summary.notes.data, "1 MP3 copy of a clip left out"));
   end(&manifest, &summary);
   /* The corpus's own table has the last word, beside the audio or above it. */
   test_put_text(root, "VideoDemographics.csv", "\"ActorID\",\"Age\",\"Sex\"\n1001,51,\"Female\"\n1002,21,\"Male\"\n");
   char *audio = ser_path_join(root, "AudioWAV");
   const char *roots[] = {root, audio};
   for (int i = 0; i < 2; i++) {
-    index_all(&manifest, &summary, (ser_index_options){.cremad = roots[i]}, NULL);
+    index_all(&manifest, &summary, (ser_index_options){.roots[SER_CREMAD] = roots[i]}, NULL);
     assert_string_equal(test_row(&manifest, "1001_DFA_ANG_XX.wav")->sex, "female");
     assert_string_equal(test_row(&manifest, "1002_IEO_HAP_HI.wav")->sex, "male");
     assert_string_equal(test_row(&manifest, "1091_IEO_FEA_LO.wav")->sex, "female");
@@ -167,7 +168,7 @@ static void tess(void **state) {
   test_put_clip(root, "OAF_neutral/OAF_neutral.wav", 11);
   ser_manifest manifest;
   ser_index_summary summary;
-  index_all(&manifest, &summary, (ser_index_options){.tess = root}, NULL);
+  index_all(&manifest, &summary, (ser_index_options){.roots[SER_TESS] = root}, NULL);
   assert_int_equal(manifest.count, 8);
   expect(&manifest, "OAF_back_fear.wav", "tess", "tess_oaf", "female", SER_FEARFUL, "", "back");
   expect(&manifest, "OAF_back_ps.wav", "tess", "tess_oaf", "female", SER_SURPRISED, "", "back");
@@ -205,7 +206,7 @@ static void savee(void **state) {
   for (int layout = 0; layout < 2; layout++) {
     ser_manifest manifest;
     ser_index_summary summary;
-    index_all(&manifest, &summary, (ser_index_options){.savee = layout ? flat : root}, NULL);
+    index_all(&manifest, &summary, (ser_index_options){.roots[SER_SAVEE] = layout ? flat : root}, NULL);
     assert_int_equal(manifest.count, 28);
     for (int s = 0; s < 4; s++)
       for (int i = 0; i < 7; i++) {
@@ -231,8 +232,11 @@ static void one_root_for_all(void **state) {
   test_put_clip(root, "S/JK_sa01.wav", 5);
   ser_manifest manifest;
   ser_index_summary summary;
-  index_all(&manifest, &summary, (ser_index_options){.ravdess = root, .cremad = root, .tess = root, .savee = root},
-            NULL);
+  index_all(
+      &manifest, &summary,
+      (ser_index_options){
+          .roots[SER_RAVDESS] = root, .roots[SER_CREMAD] = root, .roots[SER_TESS] = root, .roots[SER_SAVEE] = root},
+      NULL);
   assert_int_equal(manifest.count, 5);
   assert_string_equal(test_row(&manifest, "R/Actor_01/03-01-01-01-01-01-01.wav")->corpus, "ravdess");
   assert_string_equal(test_row(&manifest, "C/1001_DFA_ANG_XX.wav")->corpus, "cremad");
@@ -256,7 +260,7 @@ static void unusable_files_stay_with_their_reason(void **state) {
   assert_int_equal(symlink("nowhere", dead), 0);
   ser_manifest manifest;
   ser_index_summary summary;
-  index_all(&manifest, &summary, (ser_index_options){.cremad = root}, NULL);
+  index_all(&manifest, &summary, (ser_index_options){.roots[SER_CREMAD] = root}, NULL);
   const ser_reason reasons[] = {SER_REASON_NONE,       SER_REASON_LFS_POINTER, SER_REASON_EMPTY,
                                 SER_REASON_UNREADABLE, SER_REASON_TRUNCATED,   SER_REASON_UNREADABLE};
   assert_int_equal(manifest.count, 6);
@@ -305,7 +309,7 @@ static void a_lab_s_table(void **state) {
   free(text);
   ser_manifest manifest;
   ser_index_summary summary;
-  index_all(&manifest, &summary, (ser_index_options){.csv = csv}, NULL);
+  index_all(&manifest, &summary, (ser_index_options){.roots[SER_CSV] = csv}, NULL);
   assert_int_equal(manifest.count, 5);
   expect(&manifest, "lab/meta/a.wav", "ours", "anna", "female", SER_ANGRY, "", "");
   expect(&manifest, "lab/clips/b.dat", "csv", "ben", "male", SER_FEARFUL, "", "");
@@ -319,7 +323,7 @@ static void a_lab_s_table(void **state) {
   assert_string_equal(manifest.extra_names[1], "session");
   assert_string_equal(test_row(&manifest, "lab/meta/a.wav")->extra[0], "one, two");
   assert_string_equal(test_row(&manifest, "lab/meta/a.wav")->extra[1], "3");
-  assert_non_null(strstr(summary.notes.data, "1 rows name a sex"));
+  assert_non_null(strstr(summary.notes.data, "1 row names a sex"));
   end(&manifest, &summary);
   free(elsewhere);
   free(csv);
@@ -342,7 +346,7 @@ static void an_untidy_table(void **state) {
   test_put_text(folder, "untidy.csv", text);
   ser_manifest manifest;
   ser_index_summary summary;
-  index_all(&manifest, &summary, (ser_index_options){.csv = csv}, NULL);
+  index_all(&manifest, &summary, (ser_index_options){.roots[SER_CSV] = csv}, NULL);
   assert_int_equal(manifest.count, 4);
   expect(&manifest, "a.wav", "csv", "s1", "female", SER_HAPPY, "", "");
   expect(&manifest, "b.wav", "csv", "s1", "male", SER_SAD, "", "");
@@ -365,10 +369,10 @@ static void a_manifest_as_a_lab_s_table(void **state) {
   ser_manifest first, second;
   ser_index_summary summary;
   ser_error err = {0};
-  index_all(&first, &summary, (ser_index_options){.csv = csv}, NULL);
+  index_all(&first, &summary, (ser_index_options){.roots[SER_CSV] = csv}, NULL);
   free(summary.notes.data);
   ASSERT_OK(ser_manifest_write(&first, csv, &err), err);
-  index_all(&second, &summary, (ser_index_options){.csv = csv}, NULL);
+  index_all(&second, &summary, (ser_index_options){.roots[SER_CSV] = csv}, NULL);
   assert_int_equal(second.extra_columns, 1);
   assert_string_equal(second.extra_names[0], "session");
   ser_text a = {0}, b = {0};
@@ -401,29 +405,33 @@ static void wrong_tables_and_roots_are_named(void **state) {
   ASSERT_OK(ser_make_folders(empty, &err), err);
   test_put_clip(folder, "w1.wav", 1);
   refuse((ser_index_options){0}, SER_USAGE, "nothing to index");
-  refuse((ser_index_options){.ravdess = empty}, SER_FAILED, "holds no recording of ravdess (names like 03-01-05");
-  refuse((ser_index_options){.tess = csv}, SER_FAILED, "is no folder");
+  refuse((ser_index_options){.roots[SER_RAVDESS] = empty}, SER_USAGE,
+         "holds no recording of ravdess (names like 03-01-05");
+  refuse((ser_index_options){.roots[SER_TESS] = csv}, SER_FAILED, "there is no folder");
   test_put_text(folder, "wrong.csv", "path,emotion\nw1.wav,sad\nw1.wav,hapy\n");
-  refuse((ser_index_options){.csv = csv}, SER_FAILED, "surprised: 'hapy' (1 line, line 3); mend");
+  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED, "surprised: 'hapy' (1 line, line 3); mend");
   test_put_text(folder, "wrong.csv", "path,emotion\nw1.wav,bored\nw2.wav,hapy\nw3.wav,sad\nw4.wav,bored\n");
-  refuse((ser_index_options){.csv = csv}, SER_FAILED, "'bored' (2 lines, line 2 first), 'hapy' (1 line, line 3)");
+  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED,
+         "'bored' (2 lines, line 2 first), 'hapy' (1 line, line 3)");
   test_put_text(folder, "wrong.csv", "path,emotion\nw1.wav,sad\nw1.wav,happy\n");
-  refuse((ser_index_options){.csv = csv}, SER_FAILED, "twice, as sad and as happy");
+  refuse((ser_index_options){.roots[SER_TESS] = csv}, SER_USAGE, "wrong.csv is a file; give the folder of tess");
+  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED, "twice, as sad and as happy");
   test_put_text(folder, "wrong.csv", "path,label\nw1.wav,sad\n");
-  refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 1: the columns path and emotion");
+  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_USAGE, "line 1: the columns path and emotion");
   test_put_text(folder, "wrong.csv", "path,emotion\n,sad\n");
-  refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 2: the path is missing");
+  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED, "line 2: the path is missing");
   test_put_text(folder, "wrong.csv", "path,emotion\n  ,sad\n");
-  refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 2: the path is missing");
+  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED, "line 2: the path is missing");
   test_put_text(folder, "wrong.csv", "path,Emotion ,emotion\nw1.wav,sad,happy\n");
-  refuse((ser_index_options){.csv = csv}, SER_FAILED, "wrong.csv: line 1: the column emotion is there twice; keep one");
+  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED,
+         "wrong.csv: line 1: the column emotion is there twice; keep one");
   test_put_text(folder, "wrong.csv", "path;emotion;level\nw1.wav;sad;0,5\n");
-  refuse((ser_index_options){.csv = csv}, SER_FAILED,
+  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED,
          "wrong.csv: line 1: semicolons stand between the columns; save the table with commas instead");
   test_put_text(folder, "wrong.csv", "path\temotion\nw1.wav\tsad\n");
-  refuse((ser_index_options){.csv = csv}, SER_FAILED, "line 1: tabs stand between the columns");
+  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED, "line 1: tabs stand between the columns");
   test_put_text(folder, "wrong.csv", "path,emotion\n");
-  refuse((ser_index_options){.csv = csv}, SER_FAILED, "lists no recordings");
+  refuse((ser_index_options){.roots[SER_CSV] = csv}, SER_FAILED, "lists no recordings");
   free(csv);
   free(empty);
 }
@@ -438,7 +446,7 @@ static void an_older_manifest_is_trusted(void **state) {
   }
   ser_manifest first, second;
   ser_index_summary summary;
-  index_all(&first, &summary, (ser_index_options){.cremad = root}, NULL);
+  index_all(&first, &summary, (ser_index_options){.roots[SER_CREMAD] = root}, NULL);
   assert_int_equal(summary.hashed, 6);
   free(summary.notes.data);
   first.rows[0].status = SER_ROW_OK;
@@ -451,7 +459,7 @@ static void an_older_manifest_is_trusted(void **state) {
   utimensat(0, first.rows[3].path, (struct timespec[]){{5, 0}, {5, 0}}, 0); /* touched, the same bytes */
   test_put_clip(root, "1005_DFA_ANG_XX.wav", 77);                           /* other bytes of the same size */
   utimensat(0, first.rows[4].path, (struct timespec[]){{6, 0}, {6, 0}}, 0);
-  index_all(&second, &summary, (ser_index_options){.cremad = root}, &first);
+  index_all(&second, &summary, (ser_index_options){.roots[SER_CREMAD] = root}, &first);
   assert_int_equal(summary.hashed, 3);
   assert_int_equal(second.rows[0].status, SER_ROW_OK);
   assert_int_equal(second.rows[0].reason, SER_REASON_CLIPPED);
@@ -464,7 +472,7 @@ static void an_older_manifest_is_trusted(void **state) {
   assert_int_equal(second.rows[5].status, SER_NEW);
   for (int i = 0; i < 6; i++) assert_int_equal(second.rows[i].frames, 400);
   end(&second, &summary);
-  index_all(&second, &summary, (ser_index_options){.cremad = root, .rehash = true}, &first);
+  index_all(&second, &summary, (ser_index_options){.roots[SER_CREMAD] = root, .rehash = true}, &first);
   assert_int_equal(summary.hashed, 6);
   assert_memory_not_equal(&second.rows[2].hash, &first.rows[2].hash, sizeof(ser_hash));
   assert_int_equal(second.rows[2].status, SER_NEW);

@@ -32,7 +32,7 @@ static void index_clips(ser_manifest *manifest, const char *lines, int64_t emoti
     free(path);
     free(name);
   }
-  const ser_index_options options = {.csv = csv, .emotions = emotions, .jobs = 1};
+  const ser_index_options options = {.roots[SER_CSV] = csv, .emotions = emotions, .jobs = 1};
   ASSERT_OK(ser_index(manifest, &summary, &options, before, &err), err);
   free(summary.notes.data);
   free(text);

@@ -166,7 +166,7 @@ static void wrong_cells_are_named(void **state) {
   ser_error err = {0};
   ser_manifest back;
   test_put_text(folder, "wrong.csv", "path,emotion\n/a.wav,sad\n");
-  assert_int_equal(ser_manifest_read(&back, path, &err), SER_FAILED);
+  assert_int_equal(ser_manifest_read(&back, path, &err), SER_USAGE);
   assert_non_null(strstr(err.text, "the column corpus is missing"));
   char *twice = ser_format("%s\n%s\n%s\n", header, fine, fine);
   test_put_text(folder, "wrong.csv", twice);

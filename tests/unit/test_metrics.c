@@ -19,7 +19,7 @@ static void test_by_hand(void **state) {
   assert_int_equal(m.confusion[2][1], 0);
   assert_true(m.war == 3.0 / 5);
   assert_true(m.uar == (2.0 / 3 + 1.0 / 2) / 2);              /* two classes occur */
-  assert_true(m.macro_recall == (2.0 / 3 + 1.0 / 2 + 0) / 3); /* the report's mean is over all three */
+  assert_true(m.macro_recall == (2.0 / 3 + 1.0 / 2 + 0) / 3); /* over those that are answered too */
   assert_true(m.precision[1] == 0.5 && m.precision[2] == 0 && m.recall[2] == 0);
   assert_true(m.f1[0] == 0.8);
   assert_int_equal(m.support[2], 0);

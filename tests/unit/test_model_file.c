@@ -127,8 +127,12 @@ static void test_round_trip(void **state) {
 }
 
 static void test_describe(void **state) {
-  static const char *const said[] = {"timnet", "2 blocks of 6 filters", "neutral happy sad angry fearful disgust",
-                                     "epoch 12 (validation UAR)", "00112233445566778899aabbccddeeff"};
+  static const char *const said[] = {"timnet",
+                                     "2 blocks of 6 filters",
+                                     "neutral happy sad angry fearful disgust",
+                                     "epoch 12 (validation UAR)",
+                                     "predict       windows of 0.3333 s, one every 0.25 s\n",
+                                     "00112233445566778899aabbccddeeff"};
   ser_error err = {0};
   ser_text text = {0};
   rig r;
@@ -188,6 +192,7 @@ static void test_metadata_amiss(void **state) {
       {"labels", "[\"neutral\",\"happy\",\"sad\",\"angry\",\"fearful\",\"bored\"]", "labels"},
       {"features", NULL, "features"},
       {"features", "{}", "not a sound model"},
+      {"predict", "{\"window\":0,\"hop\":-1}", "predict"},
       {"predict", "{}", "predict"},
       {"training", "{\"seed\":1}", "training"},
       {"manifest_hash", "abc", "hashes"},
@@ -212,6 +217,24 @@ static void test_metadata_amiss(void **state) {
     char *other = ser_format("%.*s%s%s", (int)(at - model), model, models[i], at + strlen(was[i]));
     write_metadata(&r, &t, "model", other);
     assert_refused(&r, "not a sound model");
+    free(other);
+  }
+  /* Sizes that features would be computed with are held to the ranges of the configuration. */
+  static const struct {
+    const char *is, *to;
+  } sizes[] = {{"\"rate\":22050", "\"rate\":4294989346"},
+               {"\"rate\":22050", "\"rate\":2147483648"},
+               {"\"hop\":512", "\"hop\":-5"},
+               {"\"hop\":512", "\"hop\":0"},
+               {"\"samples\":0", "\"samples\":-5"},
+               {"\"samples\":0", "\"samples\":1000000000000000"},
+               {"\"n_fft\":2048", "\"n_fft\":1000"}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    const char *features = ser_tensors_metadata(&t, "features"), *at = strstr(features, sizes[i].is);
+    if (!at) fail_msg("%s is not in %s", sizes[i].is, features);
+    char *other = ser_format("%.*s%s%s", (int)(at - features), features, sizes[i].to, at + strlen(sizes[i].is));
+    write_metadata(&r, &t, "features", other);
+    assert_refused(&r, "feature configuration");
     free(other);
   }
   ser_tensors_free(&t);

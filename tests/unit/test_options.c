@@ -38,7 +38,7 @@ static void test_forms(void **state) {
       {"x a --jobs 3 b", NULL, "3", "", "<a> <b>", false},
       {"x --jobs=3", NULL, "3", "", "", false},
       {"x --jobs= a", NULL, "", "", "<a>", false},
-      {"x --jobs 3 --jobs 4", NULL, "4", "", "", false},
+      {"x --rehash --rehash", NULL, NULL, "", "", true},
       {"x --set a=1 --set=b=2 c --set d=--e", NULL, NULL, "a=1;b=2;d=--e;", "<c>", false},
       {"x --rehash a", NULL, NULL, "", "<a>", true},
       {"x - a", NULL, NULL, "", "<-> <a>", false},
@@ -87,23 +87,28 @@ static void test_errors(void **state) {
       {"x --job=3", "unknown option --job;", "--jobs"},
       {"x --rehsah", "unknown option --rehsah;", "--rehash"},
       {"x --thread 3", "unknown option --thread;", "--threads"},
-      {"x -x", "unknown option -x;", "the nearest is -o"},
+      {"x -x", "unknown option -x;", "'serenade x --help' lists those that there are"},
       {"x --jobs3", "unknown option --jobs3;", "--jobs"},
       {"x --jobs", "--jobs needs a value", "write --jobs VALUE"},
       {"x -o --rehash", "-o needs a value", "join one that begins"},
       {"x -o --", "-o needs a value", "join one that begins with a dash by '='"},
       {"x --jobs -o 3", "--jobs needs a value", "join one that begins"},
+      {"x --jobs 3 --jobs 4", "--jobs is given twice", "take one out"},
+      {"x --jobs 3 a --jobs=3", "--jobs is given twice", "take one out"},
+      {"x --output a -ob", "-o is given twice", "take one out"},
       {"x --rehash=yes", "--rehash takes no value", "write --rehash alone"},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-    const char *value = NULL;
+    const char *output = NULL, *jobs = NULL;
     bool flag = false;
-    const ser_option options[] = {
-        {.name = "-o", .value = &value}, {.name = "--jobs", .value = &value}, {.name = "--rehash", .flag = &flag}};
+    const ser_option options[] = {{.name = "-o", .value = &output},
+                                  {.name = "--jobs", .value = &jobs},
+                                  {.name = "--rehash", .flag = &flag},
+                                  {.name = "--output", .value = &output}};
     char *line = ser_strdup(rows[i].line), *argv[MOST];
     int argc = words(line, argv);
     ser_error err = {0};
-    assert_int_equal(ser_options_parse(&argc, argv, options, 3, &err), SER_USAGE);
+    assert_int_equal(ser_options_parse(&argc, argv, options, 4, &err), SER_USAGE);
     if (!strstr(err.text, rows[i].named) || !strstr(err.text, rows[i].cure))
       fail_msg("%s gave: %s", rows[i].line, err.text);
     free(line);
@@ -126,7 +131,7 @@ static void test_common(void **state) {
       {"serenade train -h", "<train>", -1, -1, -1, false, true, false},
       {"serenade --version", "", -1, -1, -1, false, false, true},
       {"serenade index --threadsx 4", "<index> <--threadsx> <4>", -1, -1, -1, false, false, false},
-      {"serenade --threads 2 --threads=0", "", -1, 0, -1, false, false, false},
+      {"serenade --threads=0 --quiet --quiet", "", -1, 0, -1, true, false, false},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     char *line = ser_strdup(rows[i].line), *argv[MOST];
@@ -157,6 +162,12 @@ static void test_common_errors(void **state) {
       {"serenade info --threads many", "--threads is 'many'", "a whole number from 0 to 4096"},
       {"serenade info --threads -1", "--threads is '-1'", "from 0"},
       {"serenade info --threads", "--threads needs a value", "write --threads VALUE"},
+      {"serenade --threads 2 info --threads=2", "--threads is given twice", "take one out"},
+      {"serenade --device cpu info --device auto", "--device is given twice", "take one out"},
+      {"serenade --seed 0 info --seed 1", "--seed is given twice", "take one out"},
+      {"serenade --quiet=yes info", "--quiet takes no value", "write --quiet alone"},
+      {"serenade info -q=1", "-q takes no value", "write -q alone"},
+      {"serenade info --version=2", "--version takes no value", "write --version alone"},
       {"serenade info --seed 1e3", "--seed is '1e3'", "a whole number from 0"},
       {"serenade info --seed 99999999999999999999", "--seed is '99999999999999999999'", "a whole number from 0"},
   };
@@ -171,6 +182,17 @@ static void test_common_errors(void **state) {
       fail_msg("%s gave: %s", rows[i].line, err.text);
     free(line);
   }
+}
+
+static void test_far_choices(void **state) {
+  (void)state;
+  static const char *const words[] = {"text", "json", "csv", NULL};
+  int chosen = 0;
+  ser_error err = {0};
+  assert_int_equal(ser_option_choice(&chosen, "--format", "xml", words, &err), SER_USAGE);
+  assert_string_equal(err.text, "--format is 'xml', but it must be one of text, json, csv");
+  assert_int_equal(ser_option_choice(&chosen, "--format", "jsno", words, &err), SER_USAGE);
+  assert_string_equal(err.text, "--format is 'jsno', but it must be one of text, json, csv; the nearest is json");
 }
 
 static void test_counts(void **state) {
@@ -188,7 +210,7 @@ static void test_counts(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_forms),         cmocka_unit_test(test_errors), cmocka_unit_test(test_common),
-      cmocka_unit_test(test_common_errors), cmocka_unit_test(test_counts),
+      cmocka_unit_test(test_common_errors), cmocka_unit_test(test_counts), cmocka_unit_test(test_far_choices),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,6 +41,10 @@ static void links_stay(void **state) {
   assert_int_equal(kind_of(link), S_IFLNK);
   assert_int_equal(kind_of(again), S_IFLNK);
   assert_holds(target, "new");
+  struct stat info;
+  assert_int_equal(chmod(target, 0640), 0);
+  ASSERT_OK(ser_file_write(link, "newer", 5, &err), err);
+  assert_true(stat(target, &info) == 0 && (info.st_mode & 07777) == 0640);
   assert_int_equal(ser_file_write(lost, "new", 3, &err), SER_FAILED);
   assert_non_null(strstr(err.text, "lost: it is a link to nothing; remove it"));
   assert_int_equal(kind_of(lost), S_IFLNK);

@@ -2,10 +2,14 @@
  */
 #include "support/harness.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/file.h"
+#include "base/interrupt.h"
 #include "report/predict.h"
 
 static void make_file(const char *folder, const char *name) {
@@ -49,9 +53,32 @@ static void test_inputs(void **state) {
   test_folder_remove(folder);
 }
 
+/* A signal that comes before stdin is read ends the wait for it, though nothing ever comes from there. */
+static void test_signal_before_stdin(void **state) {
+  (void)state;
+  int ends[2], status;
+  assert_int_equal(pipe(ends), 0);
+  pid_t child = fork();
+  assert_true(child >= 0);
+  if (!child) {
+    static const char *const paths[] = {"-"};
+    ser_predict_inputs inputs;
+    dup2(ends[0], STDIN_FILENO);
+    alarm(60); /* rather than waiting for ever */
+    ser_interrupt_install();
+    raise(SIGTERM);
+    _exit(ser_predict_inputs_make(&inputs, paths, 1, NULL) == SER_INTERRUPTED ? 0 : 1);
+  }
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  close(ends[0]);
+  close(ends[1]);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_inputs),
+      cmocka_unit_test(test_signal_before_stdin),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,7 +121,7 @@ static int of_fold_two(const made *m, size_t i) {
 }
 
 static void assert_figures(const json_t *object, const ser_metrics *want) {
-  assert_int_equal(json_integer_value(json_object_get(object, "clips")), want->total);
+  assert_int_equal(json_integer_value(json_object_get(object, "answers")), want->total);
   assert_true(fabs(real(object, "war") - want->war) < 1e-14);
   assert_true(fabs(real(object, "uar") - want->uar) < 1e-14);
   assert_true(fabs(real(object, "macro_f1") - want->macro_f1) < 1e-14);
@@ -132,18 +132,6 @@ static void assert_group(const json_t *root, const char *by, const char *name, s
   json_t *group = json_object_get(json_object_get(root, by), name);
   if (!group) fail_msg("report.json has no %s in %s", name, by);
   assert_figures(group, &want);
-}
-
-/* Values of scikit-learn's f1_score(average="macro") without labels. */
-static void test_macro_of_what_occurs(void **state) {
-  (void)state;
-  static const int32_t truth[] = {0, 0, 1}, right[] = {0, 0, 1}, wrong[] = {0, 2, 1};
-  ser_metrics metrics;
-  ser_metrics_compute(&metrics, truth, right, 3, CLASSES);
-  assert_true(fabs(ser_macro_f1_occurring(&metrics) - 1) < 1e-15);
-  assert_true(metrics.macro_f1 < 0.5);
-  ser_metrics_compute(&metrics, truth, wrong, 3, CLASSES);
-  assert_true(fabs(ser_macro_f1_occurring(&metrics) - 5.0 / 9) < 1e-15);
 }
 
 static void test_json(void **state) {
@@ -190,6 +178,40 @@ static void test_folds(void **state) {
   json_decref(root);
 }
 
+/* Only two emotions occur: the head, "By corpus" and the report's rows are over these, everywhere alike; the confusion
+ * matrix keeps all labels. The values are scikit-learn's (f1_score, recall_score, classification_report, no labels). */
+static void test_two_emotions(void **state) {
+  made *m = *state;
+  ser_error err = {0};
+  char *data, *path = ser_path_join(m->folder, "report.txt");
+  size_t size;
+  for (size_t i = 0; i < 4; i++) {
+    m->predictions[i].row = 0;
+    m->predictions[i].fold = 0;
+    m->predictions[i].truth = i < 2 ? 1 : 2;
+    m->predictions[i].answer = i ? 2 : 1;
+  }
+  m->report.count = 4;
+  ASSERT_OK(ser_report_write(&m->report, m->folder, &err), err);
+  json_t *root = load(m), *group = json_object_get(json_object_get(root, "by_corpus"), "ravdess");
+  const json_t *macro = json_object_get(root, "macro");
+  assert_true(fabs(real(root, "macro_f1") - (2.0 / 3 + 4.0 / 5) / 2) < 1e-14);
+  assert_true(real(root, "macro_f1") == real(group, "macro_f1") && real(root, "macro_f1") == real(macro, "f1"));
+  assert_true(real(macro, "recall") == 0.75 && real(root, "uar") == 0.75);
+  assert_int_equal(json_array_size(json_object_get(root, "confusion")), CLASSES);
+  assert_int_equal(json_object_size(json_object_get(root, "classes")), CLASSES);
+  json_decref(root);
+  ASSERT_OK(ser_file_read(&data, &size, path, &err), err);
+  assert_non_null(strstr(data, "\n       happy     1.0000    0.5000    0.6667         2\n"
+                               "         sad     0.6667    1.0000    0.8000         2\n\n"
+                               "    accuracy                         0.7500         4\n"
+                               "   macro avg     0.8333    0.7500    0.7333         4\n"));
+  assert_null(strstr(data, "neutral     0.0000"));
+  assert_non_null(strstr(data, "\nneutral        0        0"));
+  free(data);
+  free(path);
+}
+
 /* Three seeds over the same clips: a summary without predictions. */
 static void test_seeds(void **state) {
   made *m = *state;
@@ -205,6 +227,19 @@ static void test_seeds(void **state) {
                 3;
   assert_true(fabs(real(json_object_get(json_object_get(root, "seeds"), "mean"), "uar") - mean) < 1e-12);
   assert_true(fabs(real(root, "uar") - mean) < 1e-12); /* the same clips for every seed */
+  assert_int_equal(json_integer_value(json_object_get(root, "clips")), CLIPS);
+  assert_int_equal(json_integer_value(json_object_get(root, "answers")), 3 * CLIPS);
+  json_t *tess = json_object_get(json_object_get(root, "by_corpus"), "tess");
+  assert_int_equal(json_integer_value(json_object_get(tess, "clips")), CLIPS / 2);
+  assert_int_equal(json_integer_value(json_object_get(tess, "answers")), 3 * CLIPS / 2);
+  char *data, *text = ser_path_join(m->folder, "report.txt");
+  size_t size;
+  ASSERT_OK(ser_file_read(&data, &size, text, &err), err);
+  assert_non_null(strstr(data, "\nclips                     90\nanswers                  270\n"));
+  assert_non_null(strstr(data, "\ncorpus    answers "));
+  assert_non_null(strstr(data, "\nseed          clips "));
+  free(data);
+  free(text);
   char *path = ser_path_join(m->folder, "predictions.csv");
   assert_false(ser_file_exists(path));
   free(path);
@@ -370,9 +405,9 @@ static void test_other_suffix(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_macro_of_what_occurs),
       cmocka_unit_test_setup_teardown(test_json, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_folds, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_two_emotions, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_seeds, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_predictions, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_text, set_up, tear_down),

@@ -294,6 +294,34 @@ static void three_speakers_are_the_limit(void **state) {
   }
 }
 
+/* A corpus of two speakers beside one of twelve: whole speakers alone validate, so one corpus does not, and half of the
+ * small one is a large test part. Both are told. */
+static void a_corpus_of_two_beside_a_large_one(void **state) {
+  (void)state;
+  ser_manifest manifest;
+  ser_split split;
+  ser_manifest_init(&manifest);
+  for (int s = 0; s < 14; s++)
+    for (int e = 0; e < 6; e++)
+      for (int k = 0; k < (s < 2 ? 12 : 2); k++) add_row(&manifest, "/d", s < 2, s, e, k);
+  make_split(&split, &manifest, SETTINGS("split.kind=speaker"));
+  size_t validation[2] = {0}, test = 0;
+  for (size_t i = 0; i < manifest.count; i++) {
+    validation[manifest.rows[i].corpus[6] - '0'] += part_at(&split, 0, i) == SER_VALIDATION;
+    test += part_at(&split, 0, i) == SER_TEST;
+  }
+  assert_true(validation[0] > 0 && validation[1] == 0);
+  assert_int_equal(test, 72 + 2 * 12); /* one of two, two of twelve */
+  assert_non_null(strstr(split.notes.data, "The epoch is chosen without corpus1: it stands in training, but not"));
+  assert_non_null(
+      strstr(split.made.data, "The test part holds 33.3% of the recordings, where split.test asks for 20.0%"));
+  ser_split_free(&split);
+  make_split(&split, &manifest, SETTINGS("split.kind=speaker", "split.validation_by=clips"));
+  assert_null(strstr(split.notes.data, "chosen without"));
+  ser_split_free(&split);
+  ser_manifest_free(&manifest);
+}
+
 /* Speakers who share audio (kept by `audit: report`) and a speaker known by two names never stand on two sides. */
 static void shared_audio_joins_speakers(void **state) {
   (void)state;
@@ -306,7 +334,7 @@ static void shared_audio_joins_speakers(void **state) {
   make_split(&split, &manifest, SETTINGS("split.kind=speaker", "split.test_speakers=[c0_s1]"));
   assert_true(any_speaker_on(&split, &manifest, 0, "c0_s0", SER_TEST));
   assert_false(any_speaker_on(&split, &manifest, 0, "c0_s0", SER_TRAIN));
-  assert_non_null(strstr(split.notes.data, "1 speakers share audio"));
+  assert_non_null(strstr(split.made.data, "1 speaker shares audio with another and stands"));
   ser_split_free(&split);
   /* The same samples in other bytes: known by their reason, and by rate and length. */
   other->hash.bytes[0] ^= 0xff;
@@ -415,9 +443,11 @@ static void given_splits(void **state) {
     assert_int_equal(counts[SER_PART_NONE], 2); /* the excluded one, and the one that is not listed */
     assert_true(counts[SER_VALIDATION] == 3 || counts[SER_VALIDATION] == 4);
   }
-  assert_non_null(strstr(split.notes.data, "1 lines of list.csv name recordings that the manifest does not have"));
-  assert_non_null(strstr(split.notes.data, "2 lines of list.csv name recordings that are filtered, excluded"));
-  assert_non_null(strstr(split.notes.data, "1 usable recordings are not in list.csv"));
+  assert_non_null(strstr(split.made.data, "1 line of list.csv names a recording that the manifest does not have"));
+  assert_non_null(strstr(split.made.data, "2 lines of list.csv name recordings that are filtered, excluded"));
+  assert_non_null(strstr(split.made.data, "list.csv names no validation part of some folds: "));
+  assert_non_null(strstr(split.notes.data, "Left out: 1 of the 71 usable recordings stands in no part of the split"));
+  assert_int_equal(split.idle, 1);
   assert_non_null(strstr(split.notes.data, "No speaker of the test part is heard"));
   ser_split_free(&split);
 
@@ -425,7 +455,7 @@ static void given_splits(void **state) {
     const char *text, *words;
   } wrong[] = {
       {"path,part\nspeaker1/0_0.wav,learn\n", "line 2: the part 'learn' is none of train"},
-      {"path,fold\nspeaker1/0_0.wav,1\n", "line 1: the columns path and part"},
+      {"path,fold\nspeaker1/0_0.wav,1\n", "line 1: the columns path and part were expected"},
       {"path,part,fold\nspeaker1/0_0.wav,train,one\n", "line 2: the fold 'one' is no whole number"},
       {"path,part\nspeaker1/0_0.wav,train\nspeaker1/0_0.wav,test\n",
        "line 3: the path '/d/corpus0/speaker1/0_0.wav' has"},
@@ -440,7 +470,8 @@ static void given_splits(void **state) {
   ASSERT_OK(ser_config_set(&config, setting, &err), err);
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     test_put_text(folder, "list.csv", wrong[i].text);
-    assert_int_equal(ser_split_make(&split, &manifest, &config, &err), SER_FAILED);
+    assert_int_equal(ser_split_make(&split, &manifest, &config, &err),
+                     strstr(wrong[i].words, "were expected") ? SER_USAGE : SER_FAILED);
     if (!strstr(err.text, wrong[i].words)) fail_msg("%zu: %s", i, err.text);
     assert_null(split.part);
   }
@@ -496,6 +527,7 @@ int main(void) {
       cmocka_unit_test(speakers_are_drawn_by_sex),
       cmocka_unit_test(two_speakers),
       cmocka_unit_test(three_speakers_are_the_limit),
+      cmocka_unit_test(a_corpus_of_two_beside_a_large_one),
       cmocka_unit_test(shared_audio_joins_speakers),
       cmocka_unit_test(random_splits_say_that_speakers_overlap),
       cmocka_unit_test(the_file_of_a_run_is_read_back),

@@ -39,7 +39,7 @@ static rig rig_make(bool one_is_short) {
   ASSERT_OK(ser_file_write(list, csv.data, csv.size, &err), err);
   ser_manifest manifest;
   ser_index_summary summary = {0};
-  ser_index_options options = {.csv = list, .emotions = 6, .jobs = 1};
+  ser_index_options options = {.roots[SER_CSV] = list, .emotions = 6, .jobs = 1};
   ser_manifest_init(&manifest);
   ASSERT_OK(ser_index(&manifest, &summary, &options, NULL, &err), err);
   r.manifest = ser_path_join(r.folder, "manifest.csv");
@@ -65,8 +65,9 @@ static void rig_free(rig *r) {
 
 static ser_status run_job(const rig *r, const char *run, bool resume, ser_error *err) {
   bool partial = true;
+  size_t trained;
   ser_train_options options = {.config = &r->config, .folder = run, .manifest = r->manifest, .resume = resume};
-  ser_status status = ser_train_job(&options, &partial, err);
+  ser_status status = ser_train_job(&trained, &partial, &options, err);
   if (status == SER_OK) assert_false(partial);
   return status;
 }
@@ -169,6 +170,39 @@ static void test_goes_on(void **state) {
   rig_free(&r);
 }
 
+/* A model that the caller knows as finished stays without its checkpoint, but not where it is of another split. */
+static void test_finished_without_checkpoint(void **state) {
+  rig r = rig_make(false);
+  ser_error err = {0};
+  bool partial;
+  size_t trained;
+  (void)state;
+  ASSERT_OK(ser_config_set(&r.config, "train.seeds=[1]", &err), err);
+  char *run = ser_path_join(r.folder, "run"), *other = ser_path_join(r.folder, "other");
+  char *checkpoint = ser_format("%s/%s/checkpoint", run, parts[0]);
+  ser_train_options options = {
+      .config = &r.config, .folder = run, .manifest = r.manifest, .resume = true, .anew = true, .finished = true};
+  ASSERT_OK(ser_train_job(&trained, &partial, &options, &err), err);
+  ASSERT_OK(run_job(&r, other, false, &err), err);
+  assert_int_equal(remove(checkpoint), 0);
+  ASSERT_OK(ser_train_job(&trained, &partial, &options, &err), err);
+  assert_int_equal(trained, 0);
+  assert_false(ser_file_exists(checkpoint));
+  assert_same(run, other, "seed-1/fold-0/model.safetensors");
+  ASSERT_OK(ser_config_set(&r.config, "split.seed=7", &err), err);
+  ASSERT_OK(ser_train_job(&trained, &partial, &options, &err), err);
+  assert_int_equal(trained, 2);
+  assert_true(ser_file_exists(checkpoint));
+  assert_int_equal(remove(checkpoint), 0);
+  options.finished = false;
+  ASSERT_OK(ser_train_job(&trained, &partial, &options, &err), err);
+  assert_int_equal(trained, 1);
+  free(checkpoint);
+  free(run);
+  free(other);
+  rig_free(&r);
+}
+
 /* config.yaml keeps what the run was started on, whatever the last start was. */
 static void test_starts(void **state) {
   rig r = rig_make(false);
@@ -207,11 +241,12 @@ static void test_too_short(void **state) {
   rig r = rig_make(true);
   ser_error err = {0};
   bool partial = false;
+  size_t trained;
   (void)state;
   char *run = ser_path_join(r.folder, "run");
   ASSERT_OK(ser_config_set(&r.config, "train.seeds=[1]", &err), err);
   ser_train_options options = {.config = &r.config, .folder = run, .manifest = r.manifest};
-  ASSERT_OK(ser_train_job(&options, &partial, &err), err);
+  ASSERT_OK(ser_train_job(&trained, &partial, &options, &err), err);
   assert_true(partial);
   free(run);
   rig_free(&r);
@@ -229,8 +264,9 @@ static void test_rotten_shard(void **state) {
   ASSERT_OK(ser_config_set(&r.config, set, &err), err);
   for (int i = 0; i < 2; i++) {
     bool partial = false;
+    size_t trained;
     ser_train_options options = {.config = &r.config, .folder = runs[i], .manifest = r.manifest};
-    ASSERT_OK(ser_train_job(&options, &partial, &err), err);
+    ASSERT_OK(ser_train_job(&trained, &partial, &options, &err), err);
     assert_true(partial); /* one clip is too short, before and after */
     if (i == 0) assert_int_equal(test_damage_shards(cache), 1);
   }
@@ -261,10 +297,47 @@ static void test_changed(void **state) {
   rig_free(&r);
 }
 
+/* split.txt tells what the parts do not show, and goes when another split has nothing of the kind to tell. */
+static void test_split_told(void **state) {
+  rig r = rig_make(false);
+  ser_error err = {0};
+  ser_text list = {0};
+  size_t size;
+  (void)state;
+  ser_text_puts(&list, "path,part\n");
+  for (int i = 0; i < CLIPS; i++)
+    ser_text_printf(&list, "%02d.wav,%s\n", i == 20 ? 99 : i, i % 4 ? "train" : "test"); /* 20.wav is not in it */
+  char *path = ser_path_join(r.folder, "list.csv"), *set = ser_format("split.file=%s", path);
+  char *run = ser_path_join(r.folder, "run"), *told = ser_path_join(run, "split.txt");
+  ASSERT_OK(ser_file_write(path, list.data, list.size, &err), err);
+  const char *const settings[] = {"split.kind=file", set, "split.folds=0", "train.seeds=[1]"};
+  for (size_t i = 0; i < 4; i++) ASSERT_OK(ser_config_set(&r.config, settings[i], &err), err);
+  ASSERT_OK(run_job(&r, run, false, &err), err);
+  char *text = bytes_of(run, "split.txt", &size);
+  assert_non_null(
+      strstr(text, "1 line of list.csv names a recording that the manifest does not have (99.wav for one)"));
+  assert_non_null(strstr(text, "list.csv names no validation part: "));
+  free(text);
+  ASSERT_OK(ser_config_set(&r.config, "split.kind=random", &err), err);
+  assert_int_equal(run_job(&r, run, true, &err), SER_USAGE); /* the checkpoint is of other clips */
+  assert_false(ser_file_exists(told));
+  free(told);
+  free(set);
+  free(path);
+  free(run);
+  free(list.data);
+  rig_free(&r);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_shared_out),   cmocka_unit_test(test_goes_on),
-                                     cmocka_unit_test(test_starts),       cmocka_unit_test(test_too_short),
-                                     cmocka_unit_test(test_rotten_shard), cmocka_unit_test(test_changed)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_shared_out),
+                                     cmocka_unit_test(test_goes_on),
+                                     cmocka_unit_test(test_finished_without_checkpoint),
+                                     cmocka_unit_test(test_starts),
+                                     cmocka_unit_test(test_too_short),
+                                     cmocka_unit_test(test_rotten_shard),
+                                     cmocka_unit_test(test_changed),
+                                     cmocka_unit_test(test_split_told)};
   ser_log_set_quiet(true);
   return cmocka_run_group_tests_name("unit.train_job", tests, NULL, NULL);
 }

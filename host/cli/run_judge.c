@@ -1,0 +1,76 @@
+/* What a run.json that is missing or damaged said, found out again from what else stands in RUN: the inputs from
+ * config.yaml and manifest.csv, shown to be those of the models by the hashes that each model holds; the end of the
+ * training from the models and checkpoints. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "cli/stages.h"
+#include "train/train.h"
+
+typedef struct {
+  ser_config config;     /* RUN/config.yaml */
+  ser_manifest manifest; /* RUN/manifest.csv */
+  ser_split split;       /* the one that both give */
+  ser_run_parts parts;
+  char manifest_hash[SER_HASH_HEX], split_hash[SER_HASH_HEX];
+  bool fits, finished, named; /* all models are of these inputs; all are there and done; they hold predict.* as it is */
+} judgement;
+
+/* False where something is missing or cannot be read; why is no matter, since it shows nothing then. */
+static bool read_inputs(judgement *j, const char *folder) {
+  ser_text text = {0};
+  char *config = ser_path_join(folder, "config.yaml"), *manifest = ser_path_join(folder, "manifest.csv");
+  bool read = ser_file_exists(config) && ser_config_read(&j->config, config, NULL) == SER_OK &&
+              ser_file_exists(manifest) && ser_manifest_read(&j->manifest, manifest, NULL) == SER_OK &&
+              ser_split_make(&j->split, &j->manifest, &j->config, NULL) == SER_OK;
+  if (read) {
+    ser_split_text(&text, &j->split, &j->manifest);
+    ser_hash hash = ser_hash_bytes(text.data, text.size);
+    ser_hash_hex(j->split_hash, &hash);
+    ser_manifest_usable_hash(j->manifest_hash, &j->manifest);
+    ser_run_parts_make(&j->parts, &j->config, folder, j->split.folds);
+  }
+  free(text.data);
+  free(config);
+  free(manifest);
+  return read;
+}
+
+static void look_at_part(judgement *j, const char *folder) {
+  char *path = ser_path_join(folder, "model.safetensors"), *checkpoint = ser_path_join(folder, "checkpoint");
+  ser_model_info model;
+  if (ser_file_exists(path) && ser_model_load(NULL, &model, NULL, path, NULL) == SER_OK) {
+    j->fits = j->fits && !strcmp(model.manifest_hash, j->manifest_hash) && !strcmp(model.split_hash, j->split_hash);
+    j->named = j->named && model.window == j->config.predict.window && model.hop == j->config.predict.hop;
+    if (ser_file_exists(checkpoint)) j->finished = j->finished && ser_checkpoint_over(checkpoint, &j->config);
+    ser_model_info_free(&model);
+  } else {
+    j->finished = false; /* to be trained, or written again from its checkpoint */
+  }
+  free(path);
+  free(checkpoint);
+}
+
+bool cli_run_judge(cli_run *run) {
+  judgement j = {.fits = true, .finished = true, .named = true};
+  cli_inputs inputs;
+  ser_config_init(&j.config);
+  ser_manifest_init(&j.manifest);
+  bool shown = read_inputs(&j, run->folder);
+  for (size_t i = 0; shown && i < j.parts.count; i++) look_at_part(&j, j.parts.folders[i]);
+  shown = shown && j.fits && cli_inputs_make(&inputs, &j.config, &j.manifest, NULL) == SER_OK;
+  if (shown) {
+    memcpy(run->training, inputs.training, SER_HASH_HEX);
+    memcpy(run->recipe, inputs.recipe, SER_HASH_HEX);
+    if (j.finished) memcpy(run->trained, inputs.training, SER_HASH_HEX);
+    if (j.finished && j.named) memcpy(run->named, inputs.named, SER_HASH_HEX);
+    run->epochs = j.config.train.epochs;
+    run->models = j.finished ? (int64_t)j.parts.count : 0;
+  }
+  ser_run_parts_free(&j.parts);
+  ser_split_free(&j.split);
+  ser_manifest_free(&j.manifest);
+  ser_config_free(&j.config);
+  return shown;
+}
