@@ -62,13 +62,30 @@ static void backward_group(void *context, size_t task, int thread) {
   SER_ISA(tile_gradient_finish)(dw, lanes, &shape);
 }
 
+/* Elements of one task of the sum over groups. */
+enum { SUM_CHUNK = 1024 };
+
+typedef struct {
+  float *out;
+  const float *partial;
+  int64_t step, groups, n;
+} sum_context;
+
 /* out[i] = the groups' values at i, in order. */
-static void sum_groups(float *out, const float *partial, int64_t step, int64_t groups, int64_t n) {
-  for (int64_t i = 0; i < n; i++) {
+static void sum_chunk(void *context, size_t task, int thread) {
+  const sum_context *s = context;
+  int64_t first = (int64_t)task * SUM_CHUNK, end = first + SUM_CHUNK < s->n ? first + SUM_CHUNK : s->n;
+  (void)thread;
+  for (int64_t i = first; i < end; i++) {
     double sum = 0;
-    for (int64_t g = 0; g < groups; g++) sum += (double)partial[g * step + i];
-    out[i] = (float)sum;
+    for (int64_t g = 0; g < s->groups; g++) sum += (double)s->partial[g * s->step + i];
+    s->out[i] = (float)sum;
   }
+}
+
+static void sum_groups(ser_stream *stream, float *out, const float *partial, int64_t step, int64_t groups, int64_t n) {
+  sum_context context = {out, partial, step, groups, n};
+  ser_cpu_parallel(stream, (size_t)((n + SUM_CHUNK - 1) / SUM_CHUNK), sum_chunk, &context);
 }
 
 void SER_ISA(cpu_causal_conv_backward)(ser_stream *stream, const ser_plan *plan, void *workspace, float *dx, float *dw,
@@ -91,6 +108,6 @@ void SER_ISA(cpu_causal_conv_backward)(ser_stream *stream, const ser_plan *plan,
                               .batch = batch};
   int64_t groups = conv_groups(batch);
   ser_cpu_parallel(stream, (size_t)groups, backward_group, &context);
-  sum_groups(dw, context.partial, conv_partial_floats(p), groups, p->weights);
-  if (dbias) sum_groups(dbias, context.partial + p->weights, conv_partial_floats(p), groups, p->out.c);
+  sum_groups(stream, dw, context.partial, conv_partial_floats(p), groups, p->weights);
+  if (dbias) sum_groups(stream, dbias, context.partial + p->weights, conv_partial_floats(p), groups, p->out.c);
 }

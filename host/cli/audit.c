@@ -54,7 +54,6 @@ done:
 }
 
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
-  (void)common;
   static const char *const modes[] = {"exclude", "report", NULL};
   const char *json = NULL, *jobs = NULL, *mode_name = NULL;
   bool again = false, partial = false;
@@ -62,7 +61,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
                               {.name = "--mode", .value = &mode_name},
                               {.name = "--again", .flag = &again},
                               {.name = "--jobs", .value = &jobs}};
-  int64_t workers = 0;
+  int64_t workers = common->threads;
   int mode = SER_AUDIT_EXCLUDE;
   SER_TRY(ser_options_parse(&argc, argv, table, sizeof table / sizeof *table, err));
   SER_TRY(ser_options_count(argc, argv, 1, 1, "the manifest", err));
@@ -88,10 +87,10 @@ const ser_command ser_command_audit = {"audit",
                                        "  --json FILE             counts and every finding as JSON\n"
                                        "  --mode exclude|report   report: exclude nothing, tell the same (exclude)\n"
                                        "  --again                 judge everything anew\n"
-                                       "  --jobs N                decode workers; 0: all cores\n"
+                                       "  --jobs N                decode workers; 0: all cores (--threads)\n"
                                        "\n"
                                        "Example:\n"
                                        "  serenade audit manifest.csv --json audit.json\n",
                                        run,
                                        "what was judged is kept; run the same command to go on",
-                                       0};
+                                       CLI_THREADS};

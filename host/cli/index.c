@@ -48,7 +48,6 @@ static ser_status need_corpus(const ser_index_options *options, ser_error *err) 
 }
 
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
-  (void)common;
   static const char *const counts[] = {"6", "8", NULL};
   ser_index_options options = {.keep_every = 5};
   int chosen = 0;
@@ -63,7 +62,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
     snprintf(names[i], sizeof names[i], "--%s", ser_corpus_names[i]);
     table[5 + i] = (ser_option){.name = names[i], .value = &options.roots[i]};
   }
-  int64_t workers = 0;
+  int64_t workers = common->threads;
   bool partial = false;
   SER_TRY(ser_options_parse(&argc, argv, table, sizeof table / sizeof *table, err));
   SER_TRY(ser_options_count(argc, argv, 0, 0, "nothing", err));
@@ -96,11 +95,11 @@ const ser_command ser_command_index = {
     "others\n"
     "  --emotions 6|8      8: calm and surprised too (6)\n"
     "  --rehash            hash every file again\n"
-    "  --jobs N            workers; 0: all cores\n"
+    "  --jobs N            workers; 0: all cores (--threads)\n"
     "  -o, --output FILE   the manifest\n"
     "\n"
     "Example:\n"
     "  serenade index --ravdess data/RAVDESS --tess data/TESS -o manifest.csv\n",
     run,
     "what was hashed is kept; run the same command to go on",
-    0};
+    CLI_THREADS};

@@ -2,6 +2,8 @@
 #ifndef SER_DEVICE_CPU_H
 #define SER_DEVICE_CPU_H
 
+#include <stdatomic.h>
+
 #include "base/threads.h"
 #include "device/ops.h"
 
@@ -9,12 +11,13 @@
 struct ser_stream {
   ser_device *device;
   ser_pool *pool;
+  atomic_bool cut; /* a task was left out: what the stream computed is not whole */
 };
 
-/* For each task in [0, tasks): body(context, task, thread). Static shares; see base/threads.h. */
-static inline void ser_cpu_parallel(ser_stream *stream, size_t tasks, ser_task_fn body, void *context) {
-  ser_pool_run(stream->pool, tasks, body, context);
-}
+/* For each task in [0, tasks): body(context, task, thread). Static shares; see base/threads.h. After a signal the tasks
+ * that have not begun are left out, and the stream is cut: whoever reads from it hears of it. Work that grows with the
+ * model or the batch therefore belongs into tasks. */
+void ser_cpu_parallel(ser_stream *stream, size_t tasks, ser_task_fn body, void *context);
 
 int ser_cpu_threads(const ser_device *device); /* for plans: workspace per thread */
 

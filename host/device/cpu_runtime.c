@@ -1,12 +1,12 @@
 /* The CPU backend's runtime: host memory, a pool of threads, streams that run each operation at once. */
 #include "device/cpu_runtime.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/interrupt.h"
 #include "base/memory.h"
 #include "device/cpu.h"
 
@@ -105,21 +105,33 @@ static void cpu_copy(ser_stream *stream, void *to, const void *from, size_t byte
   if (bytes) memmove(to, from, bytes);
 }
 
-static void cpu_zero(ser_stream *stream, void *memory, size_t bytes) {
-  (void)stream;
-  if (bytes) memset(memory, 0, bytes);
+/* Bytes of one task: memory of gigabytes, touched for the first time, takes seconds. */
+enum { ZERO_CHUNK = 4 << 20 };
+
+typedef struct {
+  char *memory;
+  size_t bytes;
+} zero_work;
+
+static void zero_chunk(void *context, size_t task, int thread) {
+  const zero_work *work = context;
+  size_t at = task * ZERO_CHUNK, left = work->bytes - at;
+  (void)thread;
+  memset(work->memory + at, 0, left < ZERO_CHUNK ? left : ZERO_CHUNK);
 }
 
-static ser_status cpu_read(ser_stream *stream, void *to_host, const void *from, size_t bytes, ser_error *err) {
-  (void)stream;
-  (void)err;
-  if (bytes) memcpy(to_host, from, bytes);
-  return SER_OK;
+static void cpu_zero(ser_stream *stream, void *memory, size_t bytes) {
+  zero_work work = {memory, bytes};
+  ser_cpu_parallel(stream, (bytes + ZERO_CHUNK - 1) / ZERO_CHUNK, zero_chunk, &work);
 }
 
 static ser_status cpu_sync(ser_stream *stream, ser_error *err) {
-  (void)stream;
-  (void)err;
+  return atomic_load(&stream->cut) ? ser_interrupt_check(err) : SER_OK;
+}
+
+static ser_status cpu_read(ser_stream *stream, void *to_host, const void *from, size_t bytes, ser_error *err) {
+  SER_TRY(cpu_sync(stream, err));
+  if (bytes) memcpy(to_host, from, bytes);
   return SER_OK;
 }
 
@@ -137,6 +149,25 @@ static const ser_runtime cpu_runtime = {
     .read = cpu_read,
     .sync = cpu_sync,
 };
+
+typedef struct {
+  ser_stream *stream;
+  ser_task_fn body;
+  void *context;
+} stoppable;
+
+static void run_unless_stopped(void *context, size_t task, int thread) {
+  const stoppable *work = context;
+  if (ser_interrupted())
+    atomic_store(&work->stream->cut, true);
+  else
+    work->body(work->context, task, thread);
+}
+
+void ser_cpu_parallel(ser_stream *stream, size_t tasks, ser_task_fn body, void *context) {
+  stoppable work = {stream, body, context};
+  ser_pool_run(stream->pool, tasks, run_unless_stopped, &work);
+}
 
 int ser_cpu_threads(const ser_device *device) {
   return ser_pool_threads(((const cpu_device *)device)->pool);

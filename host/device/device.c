@@ -1,6 +1,8 @@
 /* Choosing a backend, and the list of operations. */
 #include "device/runtime.h"
 
+#include <string.h>
+
 #include "device/cpu_runtime.h"
 #include "device/ops.h"
 
@@ -14,6 +16,12 @@ ser_status ser_device_open(ser_device **device, ser_device_kind kind, int thread
 
 void ser_device_close(ser_device *device) {
   if (device) device->rt->close(device);
+}
+
+ser_status ser_device_alloc(void *out, ser_device *device, size_t bytes, ser_error *err) {
+  void *memory = device->rt->alloc(device, bytes, err);
+  memcpy(out, &memory, sizeof memory);
+  return memory ? SER_OK : SER_FAILED;
 }
 
 #define ENTRY(name)                                                                                                    \

@@ -6,7 +6,9 @@
  * prepare, both before the loop.
  *
  * An operation that fails while it runs leaves its error in the stream; every later operation on that stream does
- * nothing, and the next read or sync reports it.
+ * nothing, and the next read or sync reports it. After a signal (base/interrupt.h) an operation may leave its work
+ * undone: the next read or sync is then SER_INTERRUPTED and gives nothing, and what the stream wrote since is to be
+ * thrown away.
  */
 #ifndef SER_DEVICE_RUNTIME_H
 #define SER_DEVICE_RUNTIME_H
@@ -70,5 +72,8 @@ struct ser_device {
  * avx2 or avx512 holds the CPU backend to an instruction set (for tests); one that the processor lacks is refused. */
 ser_status ser_device_open(ser_device **device, ser_device_kind kind, int threads, ser_error *err);
 void ser_device_close(ser_device *device); /* NULL is fine */
+
+/* The device's alloc as a status: the pointer at `out`, of whatever type, becomes the memory, or NULL. */
+ser_status ser_device_alloc(void *out, ser_device *device, size_t bytes, ser_error *err);
 
 #endif

@@ -31,12 +31,6 @@ static void room_free(batch_room *room, ser_device *device) {
   memset(room, 0, sizeof *room);
 }
 
-static ser_status room_alloc(void *out, ser_device *device, int64_t count, size_t size, ser_error *err) {
-  void *memory = device->rt->alloc(device, (size_t)count * size, err);
-  memcpy(out, &memory, sizeof memory);
-  return memory ? SER_OK : SER_FAILED;
-}
-
 static ser_status room_make(batch_room *room, ser_device *device, const ser_mfcc_config *config, int64_t max_clips,
                             int64_t max_frames, ser_error *err) {
   ser_mfcc_shape shape = {config->n_fft,        config->hop,    config->rate, config->mels,
@@ -44,12 +38,13 @@ static ser_status room_make(batch_room *room, ser_device *device, const ser_mfcc
   ser_status status;
   memset(room, 0, sizeof *room);
   SER_TRY_DONE(device->ops->mfcc_prepare(device, &room->plan, &shape, err));
-  SER_TRY_DONE(room_alloc(&room->workspace, device, (int64_t)room->plan->workspace, 1, err));
-  SER_TRY_DONE(room_alloc(&room->pcm, device, max_frames * config->hop, sizeof(float), err));
-  SER_TRY_DONE(room_alloc(&room->sample_start, device, max_clips + 1, sizeof(int64_t), err));
-  SER_TRY_DONE(room_alloc(&room->frame_start, device, max_clips + 1, sizeof(int64_t), err));
-  SER_TRY_DONE(room_alloc(&room->logmel, device, max_frames * config->mels, sizeof(float), err));
-  SER_TRY_DONE(room_alloc(&room->features, device, max_frames * ser_feature_columns(config), sizeof(float), err));
+  SER_TRY_DONE(ser_device_alloc(&room->workspace, device, room->plan->workspace, err));
+  SER_TRY_DONE(ser_device_alloc(&room->pcm, device, (size_t)(max_frames * config->hop) * sizeof(float), err));
+  SER_TRY_DONE(ser_device_alloc(&room->sample_start, device, (size_t)(max_clips + 1) * sizeof(int64_t), err));
+  SER_TRY_DONE(ser_device_alloc(&room->frame_start, device, (size_t)(max_clips + 1) * sizeof(int64_t), err));
+  SER_TRY_DONE(ser_device_alloc(&room->logmel, device, (size_t)(max_frames * config->mels) * sizeof(float), err));
+  SER_TRY_DONE(ser_device_alloc(&room->features, device,
+                                (size_t)(max_frames * ser_feature_columns(config)) * sizeof(float), err));
   room->max_clips = max_clips;
   room->max_frames = max_frames;
 done:

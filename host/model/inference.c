@@ -62,8 +62,7 @@ static ser_status make(ser_inference *inference, ser_stream *stream, ser_error *
   SER_TRY(device->ops->linear_prepare(device, &inference->head, &head, err));
   ser_layout layout = {0};
   lay_out(inference, &layout);
-  inference->memory = ser_device_zeroed(device, layout.used, err);
-  if (!inference->memory) return SER_FAILED;
+  SER_TRY(ser_device_zeroed(&inference->memory, device, layout.used, err));
   layout = (ser_layout){inference->memory, 0};
   lay_out(inference, &layout);
   inference->flat_host = ser_alloc((size_t)inference->model->flat_count * sizeof(float));

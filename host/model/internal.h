@@ -34,8 +34,8 @@ typedef struct {
   size_t used; /* bytes, a multiple of 64 */
 } ser_layout;
 float *ser_layout_take(ser_layout *layout, int64_t floats);
-/* Allocates and zeroes device memory; NULL with the error set where there is none. */
-void *ser_device_zeroed(ser_device *device, size_t bytes, ser_error *err);
+/* As ser_device_alloc, and zeroed. */
+ser_status ser_device_zeroed(void *out, ser_device *device, size_t bytes, ser_error *err);
 
 /* ---- branch/temporal.c: the temporal branch in training ---------------------------------------------------------- */
 

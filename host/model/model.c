@@ -15,19 +15,22 @@ float *ser_layout_take(ser_layout *layout, int64_t floats) {
   return taken;
 }
 
-void *ser_device_zeroed(ser_device *device, size_t bytes, ser_error *err) {
+ser_status ser_device_zeroed(void *out, ser_device *device, size_t bytes, ser_error *err) {
   ser_stream *stream = NULL;
-  void *memory = device->rt->alloc(device, bytes, err);
-  if (!memory) return NULL;
-  ser_status status = device->rt->stream_create(device, &stream, err);
-  if (status == SER_OK) {
-    device->rt->zero(stream, memory, bytes);
-    status = device->rt->sync(stream, err);
-    device->rt->stream_destroy(stream);
+  void *memory = NULL;
+  ser_status status;
+  SER_TRY_DONE(ser_device_alloc(&memory, device, bytes, err));
+  SER_TRY_DONE(device->rt->stream_create(device, &stream, err));
+  device->rt->zero(stream, memory, bytes);
+  status = device->rt->sync(stream, err);
+done:
+  device->rt->stream_destroy(stream);
+  if (status != SER_OK) {
+    device->rt->free(device, memory);
+    memory = NULL;
   }
-  if (status == SER_OK) return memory;
-  device->rt->free(device, memory);
-  return NULL;
+  memcpy(out, &memory, sizeof memory);
+  return status;
 }
 
 ser_status ser_model_check(const ser_model_config *c, ser_error *err) {
@@ -65,13 +68,13 @@ ser_status ser_model_create(ser_model **model, ser_device *device, const ser_mod
   made->device = device;
   made->config = *config;
   made->parameters = ser_parameters_make(config, &made->count, &made->trained_count, &made->flat_count);
-  made->flat = ser_device_zeroed(device, (size_t)made->flat_count * sizeof(float), err);
-  if (!made->flat) {
+  ser_status status = ser_device_zeroed(&made->flat, device, (size_t)made->flat_count * sizeof(float), err);
+  if (status != SER_OK) {
     ser_model_free(made);
-    return SER_FAILED;
+    made = NULL;
   }
   *model = made;
-  return SER_OK;
+  return status;
 }
 
 void ser_model_free(ser_model *model) {
@@ -79,10 +82,6 @@ void ser_model_free(ser_model *model) {
   model->device->rt->free(model->device, model->flat);
   free(model->parameters);
   free(model);
-}
-
-const ser_model_config *ser_model_get_config(const ser_model *model) {
-  return &model->config;
 }
 
 const ser_parameter *ser_model_parameters(const ser_model *model, size_t *count) {

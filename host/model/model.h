@@ -49,7 +49,6 @@ typedef struct ser_model ser_model;
  * so that one Adam call covers [0, trained_count). */
 ser_status ser_model_create(ser_model **model, ser_device *device, const ser_model_config *config, ser_error *err);
 void ser_model_free(ser_model *model);
-const ser_model_config *ser_model_get_config(const ser_model *model);
 const ser_parameter *ser_model_parameters(const ser_model *model, size_t *count);
 int64_t ser_model_flat_count(const ser_model *model);    /* trained and running together, with alignment gaps */
 int64_t ser_model_trained_count(const ser_model *model); /* the flat prefix that is trained */

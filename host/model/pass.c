@@ -33,8 +33,7 @@ static ser_status make(ser_pass *pass, ser_error *err) {
   ser_model *model = pass->model;
   ser_device *device = model->device;
   const ser_model_config *c = &model->config;
-  pass->gradients = ser_device_zeroed(device, (size_t)model->trained_count * sizeof(float), err);
-  if (!pass->gradients) return SER_FAILED;
+  SER_TRY(ser_device_zeroed(&pass->gradients, device, (size_t)model->trained_count * sizeof(float), err));
   int64_t w = ser_parameters_find(model->parameters, model->count, "head.weight")->offset;
   int64_t bias = ser_parameters_find(model->parameters, model->count, "head.bias")->offset;
   pass->w = model->flat + w;
@@ -45,8 +44,7 @@ static ser_status make(ser_pass *pass, ser_error *err) {
   SER_TRY(device->ops->linear_prepare(device, &pass->head, &head, err));
   ser_layout layout = {0};
   lay_out(pass, &layout);
-  pass->memory = ser_device_zeroed(device, layout.used, err);
-  if (!pass->memory) return SER_FAILED;
+  SER_TRY(ser_device_zeroed(&pass->memory, device, layout.used, err));
   layout = (ser_layout){pass->memory, 0};
   lay_out(pass, &layout);
   return ser_temporal_create(&pass->temporal, model, pass->gradients, pass->max_batch, err);

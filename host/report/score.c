@@ -23,12 +23,6 @@ struct ser_scorer {
   float *rows_host;                    /* [BATCH * frames][channels] */
 };
 
-static ser_status make_room(void *out, ser_scorer *scorer, int64_t count, size_t size, ser_error *err) {
-  void *memory = scorer->device->rt->alloc(scorer->device, (size_t)count * size, err);
-  memcpy(out, &memory, sizeof memory);
-  return memory ? SER_OK : SER_FAILED;
-}
-
 static ser_status make(ser_scorer *s, const char *model_path, ser_error *err) {
   const ser_runtime *rt = s->device->rt;
   SER_TRY(rt->stream_create(s->device, &s->stream, err));
@@ -36,12 +30,12 @@ static ser_status make(ser_scorer *s, const char *model_path, ser_error *err) {
   SER_TRY(ser_inference_create(&s->inference, s->model, s->stream, BATCH, err));
   const ser_model_config *c = &s->info.model;
   int64_t cp = SER_ROUND_UP(c->channels, SER_CHANNEL_PAD), tp = SER_ROUND_UP(c->frames, SER_TIME_PAD);
-  SER_TRY(make_room(&s->rows, s, BATCH * c->frames * c->channels, sizeof(float), err));
-  SER_TRY(make_room(&s->tile, s, BATCH * cp * tp, sizeof(float), err));
-  SER_TRY(make_room(&s->mean, s, cp, sizeof(float), err));
-  SER_TRY(make_room(&s->inv_std, s, cp, sizeof(float), err));
-  SER_TRY(make_room(&s->start, s, BATCH, sizeof(int64_t), err));
-  SER_TRY(make_room(&s->length, s, BATCH, sizeof(int64_t), err));
+  SER_TRY(ser_device_alloc(&s->rows, s->device, (size_t)(BATCH * c->frames * c->channels) * sizeof(float), err));
+  SER_TRY(ser_device_alloc(&s->tile, s->device, (size_t)(BATCH * cp * tp) * sizeof(float), err));
+  SER_TRY(ser_device_alloc(&s->mean, s->device, (size_t)cp * sizeof(float), err));
+  SER_TRY(ser_device_alloc(&s->inv_std, s->device, (size_t)cp * sizeof(float), err));
+  SER_TRY(ser_device_alloc(&s->start, s->device, BATCH * sizeof(int64_t), err));
+  SER_TRY(ser_device_alloc(&s->length, s->device, BATCH * sizeof(int64_t), err));
   s->rows_host = ser_alloc((size_t)(BATCH * c->frames * c->channels) * sizeof(float));
   rt->zero(s->stream, s->mean, (size_t)cp * sizeof(float));
   rt->zero(s->stream, s->inv_std, (size_t)cp * sizeof(float));
@@ -75,10 +69,6 @@ void ser_scorer_free(ser_scorer *scorer) {
   free(scorer->rows_host);
   free(scorer->path);
   free(scorer);
-}
-
-const ser_model_info *ser_scorer_info(const ser_scorer *scorer) {
-  return &scorer->info;
 }
 
 static ser_status run_batch(ser_scorer *s, float *probabilities, const ser_score_input *windows, int64_t count,

@@ -16,7 +16,6 @@ typedef struct ser_scorer ser_scorer;
 /* Loads the model file onto the device and folds it. Nothing is shared with other scorers of the device. */
 ser_status ser_scorer_create(ser_scorer **scorer, ser_device *device, const char *model_path, ser_error *err);
 void ser_scorer_free(ser_scorer *scorer); /* NULL is fine */
-const ser_model_info *ser_scorer_info(const ser_scorer *scorer);
 
 /* probabilities [count][classes]; a window's bytes depend on itself alone. Checks for interruption. */
 ser_status ser_scorer_run(ser_scorer *scorer, float *probabilities, const ser_score_input *windows, size_t count,

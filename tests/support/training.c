@@ -31,7 +31,7 @@ static void fill_dataset(ser_dataset *d) {
 }
 
 test_rig test_rig_make(void) {
-  test_rig r = {.folder = test_folder_make("train")};
+  test_rig r = {.folder = test_folder_make("train"), .seed = 1};
   ser_config_init(&r.config);
   r.config.features.mfcc39.frames = 20;
   r.config.model.blocks = 2;
@@ -60,15 +60,12 @@ void test_rig_free(test_rig *r) {
   test_folder_remove(r->folder);
 }
 
-ser_status test_train_with(const test_rig *r, const char *folder, int threads, bool anew, ser_error *err) {
-  ser_device *device;
-  ser_error opened = {0};
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, threads, &opened), opened);
+ser_status test_train_on(const test_rig *r, ser_device *device, const char *folder, bool anew, ser_error *err) {
   ser_training training = {.config = &r->config,
                            .manifest = &r->manifest,
                            .dataset = &r->dataset,
                            .split = &r->split,
-                           .seed = 1,
+                           .seed = r->seed,
                            .folder = folder,
                            .manifest_hash = "00112233445566778899aabbccddeeff",
                            .split_hash = "ffeeddccbbaa99887766554433221100",
@@ -78,6 +75,14 @@ ser_status test_train_with(const test_rig *r, const char *folder, int threads, b
   ser_device_counters counters;
   device->rt->counters(device, &counters);
   assert_int_equal(counters.bytes, 0); /* whatever happened, nothing is left on the device */
+  return status;
+}
+
+ser_status test_train_with(const test_rig *r, const char *folder, int threads, bool anew, ser_error *err) {
+  ser_device *device;
+  ser_error opened = {0};
+  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, threads, &opened), opened);
+  ser_status status = test_train_on(r, device, folder, anew, err);
   ser_device_close(device);
   return status;
 }

@@ -13,12 +13,15 @@ typedef struct {
   ser_manifest manifest;
   ser_dataset dataset;
   ser_split split;
+  int64_t seed;
 } test_rig;
 
 test_rig test_rig_make(void);
 void test_rig_free(test_rig *rig);
 
-/* One training into a folder; nothing may be left on the device, whatever came of it. */
+/* One training into a folder; nothing may be left on the device, whatever came of it. test_train_on: on a device of the
+ * caller's, whose operations may be its own. */
+ser_status test_train_on(const test_rig *rig, ser_device *device, const char *folder, bool anew, ser_error *err);
 ser_status test_train_with(const test_rig *rig, const char *folder, int threads, bool anew, ser_error *err);
 ser_status test_train_in(const test_rig *rig, const char *folder, int threads, ser_error *err);
 /* One that must not fail, into a folder of this name in the rig's; the caller frees its path. */

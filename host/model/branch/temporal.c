@@ -177,11 +177,7 @@ ser_status ser_temporal_create(ser_temporal **temporal, ser_model *model, float 
   ser_status status;
   SER_TRY_DONE(make_plans(t, &workspace, err));
   lay_out(t, &layout, workspace);
-  t->memory = ser_device_zeroed(t->device, layout.used, err);
-  if (!t->memory) {
-    status = SER_FAILED;
-    goto done;
-  }
+  SER_TRY_DONE(ser_device_zeroed(&t->memory, t->device, layout.used, err));
   layout = (ser_layout){t->memory, 0};
   lay_out(t, &layout, workspace);
   *temporal = t;
