@@ -54,11 +54,9 @@ static void tell_unreadable(ser_cache *cache, const ser_hash *name, const char *
   free(path);
 }
 
-/* What libhdf5 cannot know: that the table belongs here. */
-static const char *misfit(ser_cache *cache, const cache_table *table) {
+const char *cache_misfit(const ser_cache *cache, const cache_table *table) {
   if (strcmp(table->configuration, cache->configuration) != 0) return "it belongs to another configuration";
-  if (!cache->columns) cache->columns = table->columns;
-  if (table->columns != cache->columns) return "it has another number of columns";
+  if (cache->columns && table->columns != cache->columns) return "it has another number of columns";
   if (table->features && cache_table_check(table) >= 0) return "a clip's features do not match their hash";
   return NULL;
 }
@@ -70,7 +68,7 @@ static cache_load load_shard(cache_table *table, ser_cache *cache, const ser_has
   cache_load load = cache_load_bytes(&cache->scratch, cache->folder, name, err);
   if (load == CACHE_LOADED && shard_decode(table, &cache->scratch, with_features, err) != SER_OK) load = CACHE_DAMAGED;
   if (load == CACHE_LOADED) {
-    const char *problem = misfit(cache, table);
+    const char *problem = cache_misfit(cache, table);
     if (problem) {
       ser_fail(err, SER_FAILED, "%s", problem);
       load = CACHE_DAMAGED;

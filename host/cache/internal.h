@@ -130,7 +130,7 @@ struct ser_cache {
   char *folder; /* CACHE/<feature>-<hash> */
   char *configuration, *attributes;
   ser_hash decoder; /* of the attributes */
-  int64_t columns;  /* 0 until a shard tells it (upkeep) */
+  int64_t columns;  /* 0: not known, and not checked (upkeep of a configuration of another version) */
   cache_index index;
   bool changed;      /* the index file is out of date */
   bool deep;         /* check every row of every shard that is read while opening */
@@ -153,12 +153,16 @@ typedef struct {
   ser_text *report;
 } cache_open_options;
 
-/* Opens CACHE/<feature>-<hash>, whose FORMAT has been checked. columns 0: as the shards say. */
+/* Opens CACHE/<feature>-<hash>, whose FORMAT has been checked. columns 0: not known. */
 ser_status cache_open_folder(ser_cache **cache, const char *folder, const char *configuration, const char *attributes,
                              int64_t columns, const cache_open_options *options, ser_error *err);
 
 /* Lists the folder: takes in unknown shards, drops vanished ones. */
 ser_status cache_refresh(ser_cache *cache, ser_error *err);
+
+/* Why a table whose bytes are good does not belong into this cache, or NULL: another configuration or number of
+ * columns, or (where they were loaded) features that do not match their hashes. */
+const char *cache_misfit(const ser_cache *cache, const cache_table *table);
 
 /* Loads and decodes a known shard; damaged ones are quarantined and told, and their entries (as those of vanished
  * ones) are dropped. err is set unless CACHE_LOADED. The table's features stand in cache->scratch. */

@@ -56,10 +56,12 @@ static ser_status find_configuration(char **text, const char *folder, const ser_
   return ser_fail(err, SER_FAILED, "%s: its config.json is missing or damaged; extract writes it again", folder);
 }
 
-typedef ser_status (*folder_fn)(const char *root, const char *name, ser_text *report, ser_error *err);
+typedef ser_status (*folder_fn)(const char *root, const char *name, ser_cache_columns_fn columns_of, ser_text *report,
+                                ser_error *err);
 
 /* Calls body for each feature folder. The first failure is returned, after the rest has had its turn. */
-static ser_status each_folder(const char *root, folder_fn body, ser_text *report, ser_error *err) {
+static ser_status each_folder(const char *root, folder_fn body, ser_cache_columns_fn columns_of, ser_text *report,
+                              ser_error *err) {
   char **names;
   size_t count;
   ser_status status = SER_OK;
@@ -68,7 +70,7 @@ static ser_status each_folder(const char *root, folder_fn body, ser_text *report
   if (!count) ser_text_printf(report, "%s: no features yet\n", root);
   for (size_t i = 0; i < count && status != SER_INTERRUPTED; i++) {
     ser_error later;
-    ser_status one = body(root, names[i], report, status == SER_OK ? err : &later);
+    ser_status one = body(root, names[i], columns_of, report, status == SER_OK ? err : &later);
     if (one != SER_OK && status != SER_OK) ser_text_printf(report, "%s\n", later.text);
     if (one != SER_OK && (status == SER_OK || one == SER_INTERRUPTED)) status = one;
   }
@@ -76,15 +78,16 @@ static ser_status each_folder(const char *root, folder_fn body, ser_text *report
   return status;
 }
 
-static ser_status open_named(ser_cache **cache, const char *root, const char *name, const cache_open_options *options,
-                             ser_error *err) {
+static ser_status open_named(ser_cache **cache, const char *root, const char *name, ser_cache_columns_fn columns_of,
+                             const cache_open_options *options, ser_error *err) {
   ser_hash hash;
   char *folder = ser_path_join(root, name), *configuration = NULL;
   *cache = NULL;
   ser_status status = ser_interrupt_check(err);
   SER_CHECK(cache_folder_parse(NULL, &hash, name));
   if (status == SER_OK) status = find_configuration(&configuration, folder, &hash, err);
-  if (status == SER_OK) status = cache_open_folder(cache, folder, configuration, NULL, 0, options, err);
+  if (status == SER_OK)
+    status = cache_open_folder(cache, folder, configuration, NULL, columns_of(configuration), options, err);
   free(configuration);
   free(folder);
   return status;
@@ -145,10 +148,11 @@ static ser_status unreadable_shards(const ser_cache *cache, const char *what, se
   return status;
 }
 
-static ser_status verify_folder(const char *root, const char *name, ser_text *report, ser_error *err) {
+static ser_status verify_folder(const char *root, const char *name, ser_cache_columns_fn columns_of, ser_text *report,
+                                ser_error *err) {
   ser_cache *cache;
   cache_open_options options = {.ignore_index = true, .deep = true, .report = report};
-  SER_TRY(open_named(&cache, root, name, &options, err));
+  SER_TRY(open_named(&cache, root, name, columns_of, &options, err));
   size_t counts[3];
   int64_t frames, bytes;
   size_t shards = shards_here(cache, &bytes), damaged = cache->damaged_count;
@@ -175,8 +179,8 @@ static ser_status verify_folder(const char *root, const char *name, ser_text *re
   return status == SER_OK ? closed : status;
 }
 
-ser_status ser_cache_verify(const char *folder, ser_text *report, ser_error *err) {
-  return each_folder(folder, verify_folder, report, err);
+ser_status ser_cache_verify(const char *folder, ser_cache_columns_fn columns_of, ser_text *report, ser_error *err) {
+  return each_folder(folder, verify_folder, columns_of, report, err);
 }
 
 /* ---- info ------------------------------------------------------------------------------------------------------ */
@@ -191,10 +195,11 @@ static size_t count_files(const char *folder, const char *part) {
   return count;
 }
 
-static ser_status info_folder(const char *root, const char *name, ser_text *report, ser_error *err) {
+static ser_status info_folder(const char *root, const char *name, ser_cache_columns_fn columns_of, ser_text *report,
+                              ser_error *err) {
   ser_cache *cache;
   cache_open_options options = {.report = report};
-  SER_TRY(open_named(&cache, root, name, &options, err));
+  SER_TRY(open_named(&cache, root, name, columns_of, &options, err));
   size_t counts[3];
   int64_t frames, bytes;
   size_t shards = shards_here(cache, &bytes);
@@ -209,8 +214,8 @@ static ser_status info_folder(const char *root, const char *name, ser_text *repo
   return ser_cache_close(cache, err);
 }
 
-ser_status ser_cache_info(const char *folder, ser_text *report, ser_error *err) {
-  return each_folder(folder, info_folder, report, err);
+ser_status ser_cache_info(const char *folder, ser_cache_columns_fn columns_of, ser_text *report, ser_error *err) {
+  return each_folder(folder, info_folder, columns_of, report, err);
 }
 
 /* ---- merge ----------------------------------------------------------------------------------------------------- */
@@ -241,9 +246,9 @@ static ser_status bring(const char *into, const char *from, const ser_hash *name
   return status;
 }
 
-static ser_status merge_shard(merge_counts *counts, cache_scratch *scratch, const char *into, const char *from,
-                              const ser_hash *name, const char *configuration, ser_text *report, ser_error *err) {
-  char *there = cache_shard_path(into, name);
+static ser_status merge_shard(merge_counts *counts, cache_scratch *scratch, const ser_cache *into, const char *from,
+                              const ser_hash *name, ser_text *report, ser_error *err) {
+  char *there = cache_shard_path(into->folder, name);
   bool present = ser_file_exists(there);
   free(there);
   if (present) {
@@ -254,14 +259,15 @@ static ser_status merge_shard(merge_counts *counts, cache_scratch *scratch, cons
   cache_table table = {0};
   cache_load load = cache_load_bytes(scratch, from, name, &why);
   if (load == CACHE_LOADED && shard_decode(&table, scratch, true, &why) != SER_OK) load = CACHE_DAMAGED;
-  if (load == CACHE_LOADED && (strcmp(table.configuration, configuration) != 0 || cache_table_check(&table) >= 0)) {
-    ser_fail(&why, SER_FAILED, "its features do not fit their hashes or the folder's configuration");
+  const char *problem = load == CACHE_LOADED ? cache_misfit(into, &table) : NULL;
+  if (problem) {
+    ser_fail(&why, SER_FAILED, "%s", problem);
     load = CACHE_DAMAGED;
   }
   cache_table_free(&table);
   ser_status status = SER_OK;
   if (load == CACHE_LOADED) {
-    status = bring(into, from, name, scratch, err);
+    status = bring(into->folder, from, name, scratch, err);
     counts->added += status == SER_OK;
   } else if (load != CACHE_VANISHED) {
     char hex[SER_HASH_HEX];
@@ -272,8 +278,8 @@ static ser_status merge_shard(merge_counts *counts, cache_scratch *scratch, cons
   return status;
 }
 
-static ser_status merge_folder(const char *into_root, const char *from_root, const char *name, ser_text *report,
-                               ser_error *err) {
+static ser_status merge_folder(const char *into_root, const char *from_root, const char *name,
+                               ser_cache_columns_fn columns_of, ser_text *report, ser_error *err) {
   char *into = ser_path_join(into_root, name), *from = ser_path_join(from_root, name), *configuration = NULL;
   char *shards = ser_path_join(from, "shards"), **names = NULL;
   size_t count = 0;
@@ -285,13 +291,13 @@ static ser_status merge_folder(const char *into_root, const char *from_root, con
   cache_open_options options = {.create = true, .report = report};
   SER_CHECK(cache_folder_parse(NULL, &hash, name));
   SER_TRY_DONE(find_configuration(&configuration, from, &hash, err));
-  SER_TRY_DONE(cache_open_folder(&cache, into, configuration, NULL, 0, &options, err));
+  SER_TRY_DONE(cache_open_folder(&cache, into, configuration, NULL, columns_of(configuration), &options, err));
   SER_TRY_DONE(ser_folder_names(&names, &count, shards, err));
   for (size_t i = 0; i < count; i++) {
     ser_hash shard;
     SER_TRY_DONE(ser_interrupt_check(err));
     if (cache_shard_name_parse(&shard, names[i]))
-      SER_TRY_DONE(merge_shard(&counts, &scratch, into, from, &shard, configuration, report, err));
+      SER_TRY_DONE(merge_shard(&counts, &scratch, cache, from, &shard, report, err));
   }
   SER_TRY_DONE(cache_refresh(cache, err)); /* the index of `into` knows the new shards from now on */
   ser_text_printf(report, "%s: %zu %s added, %zu %s there, %zu damaged left out\n", into, counts.added,
@@ -315,7 +321,8 @@ done:
   return status;
 }
 
-ser_status ser_cache_merge(const char *into, const char *from, ser_text *report, ser_error *err) {
+ser_status ser_cache_merge(const char *into, const char *from, ser_cache_columns_fn columns_of, ser_text *report,
+                           ser_error *err) {
   char **names;
   size_t count;
   struct stat a, b;
@@ -328,7 +335,7 @@ ser_status ser_cache_merge(const char *into, const char *from, ser_text *report,
   if (!count) ser_text_printf(report, "%s: no features yet\n", from);
   for (size_t i = 0; i < count && status != SER_INTERRUPTED; i++) {
     ser_error later;
-    ser_status one = merge_folder(into, from, names[i], report, status == SER_OK ? err : &later);
+    ser_status one = merge_folder(into, from, names[i], columns_of, report, status == SER_OK ? err : &later);
     if (one != SER_OK && status != SER_OK) ser_text_printf(report, "%s\n", later.text);
     if (one != SER_OK && (status == SER_OK || one == SER_INTERRUPTED)) status = one;
   }
@@ -446,10 +453,11 @@ static ser_status compact(ser_cache *cache, size_t *rewritten, ser_error *err) {
   return status;
 }
 
-static ser_status gc_folder(const char *root, const char *name, ser_text *report, ser_error *err) {
+static ser_status gc_folder(const char *root, const char *name, ser_cache_columns_fn columns_of, ser_text *report,
+                            ser_error *err) {
   ser_cache *cache;
   cache_open_options options = {.report = report};
-  SER_TRY(open_named(&cache, root, name, &options, err));
+  SER_TRY(open_named(&cache, root, name, columns_of, &options, err));
   size_t rewritten = 0, before, after, swept, emptied;
   int64_t bytes_before, bytes_after;
   before = shards_here(cache, &bytes_before);
@@ -460,7 +468,11 @@ static ser_status gc_folder(const char *root, const char *name, ser_text *report
   ser_status status = SER_OK;
   if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
     status = ser_fail(err, SER_FAILED, "%s: another gc is at work there; wait for it", cache->folder);
-  if (status == SER_OK) status = compact(cache, &rewritten, err);
+  if (status == SER_OK && !cache->columns)
+    ser_text_printf(report, "%s: its configuration is of another version of Serenade: no shard is rewritten\n",
+                    cache->folder);
+  else if (status == SER_OK)
+    status = compact(cache, &rewritten, err);
   if (status == SER_OK) {
     swept = sweep(cache->folder, "tmp", false);
     emptied = sweep(cache->folder, "quarantine", true);
@@ -477,6 +489,6 @@ static ser_status gc_folder(const char *root, const char *name, ser_text *report
   return status == SER_OK ? closed : status;
 }
 
-ser_status ser_cache_gc(const char *folder, ser_text *report, ser_error *err) {
-  return each_folder(folder, gc_folder, report, err);
+ser_status ser_cache_gc(const char *folder, ser_cache_columns_fn columns_of, ser_text *report, ser_error *err) {
+  return each_folder(folder, gc_folder, columns_of, report, err);
 }

@@ -4,6 +4,7 @@
 
 #include "cache/cache.h"
 #include "cli/cli.h"
+#include "features/features.h"
 
 static ser_status run(const ser_common *common, int argc, char **argv, ser_error *err) {
   (void)common;
@@ -17,9 +18,9 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
     SER_TRY(ser_options_count(argc, argv, 3, 3, "one of the two folders, INTO and FROM,", err));
   else
     SER_TRY(ser_options_count(argc, argv, 2, 2, "the folder of the cache", err));
-  ser_status status = verb == 0   ? ser_cache_verify(argv[2], &report, err)
-                      : verb == 1 ? ser_cache_merge(argv[2], argv[3], &report, err)
-                                  : ser_cache_gc(argv[2], &report, err);
+  ser_status status = verb == 0   ? ser_cache_verify(argv[2], ser_feature_cache_columns, &report, err)
+                      : verb == 1 ? ser_cache_merge(argv[2], argv[3], ser_feature_cache_columns, &report, err)
+                                  : ser_cache_gc(argv[2], ser_feature_cache_columns, &report, err);
   ser_status printed = cli_print(&report, status == SER_OK ? err : NULL);
   if (status == SER_OK) status = printed;
   free(report.data);

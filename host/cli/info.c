@@ -7,6 +7,7 @@
 #include "cache/cache.h"
 #include "cli/cli.h"
 #include "device/ops.h"
+#include "features/features.h"
 #include "model/model.h"
 
 static ser_status describe_device(ser_text *text, const ser_common *common, ser_error *err) {
@@ -68,7 +69,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
                     common->device_given ? "--device" : "--threads");
   if (topic == DEVICE) status = describe_device(&text, common, err);
   if (topic == MODEL) status = describe_model(&text, argv[2], err);
-  if (topic == CACHE) status = ser_cache_info(argv[2], &text, err);
+  if (topic == CACHE) status = ser_cache_info(argv[2], ser_feature_cache_columns, &text, err);
   if (topic == CONFIG) ser_config_describe(&text);
   if (status == SER_OK) status = cli_print(&text, err);
   free(text.data);

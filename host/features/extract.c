@@ -454,6 +454,15 @@ ser_status ser_feature_cache_open(ser_cache **cache, const char *folder, ser_fea
   return open_cache(cache, folder, kind, config, NULL, create, err);
 }
 
+int64_t ser_feature_cache_columns(const char *config_json) {
+  enum { MOST = 1 << 16 }; /* beyond it no configuration of ours goes */
+  ser_feature_kind kind;
+  ser_mfcc_config config;
+  ser_error ignored;
+  if (ser_feature_parse(&kind, &config, config_json, &ignored) != SER_OK) return 0;
+  return config.coefficients > 0 && config.coefficients <= MOST ? ser_feature_columns(&config) : 0;
+}
+
 static double now(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);

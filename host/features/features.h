@@ -63,4 +63,7 @@ ser_status ser_extract(ser_extract_summary *summary, const ser_manifest *manifes
 ser_status ser_feature_cache_open(ser_cache **cache, const char *folder, ser_feature_kind kind,
                                   const ser_mfcc_config *config, bool create, ser_error *err);
 
+/* For the upkeep of caches: C of a configuration's canonical JSON, 0 where this version does not know it. */
+int64_t ser_feature_cache_columns(const char *config_json);
+
 #endif

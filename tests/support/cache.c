@@ -25,6 +25,10 @@ static float value_of(int64_t i, int64_t at) {
   return test_random((uint64_t)i, (uint64_t)at);
 }
 
+int64_t test_cache_columns(const char *config_json) {
+  return strcmp(config_json, TEST_CACHE_CONFIG) ? 0 : TEST_CACHE_COLUMNS;
+}
+
 ser_cache *test_cache_open(const char *folder, bool create) {
   ser_cache *cache;
   ser_error err = {0};

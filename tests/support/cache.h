@@ -11,6 +11,9 @@ enum { TEST_CACHE_COLUMNS = 5 };
 ser_cache *test_cache_open(const char *folder, bool create);
 void test_cache_close(ser_cache *cache);
 
+/* What upkeep asks: the columns of TEST_CACHE_CONFIG; 0, not known, of any other. */
+int64_t test_cache_columns(const char *config_json);
+
 /* The i-th made clip: its key, its features of 0 to 100 rows; every seventh is too short, every eleventh refused. */
 ser_hash test_cache_key(int64_t i);
 ser_status test_cache_add(ser_cache *cache, int64_t i, ser_error *err);

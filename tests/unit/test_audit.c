@@ -97,6 +97,50 @@ static void every_reason_of_a_file_alone(void **state) {
   free(speech);
 }
 
+/* Flat tops count from one sample in 10 000 on: here runs of three and of four among noise that is never loud. */
+static void clipped_from_one_in_ten_thousand(void **state) {
+  (void)state;
+  enum { LONG = 40000 };
+  float *values = ser_alloc(LONG * sizeof *values);
+  for (int i = 0; i < LONG; i++) values[i] = 0.5f * test_random(7, (uint64_t)i);
+  for (int i = 100; i < 103; i++) values[i] = 1;
+  test_put_audio(folder, "under.wav", values, LONG, 1, WAVF); /* 3 of 40 000 */
+  values[103] = 1;
+  test_put_audio(folder, "at.wav", values, LONG, 1, WAVF); /* 4 of 40 000 */
+  values[200] = values[201] = 1;                           /* two alike are no flat top */
+  test_put_audio(folder, "under_again.wav", values + 101, LONG - 101, 1, WAVF);
+  ser_manifest manifest;
+  test_index_table(folder, &manifest, "under.wav,sad,\nat.wav,sad,\nunder_again.wav,sad,\n", 8, NULL);
+  ser_audit_summary summary = test_audit(&manifest, SER_AUDIT_EXCLUDE, false);
+  test_row_is(&manifest, "under.wav", SER_ROW_OK, SER_REASON_NONE);
+  test_row_is(&manifest, "at.wav", SER_ROW_OK, SER_REASON_CLIPPED);
+  test_row_is(&manifest, "under_again.wav", SER_ROW_OK, SER_REASON_NONE);
+  ser_audit_summary_free(&summary);
+  ser_manifest_free(&manifest);
+  free(values);
+}
+
+/* The same samples at another rate are another sound. */
+static void another_rate_is_no_duplicate(void **state) {
+  (void)state;
+  float *a = test_speech(41, COUNT, 8000);
+  char *slow = ser_path_join(folder, "slow.wav"), *fast = ser_path_join(folder, "fast.wav");
+  test_write_wav(slow, a, COUNT, 8000);
+  test_write_wav(fast, a, COUNT, 16000);
+  test_put_audio(folder, "slow.flac", a, COUNT, 1, SF_FORMAT_FLAC | SF_FORMAT_PCM_16);
+  ser_manifest manifest;
+  test_index_table(folder, &manifest, "slow.wav,sad,\nfast.wav,happy,\nslow.flac,sad,\n", 8, NULL);
+  ser_audit_summary summary = test_audit(&manifest, SER_AUDIT_EXCLUDE, false);
+  test_row_is(&manifest, "slow.flac", SER_ROW_OK, SER_REASON_NONE);
+  test_row_is(&manifest, "slow.wav", SER_EXCLUDED, SER_REASON_DUPLICATE);
+  test_row_is(&manifest, "fast.wav", SER_ROW_OK, SER_REASON_NONE);
+  ser_audit_summary_free(&summary);
+  ser_manifest_free(&manifest);
+  free(slow);
+  free(fast);
+  free(a);
+}
+
 /* The same audio: by bytes, by samples in another container, in a stereo copy; in one label or two, one speaker or two.
  */
 static void relations(void **state) {
@@ -409,6 +453,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(a_kill_loses_only_what_was_not_kept, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(every_reason_of_a_file_alone, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(clipped_from_one_in_ten_thousand, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(another_rate_is_no_duplicate, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(relations, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_copied_folder_changes_nothing, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(a_new_file_meets_the_old, make_folder, remove_folder),

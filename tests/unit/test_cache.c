@@ -84,8 +84,8 @@ static void test_unknown_format(void **state) {
   assert_non_null(strstr(err.text, "serenade-cache 2"));
   assert_non_null(strstr(err.text, "another cache folder"));
   assert_non_null(strstr(err.text, folder));
-  assert_int_equal(ser_cache_verify(folder, &report, &err), SER_FAILED);
-  assert_int_equal(ser_cache_gc(folder, &report, &err), SER_FAILED);
+  assert_int_equal(ser_cache_verify(folder, test_cache_columns, &report, &err), SER_FAILED);
+  assert_int_equal(ser_cache_gc(folder, test_cache_columns, &report, &err), SER_FAILED);
   free(report.data);
   free(path);
   test_folder_remove(folder);
@@ -101,15 +101,15 @@ static void test_verify(void **state) {
   char *first = test_cache_shard(cache), *config = ser_path_join(ser_cache_folder(cache), "config.json"), *text;
   test_cache_fill(cache, 30, 60);
   test_cache_close(cache);
-  ASSERT_OK(ser_cache_verify(folder, &report, &err), err);
+  ASSERT_OK(ser_cache_verify(folder, test_cache_columns, &report, &err), err);
   assert_non_null(strstr(report.data, "2 shards"));
   assert_non_null(strstr(report.data, "0 damaged"));
-  ASSERT_OK(ser_cache_info(folder, &report, &err), err);
+  ASSERT_OK(ser_cache_info(folder, test_cache_columns, &report, &err), err);
   assert_non_null(strstr(report.data, TEST_CACHE_CONFIG));
   test_damage(first, 4000, 'f');
   ASSERT_OK(ser_file_write(config, "{", 1, &err), err);
   report.size = 0;
-  assert_int_equal(ser_cache_verify(folder, &report, &err), SER_FAILED);
+  assert_int_equal(ser_cache_verify(folder, test_cache_columns, &report, &err), SER_FAILED);
   assert_non_null(strstr(report.data, first));
   assert_non_null(strstr(report.data, "1 damaged"));
   assert_non_null(strstr(err.text, "1 damaged"));
@@ -117,7 +117,7 @@ static void test_verify(void **state) {
   ASSERT_OK(ser_file_read(&text, &size, config, &err), err);
   assert_string_equal(text, TEST_CACHE_CONFIG);
   free(text);
-  ASSERT_OK(ser_cache_verify(folder, &report, &err), err);
+  ASSERT_OK(ser_cache_verify(folder, test_cache_columns, &report, &err), err);
   cache = test_cache_open(folder, false);
   assert_int_equal(test_cache_count(cache, 0, 60), 30);
   test_cache_check(cache, 30, 60);
@@ -142,8 +142,9 @@ static void test_merge(void **state) {
   test_cache_fill(cache, 40, 70);
   test_cache_close(cache);
   test_damage(bad, 3000, 'z');
-  assert_int_equal(ser_cache_merge(into, into, &report, &err), SER_USAGE);
-  assert_int_equal(ser_cache_merge(into, from, &report, &err), SER_FAILED); /* told, but the good one came over */
+  assert_int_equal(ser_cache_merge(into, into, test_cache_columns, &report, &err), SER_USAGE);
+  assert_int_equal(ser_cache_merge(into, from, test_cache_columns, &report, &err),
+                   SER_FAILED); /* told, but the good one came over */
   assert_non_null(strstr(report.data, bad));
   cache = test_cache_open(into, false);
   assert_int_equal(test_cache_count(cache, 0, 70), 60);
@@ -152,7 +153,7 @@ static void test_merge(void **state) {
   test_cache_close(cache);
   unlink(bad);
   report.size = 0;
-  ASSERT_OK(ser_cache_merge(into, from, &report, &err), err);
+  ASSERT_OK(ser_cache_merge(into, from, test_cache_columns, &report, &err), err);
   assert_non_null(strstr(report.data, "0 shards added, 1 was there"));
   free(report.data);
   free(bad);
@@ -184,7 +185,7 @@ static void test_gc(void **state) {
   const char *files[] = {dead, alive, elsewhere, bad};
   for (int i = 0; i < 4; i++) ASSERT_OK(ser_file_write(files[i], "x", 1, &err), err);
   test_cache_close(cache);
-  ASSERT_OK(ser_cache_gc(folder, &report, &err), err);
+  ASSERT_OK(ser_cache_gc(folder, test_cache_columns, &report, &err), err);
   assert_non_null(strstr(report.data, "10 shards"));
   assert_false(ser_file_exists(dead));
   assert_true(ser_file_exists(alive));
@@ -203,7 +204,7 @@ static void test_gc(void **state) {
   cache_table_free(&table);
   char *shard = test_cache_shard(cache);
   test_cache_close(cache);
-  ASSERT_OK(ser_cache_gc(folder, &report, &err), err); /* nothing to do: nothing done */
+  ASSERT_OK(ser_cache_gc(folder, test_cache_columns, &report, &err), err); /* nothing to do: nothing done */
   assert_true(ser_file_exists(shard));
   free(shard);
   free(gone);
@@ -303,7 +304,7 @@ static void test_decoders(void **state) {
     test_cache_fill(cache, 190 + i, 191 + i);
     test_cache_close(cache);
   }
-  ASSERT_OK(ser_cache_gc(folder, &report, &err), err);
+  ASSERT_OK(ser_cache_gc(folder, test_cache_columns, &report, &err), err);
   assert_non_null(strstr(report.data, "4 shards"));
   assert_non_null(strstr(report.data, "became 2"));
   check_decoders(folder);

@@ -149,6 +149,105 @@ static void test_false_shards(void **state) {
   test_folder_remove(folder);
 }
 
+/* Writes a shard that is good by itself but has one column more than the configuration; its name is before `other`'s,
+ * so that it is read first. The caller frees its path. */
+static char *write_wide_shard(const ser_cache *cache, const char *other) {
+  enum { WIDE = TEST_CACHE_COLUMNS + 1 };
+  float features[2 * WIDE] = {1, 2, 3};
+  for (;; features[0]++) {
+    ser_hash key = test_cache_key(1000), row_hash = ser_hash_bytes(features, sizeof features);
+    uint8_t status = 0;
+    uint64_t offset[2] = {0, 2};
+    cache_table table = {1,
+                         WIDE,
+                         &key,
+                         &row_hash,
+                         &status,
+                         offset,
+                         features,
+                         (char *)(uintptr_t)TEST_CACHE_CONFIG,
+                         (char *)(uintptr_t)TEST_CACHE_ATTRIBUTES};
+    char *image;
+    size_t size;
+    cache_shard shard;
+    ser_error err = {0};
+    ASSERT_OK(shard_encode(&image, &size, &table, &err), err);
+    ser_hash name = ser_hash_bytes(image, size);
+    char *path = cache_shard_path(ser_cache_folder(cache), &name);
+    bool first = strcmp(ser_path_name(path), ser_path_name(other)) < 0;
+    if (first) ASSERT_OK(cache_write_shard(&shard, ser_cache_folder(cache), image, size, &err), err);
+    free(image);
+    if (first) return path;
+    free(path);
+  }
+}
+
+/* How many columns are right the configuration says, not the shard that is read first: a foreign one evicts nobody. */
+static void test_wide_shard(void **state) {
+  (void)state;
+  char *folder = test_folder_make("cache"), *from = test_folder_make("cache");
+  ser_cache *cache = test_cache_open(folder, true), *foreign = test_cache_open(from, true);
+  ser_error err = {0};
+  ser_text report = {0};
+  test_cache_fill(cache, 0, 30);
+  char *good = test_cache_shard(cache), *index = ser_path_join(ser_cache_folder(cache), "index");
+  test_cache_fill(cache, 30, 60);
+  free(write_wide_shard(foreign, good));
+  assert_int_equal(ser_cache_merge(folder, from, test_cache_columns, &report, &err), SER_FAILED);
+  assert_non_null(strstr(report.data, "0 shards added, 0 were there, 1 damaged left out"));
+  assert_non_null(strstr(report.data, "another number of columns"));
+  assert_int_equal(test_cache_files(cache, "shards"), 2);
+
+  for (int how = 0; how < 3; how++) { /* whoever meets it first, without an index */
+    char *wide = write_wide_shard(cache, good);
+    unlink(index);
+    ser_status status = how == 0   ? ser_cache_verify(folder, test_cache_columns, &report, &err)
+                        : how == 1 ? ser_cache_info(folder, test_cache_columns, &report, &err)
+                                   : ser_cache_gc(folder, test_cache_columns, &report, &err);
+    assert_int_equal(status, how == 0 ? SER_FAILED : SER_OK);
+    assert_false(ser_file_exists(wide));
+    if (how < 2) assert_int_equal(test_cache_files(cache, "shards"), 2);
+    test_cache_check(cache, 0, 60);
+    free(wide);
+  }
+  test_cache_close(cache);
+  test_cache_close(foreign);
+  free(report.data);
+  free(index);
+  free(good);
+  test_folder_remove(from);
+  test_folder_remove(folder);
+}
+
+static int64_t no_columns(const char *config_json) {
+  (void)config_json;
+  return 0;
+}
+
+/* Where the configuration is of another version nobody is evicted, and nothing rewritten. */
+static void test_unknown_columns(void **state) {
+  (void)state;
+  char *folder = test_folder_make("cache");
+  ser_cache *cache = test_cache_open(folder, true);
+  ser_error err = {0};
+  ser_text report = {0};
+  test_cache_fill(cache, 0, 30);
+  char *good = test_cache_shard(cache);
+  test_cache_fill(cache, 30, 60);
+  free(write_wide_shard(cache, good));
+  ASSERT_OK(ser_cache_verify(folder, no_columns, &report, &err), err);
+  ASSERT_OK(ser_cache_gc(folder, no_columns, &report, &err), err);
+  assert_non_null(strstr(report.data, "no shard is rewritten"));
+  assert_int_equal(test_cache_files(cache, "shards"), 3);
+  assert_int_equal(ser_cache_verify(folder, test_cache_columns, &report, &err), SER_FAILED);
+  assert_int_equal(test_cache_files(cache, "shards"), 2);
+  test_cache_check(cache, 0, 60);
+  test_cache_close(cache);
+  free(report.data);
+  free(good);
+  test_folder_remove(folder);
+}
+
 static void test_garbage_in_shards(void **state) {
   (void)state;
   char *folder = test_folder_make("cache");
@@ -173,7 +272,7 @@ static void test_garbage_in_shards(void **state) {
   test_cache_check(cache, 0, 20);
   assert_int_equal(test_cache_files(cache, "quarantine"), 2); /* the two that have a shard's name */
   test_cache_close(cache);
-  ASSERT_OK(ser_cache_verify(folder, &report, &err), err);
+  ASSERT_OK(ser_cache_verify(folder, test_cache_columns, &report, &err), err);
   assert_non_null(strstr(report.data, "notes.txt is no shard"));
   free(report.data);
   free(noise);
@@ -305,13 +404,13 @@ static void test_unreadable(void **state) {
     assert_int_equal(stat(shard, &info), 0);
     good_reads = good;
     failing = info.st_ino;
-    ser_status status = ser_cache_gc(folder, &report, &err);
+    ser_status status = ser_cache_gc(folder, test_cache_columns, &report, &err);
     if (good < 2) { /* gc reads a shard twice: to see whether it is one of those, and to rewrite it */
       assert_int_equal(status, SER_FAILED);
       assert_non_null(strstr(err.text, shard));
       assert_true(ser_file_exists(shard));
       good_reads = 0;
-      assert_int_equal(ser_cache_verify(folder, &report, &err), SER_FAILED);
+      assert_int_equal(ser_cache_verify(folder, test_cache_columns, &report, &err), SER_FAILED);
       assert_non_null(strstr(err.text, shard));
     } else {
       ASSERT_OK(status, err);
@@ -322,7 +421,7 @@ static void test_unreadable(void **state) {
     test_cache_check(cache, 0, 50);
     assert_int_equal(test_cache_files(cache, "quarantine"), 0);
     test_cache_close(cache);
-    ASSERT_OK(ser_cache_gc(folder, &report, &err), err);
+    ASSERT_OK(ser_cache_gc(folder, test_cache_columns, &report, &err), err);
     cache = test_cache_open(folder, false);
     assert_int_equal(test_cache_files(cache, "shards"), 1);
     test_cache_check(cache, 0, 50);
@@ -338,6 +437,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_damaged_shard),     cmocka_unit_test(test_duplicates),
       cmocka_unit_test(test_several),           cmocka_unit_test(test_false_shards),
+      cmocka_unit_test(test_wide_shard),        cmocka_unit_test(test_unknown_columns),
       cmocka_unit_test(test_garbage_in_shards), cmocka_unit_test(test_damaged_index),
       cmocka_unit_test(test_shard_removed),     cmocka_unit_test(test_full_disk),
       cmocka_unit_test(test_unreadable),

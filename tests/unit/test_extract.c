@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -489,6 +491,57 @@ static void test_interrupted(void **state) {
   munmap(computed, sizeof *computed);
 }
 
+/* ---- room ------------------------------------------------------------------------------------------------------ */
+
+/* Recordings that workers have begun to read, and how many of them the room of 48 MiB holds at the length that the
+ * manifest tells: 100 s at 22 050 Hz make 8.4 MiB. */
+static atomic_size_t begun;
+static const size_t room_for = 5;
+static const ser_extract_summary *room_summary;
+
+/* The C library's own read. */
+ssize_t read(int fd, void *to, size_t count) {
+  ssize_t got = syscall(SYS_read, fd, to, count);
+  if (got > 4 && !memcmp(to, "RIFF", 4)) atomic_fetch_add(&begun, 1);
+  return got;
+}
+
+/* The device's own operation. The first batch waits until the workers have taken what room there is, and gives them
+ * the time to take more; what has been computed has given its room back by the next one. */
+static void logmel_slow(ser_stream *stream, const ser_plan *plan, void *workspace, float *logmel, const float *pcm,
+                        const int64_t *sample_start, const int64_t *frame_start, int64_t clips, int64_t frames) {
+  struct timespec nap = {0, 1000000};
+  for (int i = 0; i < 10000 && !room_summary->computed && atomic_load(&begun) < room_for; i++) nanosleep(&nap, NULL);
+  for (int i = 0; i < 100 && !room_summary->computed && atomic_load(&begun) <= room_for; i++) nanosleep(&nap, NULL);
+  size_t held = atomic_load(&begun) - room_summary->computed;
+  if (held > room_for || (!room_summary->computed && held < room_for))
+    fail_msg("%zu recordings are held at once, there is room for %zu", held, room_for);
+  real_ops->logmel(stream, plan, workspace, logmel, pcm, sample_start, frame_start, clips, frames);
+}
+
+/* Memory has a bound whatever the number of files: while nothing is computed, workers decode no more than fits. */
+static void test_room(void **state) {
+  (void)state;
+  scene s = scene_make(1);
+  add_clips(&s, 40);
+  for (size_t i = 0; i < s.manifest.count; i++) s.manifest.rows[i].seconds = 100;
+  ser_extract_summary summary = {0};
+  ser_error err = {0};
+  ser_ops hooked = *s.device->ops;
+  real_ops = s.device->ops;
+  hooked.logmel = logmel_slow;
+  s.device->ops = &hooked;
+  room_summary = &summary;
+  atomic_store(&begun, 0);
+  ASSERT_OK(extract(&summary, &s, SER_MFCC39, 4, &err), err);
+  assert_int_equal(summary.computed, 40);
+  assert_int_equal(atomic_load(&begun), 40);
+  s.device->ops = real_ops;
+  for (size_t i = 0; i < s.manifest.count; i++) s.manifest.rows[i].seconds = 1e9; /* absurd: all of the room, alone */
+  expect(&s, SER_TIMNET, 4, 0, 40, 0, 0, NULL);
+  scene_free(&s);
+}
+
 static void test_full_disk(void **state) {
   (void)state;
   scene s = scene_make(1);
@@ -524,6 +577,7 @@ int main(void) {
       cmocka_unit_test(test_long),
       cmocka_unit_test(test_reading_fails),
       cmocka_unit_test(test_interrupted),
+      cmocka_unit_test(test_room),
       cmocka_unit_test(test_full_disk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

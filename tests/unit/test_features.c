@@ -66,6 +66,23 @@ static void test_sizes(void **state) {
   assert_int_equal(ser_feature_min_frames(&timnet), 1);
 }
 
+/* What the upkeep of a cache asks of a folder's config.json. */
+static void test_cache_columns(void **state) {
+  (void)state;
+  ser_mfcc_config wider = mfcc39, absurd = mfcc39;
+  wider.coefficients = 20;
+  absurd.coefficients = INT64_MAX;
+  const ser_mfcc_config *const configs[] = {&mfcc39, &wider, &absurd};
+  const int64_t columns[] = {39, 60, 0};
+  for (size_t i = 0; i < 3; i++) {
+    char *json = ser_feature_json(SER_MFCC39, configs[i]);
+    assert_int_equal(ser_feature_cache_columns(json), columns[i]);
+    free(json);
+  }
+  assert_int_equal(ser_feature_cache_columns("{\"feature\":\"wav2vec2\"}"), 0);
+  assert_int_equal(ser_feature_cache_columns("{"), 0);
+}
+
 /* The samples 1, 2, .. fitted: what is first, what is last, and where. */
 static void check_fit(int64_t have, int64_t to, int64_t zeros_before, float first, float last) {
   float *samples = ser_alloc((size_t)have * sizeof *samples);
@@ -193,8 +210,9 @@ static void test_nothing(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_json), cmocka_unit_test(test_json_refused), cmocka_unit_test(test_sizes),
-      cmocka_unit_test(test_fit),  cmocka_unit_test(test_batches),      cmocka_unit_test(test_nothing),
+      cmocka_unit_test(test_json),          cmocka_unit_test(test_json_refused), cmocka_unit_test(test_sizes),
+      cmocka_unit_test(test_cache_columns), cmocka_unit_test(test_fit),          cmocka_unit_test(test_batches),
+      cmocka_unit_test(test_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

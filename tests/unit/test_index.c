@@ -482,6 +482,32 @@ static void an_older_manifest_is_trusted(void **state) {
   free(root);
 }
 
+/* Other bytes of the same size: whatever way the time has gone, and however little, the file is read again. */
+static void another_time_is_another_file(void **state) {
+  (void)state;
+  static const int64_t steps[] = {1000000000, -1000000000, 1000, -1000}; /* ns */
+  char *root = ser_path_join(folder, "times");
+  ser_manifest first, second;
+  ser_index_summary summary;
+  test_put_clip(root, "1001_DFA_ANG_XX.wav", 0);
+  index_all(&first, &summary, (ser_index_options){.roots[SER_CREMAD] = root}, NULL);
+  free(summary.notes.data);
+  for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+    int64_t then = first.rows[0].mtime_ns + steps[i];
+    struct timespec time = {then / 1000000000, then % 1000000000};
+    test_put_clip(root, "1001_DFA_ANG_XX.wav", 1 + i);
+    assert_int_equal(utimensat(0, first.rows[0].path, (struct timespec[]){time, time}, 0), 0);
+    index_all(&second, &summary, (ser_index_options){.roots[SER_CREMAD] = root}, &first);
+    assert_int_equal(summary.hashed, 1);
+    assert_int_equal(second.rows[0].size, first.rows[0].size);
+    assert_int_equal(second.rows[0].mtime_ns, then);
+    assert_memory_not_equal(&second.rows[0].hash, &first.rows[0].hash, sizeof(ser_hash));
+    end(&second, &summary);
+  }
+  ser_manifest_free(&first);
+  free(root);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(ravdess, make_folder, remove_folder),
@@ -495,6 +521,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_manifest_as_a_lab_s_table, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(wrong_tables_and_roots_are_named, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(an_older_manifest_is_trusted, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(another_time_is_another_file, make_folder, remove_folder),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

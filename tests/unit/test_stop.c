@@ -299,9 +299,9 @@ static void stop_cache(void *context) {
   EXPECT(ser_cache_read(cache, &offset, &features, &key, 1, &err) == SER_INTERRUPTED);
   EXPECT(!offset && !features);
   EXPECT(test_cache_files(cache, "shards") == 3);
-  EXPECT(ser_cache_merge(c->into, c->from, &report, &err) == SER_INTERRUPTED);
-  EXPECT(ser_cache_gc(c->from, &report, &err) == SER_INTERRUPTED);
-  EXPECT(ser_cache_verify(c->from, &report, &err) == SER_INTERRUPTED);
+  EXPECT(ser_cache_merge(c->into, c->from, test_cache_columns, &report, &err) == SER_INTERRUPTED);
+  EXPECT(ser_cache_gc(c->from, test_cache_columns, &report, &err) == SER_INTERRUPTED);
+  EXPECT(ser_cache_verify(c->from, test_cache_columns, &report, &err) == SER_INTERRUPTED);
   EXPECT(test_cache_files(cache, "shards") == 3);
   EXPECT(!report.data); /* nothing is said of what was not looked at */
 }

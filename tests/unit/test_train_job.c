@@ -271,7 +271,7 @@ static void test_rotten_shard(void **state) {
     if (i == 0) assert_int_equal(test_damage_shards(cache), 1);
   }
   assert_same(runs[0], runs[1], "seed-1/fold-0/model.safetensors");
-  ASSERT_OK(ser_cache_info(cache, &said, &err), err);
+  ASSERT_OK(ser_cache_info(cache, ser_feature_cache_columns, &said, &err), err);
   assert_non_null(strstr(said.data, "clips          23,"));
   free(said.data);
   free(set);
