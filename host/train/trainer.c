@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/memory.h"
@@ -51,12 +51,6 @@ typedef struct {
   bool kept;             /* a finished model without its checkpoint: there is nothing to train */
   double write_seconds, written_at;
 } trainer;
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 ser_model_config ser_training_model(const ser_config *config, int64_t channels, int64_t classes) {
   return (ser_model_config){
@@ -233,11 +227,11 @@ static ser_status write_history(const trainer *t, ser_error *err) {
 
 static ser_status write_checkpoint(trainer *t, ser_error *err) {
   if (t->written_epoch == t->state.epoch) return SER_OK;
-  double start = now();
+  double start = ser_seconds();
   SER_TRY(write_history(t, err));
   SER_TRY(ser_checkpoint_write(&t->state, t->checkpoint_path, err));
   t->written_epoch = t->state.epoch;
-  t->written_at = now();
+  t->written_at = ser_seconds();
   t->write_seconds = t->written_at - start;
   return SER_OK;
 }
@@ -245,7 +239,7 @@ static ser_status write_checkpoint(trainer *t, ser_error *err) {
 /* After each epoch, but so that writing never takes more than a twentieth of the time: very short epochs share one.
  * What a kill then loses is repeated exactly. */
 static ser_status write_checkpoint_when_due(trainer *t, ser_error *err) {
-  bool due = t->written_epoch < 0 || now() - t->written_at >= 20 * t->write_seconds;
+  bool due = t->written_epoch < 0 || ser_seconds() - t->written_at >= 20 * t->write_seconds;
   return due ? write_checkpoint(t, err) : SER_OK;
 }
 
@@ -352,7 +346,7 @@ static ser_status begin(trainer *t, ser_error *err) {
   SER_TRY(ser_checkpoint_read(&t->state, &fits, identity, t->checkpoint_path, err));
   if (!fits || t->state.epoch > job->config->train.epochs) return cannot_go_on(t, fits, identity, err);
   t->written_epoch = t->state.epoch;
-  t->written_at = now();
+  t->written_at = ser_seconds();
   if (job->progress) ser_progress_found(job->progress, t->state.epoch * (int64_t)t->train_count);
   if (over(t)) return write_history(t, err);
   ser_info("%s: goes on after epoch %lld", job->folder, (long long)t->state.epoch);
