@@ -128,11 +128,23 @@ void ser_info(const char *format, ...) {
   va_end(arguments);
 }
 
-void ser_info_lines(const char *lines) {
+static void each_line(void (*tell)(const char *format, ...), const char *lines) {
   for (size_t size; lines && *lines; lines += size + (lines[size] == '\n')) {
     size = strcspn(lines, "\n");
-    ser_info("%.*s", (int)size, lines);
+    tell("%.*s", (int)size, lines);
   }
+}
+
+void ser_info_lines(const char *lines) {
+  each_line(ser_info, lines);
+}
+
+void ser_warn_lines(const char *lines) {
+  each_line(ser_warn, lines);
+}
+
+void ser_complain_lines(const char *lines) {
+  each_line(ser_complain, lines);
 }
 
 void ser_warn(const char *format, ...) {

@@ -16,6 +16,7 @@
 #include "base/interrupt.h"
 #include "base/memory.h"
 #include "report/metrics.h"
+#include "report/score.h"
 #include "train/feed.h"
 #include "train/internal.h"
 
@@ -417,20 +418,13 @@ static ser_status look(trainer *t, int64_t steps, ser_error *err) {
   return SER_OK;
 }
 
-static int32_t largest(const float *values, int64_t count) {
-  int64_t best = 0;
-  for (int64_t i = 1; i < count; i++)
-    if (values[i] > values[best]) best = i;
-  return (int32_t)best;
-}
-
 static ser_status sum_up_training(trainer *t, ser_epoch *epoch, ser_error *err) {
   int64_t stride = ser_pass_stride(t->pass), n = (int64_t)t->train_count, right = 0, steps = steps_an_epoch(t);
   double loss = 0, norm = 0;
   SER_TRY(t->device->rt->read(t->stream, t->logits_host, t->logits, (size_t)(n * stride) * sizeof(float), err));
   for (int64_t i = 0; i < n; i++) {
     loss += (double)t->losses_host[i];
-    right += largest(t->logits_host + i * stride, t->config.classes) == t->job->dataset->truth[t->shuffled[i]];
+    right += ser_best_label(t->logits_host + i * stride, t->config.classes) == t->job->dataset->truth[t->shuffled[i]];
   }
   for (int64_t step = 0; step < steps; step++) norm += sqrt((double)t->norms_host[2 * step]);
   epoch->train_loss = loss / (double)n;
@@ -459,7 +453,7 @@ static ser_status validate(trainer *t, ser_epoch *epoch, ser_error *err) {
       if (!isfinite(p[truth])) return not_finite(t, steps_an_epoch(t) - 1, "validation loss", err);
       loss -= log(fmax((double)p[truth], 1e-30));
       t->truth[first + i] = truth;
-      t->answer[first + i] = largest(p, classes);
+      t->answer[first + i] = ser_best_label(p, classes);
     }
   }
   ser_metrics metrics;
