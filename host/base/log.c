@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 
 struct ser_progress {
@@ -24,12 +24,6 @@ struct ser_progress {
 static atomic_bool quiet_level;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static ser_progress *current; /* under lock */
-
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 void ser_log_set_quiet(bool quiet) {
   atomic_store(&quiet_level, quiet);
@@ -106,7 +100,7 @@ static void draw(ser_progress *progress) {
       .note = progress->note,
       .done = progress->done,
       .total = progress->total,
-      .rate = rate_of(progress, now()),
+      .rate = rate_of(progress, ser_seconds()),
       .width = ioctl(2, TIOCGWINSZ, &window) == 0 && window.ws_col > 10 ? window.ws_col - 1 : 79};
   ser_progress_line(&line, &figures);
   fprintf(stderr, "\r\033[K%s", line.data);
@@ -134,11 +128,23 @@ void ser_info(const char *format, ...) {
   va_end(arguments);
 }
 
-void ser_info_lines(const char *lines) {
+static void each_line(void (*tell)(const char *format, ...), const char *lines) {
   for (size_t size; lines && *lines; lines += size + (lines[size] == '\n')) {
     size = strcspn(lines, "\n");
-    ser_info("%.*s", (int)size, lines);
+    tell("%.*s", (int)size, lines);
   }
+}
+
+void ser_info_lines(const char *lines) {
+  each_line(ser_info, lines);
+}
+
+void ser_warn_lines(const char *lines) {
+  each_line(ser_warn, lines);
+}
+
+void ser_complain_lines(const char *lines) {
+  each_line(ser_complain, lines);
 }
 
 void ser_warn(const char *format, ...) {
@@ -160,7 +166,7 @@ ser_progress *ser_progress_begin(const char *what, const char *unit, int64_t tot
   snprintf(progress->what, sizeof progress->what, "%s", what);
   snprintf(progress->unit, sizeof progress->unit, "%s", unit);
   progress->total = total;
-  progress->started = now();
+  progress->started = ser_seconds();
   progress->drawn = progress->started;
   progress->live = isatty(2) && !ser_log_is_quiet();
   pthread_mutex_lock(&lock);
@@ -173,7 +179,7 @@ void ser_progress_add(ser_progress *progress, int64_t done) {
   if (!progress) return;
   pthread_mutex_lock(&lock);
   progress->done += done;
-  double time = now();
+  double time = ser_seconds();
   if (progress->live) {
     if (time - progress->drawn > 0.1) {
       progress->drawn = time;

@@ -14,9 +14,13 @@ bool ser_log_is_quiet(void);
 /* One line each, whatever the names in it hold (see ser_text_line); a live progress bar is cleared first and redrawn
  * after. Safe from any thread. */
 void ser_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void ser_info_lines(const char *lines); /* each of several, a table say; NULL is fine */
 void ser_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));     /* "serenade: warning: ..." */
 void ser_complain(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "serenade: ...": errors */
+
+/* Each of several lines, a table or refusals say; NULL is fine. */
+void ser_info_lines(const char *lines);
+void ser_warn_lines(const char *lines);
+void ser_complain_lines(const char *lines);
 
 /* Progress of one job: on a terminal a live bar with rate and time left, elsewhere a line at the start of the work's
  * second ten per cent and so on, never more often than every five seconds. One at a time; safe from any thread. */

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
@@ -14,12 +14,6 @@
 
 /* A shard is sealed at whichever comes first. */
 enum { SEAL_BYTES = 32 << 20, SEAL_SECONDS = 10 };
-
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /* ---- opening --------------------------------------------------------------------------------------------------- */
 
@@ -302,13 +296,13 @@ ser_status ser_cache_add(ser_cache *cache, const ser_hash *key, ser_entry_status
   pending->row_hash[pending->count] = ser_hash_bytes(features, bytes);
   pending->status[pending->count] = (uint8_t)status;
   pending->offset[++pending->count] = (uint64_t)(at + rows);
-  if (pending->count == 1) cache->pending_since = now();
+  if (pending->count == 1) cache->pending_since = ser_seconds();
   if (pending_bytes(cache) >= SEAL_BYTES) return ser_cache_seal(cache, err);
   return ser_cache_tick(cache, err);
 }
 
 ser_status ser_cache_tick(ser_cache *cache, ser_error *err) {
-  if (cache->pending.count && now() - cache->pending_since >= SEAL_SECONDS) return ser_cache_seal(cache, err);
+  if (cache->pending.count && ser_seconds() - cache->pending_since >= SEAL_SECONDS) return ser_cache_seal(cache, err);
   return SER_OK;
 }
 

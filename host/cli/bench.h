@@ -56,7 +56,6 @@ void bench_bound(bench_result *line, double bound, const char *bound_is); /* set
 void bench_bound_operations(bench_result *line, double operations, const char *bound_is);
 void bench_settle(bench *b); /* bounds by operations, now that peak.fma is known for good */
 const bench_result *bench_find(const bench *b, const char *name); /* or NULL */
-double bench_now(void);                                           /* seconds, monotonic */
 /* bench_folder.c: a folder of its own below root; those of killed ones are removed. *folder: freed by the caller. */
 ser_status bench_make_folder(char **folder, const char *root, ser_error *err);
 void bench_remove_folder(const char *path); /* with all that is in it; errors are not told */

@@ -2,16 +2,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/interrupt.h"
 #include "cli/bench.h"
-
-double bench_now(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static int compare_numbers(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
@@ -25,9 +19,9 @@ ser_status bench_measure(bench *b, bench_result **line, const char *name, const 
   double *values = ser_alloc_zero((size_t)b->runs, sizeof *values);
   ser_status status = SER_OK;
   for (int run = -1; run < b->runs && status == SER_OK; run++) {
-    double begin = bench_now();
+    double begin = ser_seconds();
     status = body(context, err);
-    double seconds = bench_now() - begin;
+    double seconds = ser_seconds() - begin;
     if (run >= 0) values[run] = is_time ? 1e3 * seconds : units / seconds;
     if (status == SER_OK) status = ser_interrupt_check(err);
   }

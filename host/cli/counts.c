@@ -100,14 +100,6 @@ size_t cli_name_refused(const ser_manifest *manifest) {
   return count;
 }
 
-void cli_complain_lines(char *lines) {
-  for (char *at = lines, *end; at && *at; at = end) {
-    end = at + strcspn(at, "\n");
-    if (*end) *end++ = 0;
-    ser_complain("%s", at);
-  }
-}
-
 int cli_jobs(int64_t jobs) {
   return jobs > 0 ? (int)jobs : ser_cores();
 }

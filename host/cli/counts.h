@@ -13,9 +13,6 @@ void cli_audit_text(ser_text *text, const ser_manifest *manifest, const ser_audi
 /* Names each refused recording on stderr, with what is wrong and the cure; how many they are. */
 size_t cli_name_refused(const ser_manifest *manifest);
 
-/* Each of the lines as a complaint of its own; cuts them apart. */
-void cli_complain_lines(char *lines);
-
 /* Decode workers: the number asked for, or all cores. */
 int cli_jobs(int64_t jobs);
 

@@ -174,7 +174,7 @@ ser_status cli_extract(const ser_config *config, ser_feature_kind kind, const ch
                                        .jobs = cli_jobs(config->jobs),
                                        .device = device};
   status = ser_extract(&is, manifest, &options, err);
-  cli_complain_lines(is.refusals.data);
+  ser_complain_lines(is.refusals.data);
   if (status == SER_PARTIAL) status = SER_OK;
   if (status != SER_OK) goto done;
   if (!is.computed)

@@ -15,9 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
@@ -463,12 +463,6 @@ int64_t ser_feature_cache_columns(const char *config_json) {
   return config.coefficients > 0 && config.coefficients <= MOST ? ser_feature_columns(&config) : 0;
 }
 
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static ser_status compute_missing(extract_job *job, ser_error *err) {
   const ser_extract_options *options = job->options;
   SER_TRY(ser_mfcc_create(&job->mfcc, options->device, options->config, BATCH_CLIPS, BATCH_ROOM, err));
@@ -484,7 +478,7 @@ static ser_status compute_missing(extract_job *job, ser_error *err) {
 ser_status ser_extract(ser_extract_summary *summary, const ser_manifest *manifest, const ser_extract_options *options,
                        ser_error *err) {
   memset(summary, 0, sizeof *summary);
-  double started = now();
+  double started = ser_seconds();
   extract_job job = {.options = options, .summary = summary};
   SER_TRY(open_cache(&job.cache, options->cache_folder, options->kind, options->config, options->device, true, err));
   list_missing(&job, manifest);
@@ -493,6 +487,6 @@ ser_status ser_extract(ser_extract_summary *summary, const ser_manifest *manifes
   tell_notes(&job);
   free(job.wanted);
   free(job.rows);
-  summary->seconds = now() - started;
+  summary->seconds = ser_seconds() - started;
   return status == SER_OK ? closed : status;
 }

@@ -25,14 +25,6 @@ typedef struct {
 /* ---- features ------------------------------------------------------------------------------------------------------
  */
 
-static void tell_refusals(char *lines) {
-  for (char *at = lines, *end; at && *at; at = end) {
-    end = at + strcspn(at, "\n");
-    if (*end) *end++ = 0;
-    ser_complain("%s", at);
-  }
-}
-
 /* Names the rows of a given manifest that are refused there; a run's own were named when it was made. */
 static void tell_refused_rows(ser_evaluation *e) {
   for (size_t i = 0; e->other && i < e->given.count; i++) {
@@ -63,7 +55,7 @@ static ser_status fill_cache(job *j, ser_error *err) {
                                  .jobs = (int)e->config.jobs,
                                  .device = j->device};
   ser_status status = ser_extract(&summary, &some, &options, err);
-  tell_refusals(summary.refusals.data);
+  ser_complain_lines(summary.refusals.data);
   if (status == SER_OK && summary.computed)
     ser_info("extract: %zu %s that the cache lacked", summary.computed, SER_PLURAL(summary.computed, "clip", "clips"));
   free(summary.refusals.data);

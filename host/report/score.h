@@ -21,7 +21,7 @@ void ser_scorer_free(ser_scorer *scorer); /* NULL is fine */
 ser_status ser_scorer_run(ser_scorer *scorer, float *probabilities, const ser_score_input *windows, size_t count,
                           ser_error *err);
 
-/* The label of the largest probability, the first of equals. */
+/* The label of the largest probability (or logit), the first of equals. */
 int32_t ser_best_label(const float *probabilities, int64_t classes);
 
 /* The labels of a model in their order, and their number. */

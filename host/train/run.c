@@ -123,15 +123,6 @@ static ser_status make_split(job *j, ser_error *err) {
 
 /* ---- features ---------------------------------------------------------------------------------------------------- */
 
-static void tell_refusals(const ser_text *refusals) {
-  const char *line = refusals->data;
-  while (line && *line) {
-    size_t length = strcspn(line, "\n");
-    if (length) ser_warn("%.*s", (int)length, line);
-    line += length + (line[length] == '\n');
-  }
-}
-
 static ser_status extract_missing(const job *j, bool known_told, bool *partial, ser_error *err) {
   const ser_config *c = j->config;
   ser_extract_summary summary = {0};
@@ -143,7 +134,7 @@ static ser_status extract_missing(const job *j, bool known_told, bool *partial, 
   SER_TRY(ser_device_open(&options.device, c->device, j->cores, err));
   ser_status status = ser_extract(&summary, &j->manifest, &options, err);
   ser_device_close(options.device);
-  tell_refusals(&summary.refusals);
+  ser_warn_lines(summary.refusals.data);
   free(summary.refusals.data);
   if (status != SER_OK && status != SER_PARTIAL) return status;
   if (summary.too_short || summary.refused) *partial = true;

@@ -9,13 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/memory.h"
 #include "report/metrics.h"
+#include "report/score.h"
 #include "train/feed.h"
 #include "train/internal.h"
 
@@ -51,12 +52,6 @@ typedef struct {
   bool kept;             /* a finished model without its checkpoint: there is nothing to train */
   double write_seconds, written_at;
 } trainer;
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 ser_model_config ser_training_model(const ser_config *config, int64_t channels, int64_t classes) {
   return (ser_model_config){
@@ -233,11 +228,11 @@ static ser_status write_history(const trainer *t, ser_error *err) {
 
 static ser_status write_checkpoint(trainer *t, ser_error *err) {
   if (t->written_epoch == t->state.epoch) return SER_OK;
-  double start = now();
+  double start = ser_seconds();
   SER_TRY(write_history(t, err));
   SER_TRY(ser_checkpoint_write(&t->state, t->checkpoint_path, err));
   t->written_epoch = t->state.epoch;
-  t->written_at = now();
+  t->written_at = ser_seconds();
   t->write_seconds = t->written_at - start;
   return SER_OK;
 }
@@ -245,7 +240,7 @@ static ser_status write_checkpoint(trainer *t, ser_error *err) {
 /* After each epoch, but so that writing never takes more than a twentieth of the time: very short epochs share one.
  * What a kill then loses is repeated exactly. */
 static ser_status write_checkpoint_when_due(trainer *t, ser_error *err) {
-  bool due = t->written_epoch < 0 || now() - t->written_at >= 20 * t->write_seconds;
+  bool due = t->written_epoch < 0 || ser_seconds() - t->written_at >= 20 * t->write_seconds;
   return due ? write_checkpoint(t, err) : SER_OK;
 }
 
@@ -352,7 +347,7 @@ static ser_status begin(trainer *t, ser_error *err) {
   SER_TRY(ser_checkpoint_read(&t->state, &fits, identity, t->checkpoint_path, err));
   if (!fits || t->state.epoch > job->config->train.epochs) return cannot_go_on(t, fits, identity, err);
   t->written_epoch = t->state.epoch;
-  t->written_at = now();
+  t->written_at = ser_seconds();
   if (job->progress) ser_progress_found(job->progress, t->state.epoch * (int64_t)t->train_count);
   if (over(t)) return write_history(t, err);
   ser_info("%s: goes on after epoch %lld", job->folder, (long long)t->state.epoch);
@@ -423,20 +418,13 @@ static ser_status look(trainer *t, int64_t steps, ser_error *err) {
   return SER_OK;
 }
 
-static int32_t largest(const float *values, int64_t count) {
-  int64_t best = 0;
-  for (int64_t i = 1; i < count; i++)
-    if (values[i] > values[best]) best = i;
-  return (int32_t)best;
-}
-
 static ser_status sum_up_training(trainer *t, ser_epoch *epoch, ser_error *err) {
   int64_t stride = ser_pass_stride(t->pass), n = (int64_t)t->train_count, right = 0, steps = steps_an_epoch(t);
   double loss = 0, norm = 0;
   SER_TRY(t->device->rt->read(t->stream, t->logits_host, t->logits, (size_t)(n * stride) * sizeof(float), err));
   for (int64_t i = 0; i < n; i++) {
     loss += (double)t->losses_host[i];
-    right += largest(t->logits_host + i * stride, t->config.classes) == t->job->dataset->truth[t->shuffled[i]];
+    right += ser_best_label(t->logits_host + i * stride, t->config.classes) == t->job->dataset->truth[t->shuffled[i]];
   }
   for (int64_t step = 0; step < steps; step++) norm += sqrt((double)t->norms_host[2 * step]);
   epoch->train_loss = loss / (double)n;
@@ -465,7 +453,7 @@ static ser_status validate(trainer *t, ser_epoch *epoch, ser_error *err) {
       if (!isfinite(p[truth])) return not_finite(t, steps_an_epoch(t) - 1, "validation loss", err);
       loss -= log(fmax((double)p[truth], 1e-30));
       t->truth[first + i] = truth;
-      t->answer[first + i] = largest(p, classes);
+      t->answer[first + i] = ser_best_label(p, classes);
     }
   }
   ser_metrics metrics;

@@ -163,12 +163,13 @@ rm -r bare
 echo "== run.json cut or deleted: made anew from what else stands in RUN, and nothing is trained"
 cp run/run.json first.json
 for command in "run small.yaml -o run" "train small.yaml -o run --resume"; do
+  read -ra words <<<"$command"
   truncate -s 100 run/run.json
-  expect 0 $command
+  expect 0 "${words[@]}"
   said "warning: run/run.json was damaged; it is made anew"
   said "train: nothing to do, 1 model"
   rm run/run.json
-  expect 0 $command
+  expect 0 "${words[@]}"
   said "warning: run/run.json was missing; it is made anew"
   said "train: nothing to do, 1 model"
 done
