@@ -198,6 +198,8 @@ static const struct {
      "broken/c.wav: unreadable", ""},
     {"printf 'path,emotion\\ncaf\\351.wav,sad\\n' >latin.csv; S index --csv latin.csv -o m.csv", 1,
      "latin.csv: line 2 is not UTF-8", "save the table as CSV in UTF-8"},
+    {"printf 'p\\000a\\000' >wide.csv; S index --csv wide.csv -o m.csv", 1, "wide.csv: line 1 holds a NUL byte",
+     "save it as CSV in UTF-8"},
     {"mkfifo pipe.wav; printf 'path,emotion\\npipe.wav,sad\\n' >pipe.csv; S index --csv pipe.csv -o m.csv", 3,
      "pipe.wav: unreadable", "get the file anew"},
     {"d=$(printf 'd\\351'); mkdir $d; cp clips/c00.wav $d/OAF_back_sad.wav; S index --tess $d -o m.csv", 1,
