@@ -82,7 +82,7 @@ void heard_write(const heard_table *table, const char *manifest_path) {
   ser_error ignored;
   put_text(&text, table);
   bool there = ser_file_exists(path) && ser_file_read(&before, &size, path, &ignored) == SER_OK;
-  bool ours = there && !strncmp(before, FORM, sizeof FORM - 1), same = there && !strcmp(before, text.data);
+  bool ours = there && (!size || !strncmp(before, FORM, sizeof FORM - 1)), same = there && !strcmp(before, text.data);
   if (table->count && !same && (ours || !there)) (void)ser_file_write(path, text.data, text.size, &ignored);
   if (!table->count && ours) unlink(path);
   free(text.data);

@@ -269,6 +269,7 @@ static const struct {
     {"mkdir r0 && touch r0/manifest.csv.tmp-7-0; S train good.yaml -o r0", 0, "", ""},
     {"mkdir r6 && touch r6/manifest.csv.partial; S train good.yaml -o r6 && test ! -e r6/manifest.csv.partial", 0, "",
      ""},
+    {"mkdir r8 && echo x >r8/manifest.csv.heard; S train good.yaml -o r8", 0, "", ""},
     {"mkdir r7 && printf 'path,emo' >r7/manifest.csv.next; S train good.yaml -o r7 && test ! -e r7/manifest.csv.next",
      0, "", ""},
     {"S train good.yaml -o good.csv", 2, "good.csv is a file", "name another"},
