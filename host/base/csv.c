@@ -92,7 +92,12 @@ static ser_status check_encoding(const char *data, size_t size, const char *path
   const char *nul = memchr(data, 0, size);
   size_t good = ser_utf8_span(data, nul ? (size_t)(nul - data) : size), line = 1;
   if (good == size) return SER_OK;
+  if (nul) good = (size_t)(nul - data);
   for (size_t i = 0; i < good; i++) line += data[i] == '\n';
+  if (nul)
+    return ser_fail(err, SER_FAILED,
+                    "%s: line %zu holds a NUL byte: the table is UTF-16 or no text; save it as CSV in UTF-8", path,
+                    line);
   return ser_fail(err, SER_FAILED, "%s: line %zu is not UTF-8; save the table as CSV in UTF-8", path, line);
 }
 

@@ -39,7 +39,8 @@ static ser_status audit_file(const char *path, const char *json, ser_audit_mode 
   ser_status status = SER_OK;
   ser_manifest_init(&manifest);
   SER_TRY_DONE(ser_manifest_read(&manifest, path, err));
-  const ser_audit_options options = {.mode = mode, .again = again, .jobs = jobs, .keep = path, .keep_every = 5};
+  const ser_audit_options options = {
+      .mode = mode, .again = again, .jobs = jobs, .keep = path, .heard = path, .keep_every = 5};
   SER_TRY_DONE(ser_audit(&manifest, &summary, &options, err));
   SER_TRY_DONE(ser_manifest_write(&manifest, path, err));
   cli_audit_text(&text, &manifest, &summary);

@@ -52,6 +52,8 @@ ser_status bench_peak(bench *b, ser_error *err) {
   peak_context peak = {.b = b};
   bench_result *line;
   SER_TRY(measure_fma(b, err));
+  char pair[2] = {0};
+  if (!ser_peak_copy(b->device, b->stream, pair, pair + 1, 1)) return SER_OK; /* not measured on this backend */
   peak.to = ser_alloc_aligned(copy_bytes);
   peak.from = ser_alloc_aligned(copy_bytes);
   memset(peak.from, 1, copy_bytes);

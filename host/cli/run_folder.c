@@ -131,7 +131,8 @@ static ser_status has_results(bool *has, const char *folder, const ser_config *c
 
 /* What a write that was killed left beside the file that it was to become, and an index or audit that was cut off. */
 static bool left_over(const char *name) {
-  return strstr(name, ".tmp-") || !strcmp(name, "manifest.csv.partial") || !strcmp(name, "manifest.csv.next");
+  return strstr(name, ".tmp-") || !strcmp(name, "manifest.csv.partial") || !strcmp(name, "manifest.csv.next") ||
+         !strcmp(name, "manifest.csv.heard");
 }
 
 static bool holds(const char *folder, const char *name) {

@@ -136,7 +136,7 @@ ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const 
   ser_status status = SER_OK;
   char *next = next_name(path);
   const ser_audit_options options = {
-      .mode = config->audit, .jobs = cli_jobs(config->jobs), .keep = next, .keep_every = 5};
+      .mode = config->audit, .jobs = cli_jobs(config->jobs), .keep = next, .heard = path, .keep_every = 5};
   SER_TRY_DONE(index_stage(manifest, config, path, next, &bytes, err));
   SER_TRY_DONE(ser_audit(manifest, &summary, &options, err));
   bool changed = differs(manifest, &bytes);

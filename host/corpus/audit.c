@@ -2,8 +2,9 @@
  * under one label or several, under one speaker's name or several.
  *
  * A verdict is kept for as long as the bytes are the same. Relations are found anew each time: by bytes from the
- * manifest's hashes, by samples among the files decoded in this run; a file whose relation the bytes do not explain is
- * decoded again, and so is every file that could have the same samples as one decoded now (same rate and length).
+ * manifest's hashes, by samples among the files decoded in this run and those that MANIFEST.heard remembers; a file
+ * whose relation neither explains is decoded again, and so is every other file that could have the same samples as one
+ * decoded now (same rate and length).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/threads.h"
+#include "corpus/heard.h"
 #include "corpus/judge.h"
 
 /* Rows with the same bytes. */
@@ -23,7 +25,9 @@ typedef struct {
   size_t first, count; /* in audit.order */
   bool decode;         /* in this run */
   bool decoded;
+  bool remembered;   /* found.samples are known from before, the rest of found is not */
   verdict found;     /* where decoded */
+  bool recalled;     /* a row of it was judged before */
   ser_reason own;    /* what the file is by itself: NONE, silent, clipped or a refusal */
   size_t set;        /* groups of the same audio have the same one: the lowest of them */
   ser_status status; /* of judging, with its error */
@@ -130,27 +134,104 @@ static ser_reason relation_reason(const relation *found, size_t row) {
   return found->speakers ? SER_REASON_SPEAKER_CONFLICT : SER_REASON_NONE;
 }
 
+/* ---- sets of the same audio ---- */
+
+/* Has it samples that are known, and a sound to compare? */
+static bool sounds(const group *of) {
+  return (of->decoded || of->remembered) && !reason_refuses(of->own) && of->own != SER_REASON_SILENT;
+}
+
+static int compare_samples(const void *a, const void *b, void *context) {
+  const group *groups = context;
+  size_t x = *(const size_t *)a, y = *(const size_t *)b;
+  int order = ser_hash_compare(&groups[x].found.samples, &groups[y].found.samples);
+  return order ? order : (x > y) - (x < y);
+}
+
+static void join_same_samples(audit *all) {
+  size_t *sounding = ser_alloc_zero(all->group_count, sizeof *sounding), count = 0;
+  for (size_t i = 0; i < all->group_count; i++) {
+    all->groups[i].set = i;
+    if (sounds(all->groups + i)) sounding[count++] = i;
+  }
+  if (count) qsort_r(sounding, count, sizeof *sounding, compare_samples, all->groups);
+  for (size_t i = 1; i < count; i++) {
+    const group *before = all->groups + sounding[i - 1];
+    group *of = all->groups + sounding[i];
+    if (!ser_hash_compare(&before->found.samples, &of->found.samples)) of->set = before->set;
+  }
+  free(sounding);
+}
+
+static int compare_sets(const void *a, const void *b, void *context) {
+  const audit *all = context;
+  size_t x = *(const size_t *)a, y = *(const size_t *)b;
+  size_t sx = all->groups[all->group_of[x]].set, sy = all->groups[all->group_of[y]].set;
+  return sx != sy ? (sx > sy) - (sx < sy) : (x > y) - (x < y);
+}
+
+/* Calls body for each set: its rows are members[at .. end). */
+static void each_set(audit *all, void (*body)(audit *all, size_t at, size_t end)) {
+  size_t rows = all->manifest->count, *members = all->members;
+  for (size_t i = 0; i < rows; i++) members[i] = i;
+  if (rows) qsort_r(members, rows, sizeof *members, compare_sets, all);
+  for (size_t at = 0, end; at < rows; at = end) {
+    size_t set = all->groups[all->group_of[members[at]]].set;
+    for (end = at; end < rows && all->groups[all->group_of[members[end]]].set == set;) end++;
+    body(all, at, end);
+  }
+}
+
 /* ---- what must be decoded ---- */
 
-/* Takes over what the rows of the group were judged to be; asks for decoding where that is not known. */
-static void recall_group(const audit *all, group *of) {
-  bool known = false, explained = true;
-  size_t *members = all->members;
-  for (size_t i = 0; i < of->count; i++) members[i] = all->order[of->first + i];
-  relation bytes = relate(all, members, of->count);
-  for (size_t i = 0; i < of->count; i++) {
-    const ser_row *row = all->manifest->rows + members[i];
+/* Takes over what the rows of a set were judged to be. Where that is not known of one of its files, or where verdicts
+ * are not those of the set as it is now (a row or a label has gone or changed), all of it is decoded. */
+static void recall_set(audit *all, size_t at, size_t end) {
+  const size_t *members = all->members;
+  bool explained = true, unknown = false;
+  relation now = relate(all, all->members + at, end - at);
+  for (size_t m = at; m < end; m++) {
+    const ser_row *row = all->manifest->rows + members[m];
+    group *of = all->groups + all->group_of[members[m]];
     if (!row_judged(row)) continue;
-    if (!relational(row->reason)) {
-      known = true;
-      of->own = row->reason;
-    } else if (relation_reason(&bytes, members[i]) != row->reason) {
-      explained = false;
-    } else {
-      known = true; /* neither refused nor silent, and whether it is clipped does not show */
-    }
+    if (relational(row->reason) && relation_reason(&now, members[m]) != row->reason) explained = false;
+    if (!relational(row->reason)) of->own = row->reason;
+    of->recalled = true; /* of a relation: neither refused nor silent, and whether it is clipped does not show */
   }
-  of->decode = all->options->again || !known || !explained;
+  for (size_t m = at; m < end; m++) unknown |= !all->groups[all->group_of[members[m]]].recalled;
+  for (size_t m = at; m < end; m++)
+    all->groups[all->group_of[members[m]]].decode = all->options->again || unknown || !explained;
+}
+
+/* Finds out what is known of every file, and asks for decoding the others. */
+static void recall(audit *all) {
+  heard_table heard = {0};
+  if (all->options->heard && !all->options->again) heard_read(&heard, all->options->heard);
+  for (size_t i = 0; i < all->group_count; i++) {
+    group *of = all->groups + i;
+    const ser_hash *samples = heard_find(&heard, &row_of(all, of, 0)->hash);
+    of->remembered = samples != NULL;
+    if (samples) of->found.samples = *samples;
+  }
+  free(heard.sounds);
+  join_same_samples(all);
+  each_set(all, recall_set);
+}
+
+/* Remembers the sounds that files of unlike bytes have in common. */
+static void remember(const audit *all) {
+  heard_table heard = {.sounds = ser_alloc_zero(all->group_count, sizeof *heard.sounds)};
+  size_t *files = ser_alloc_zero(all->group_count, sizeof *files); /* of each set */
+  for (size_t i = 0; i < all->group_count; i++) files[all->groups[i].set]++;
+  for (size_t i = 0; i < all->group_count; i++) { /* which is in the order of their hashes */
+    const group *of = all->groups + i;
+    const ser_hash *bytes = &row_of(all, of, 0)->hash;
+    if (files[of->set] > 1 && ser_hash_compare(bytes, &no_hash))
+      heard.sounds[heard.count++] = (heard_sound){*bytes, of->found.samples};
+  }
+  heard_write(&heard, all->options->heard);
+  free(files);
+  free(heard.sounds);
 }
 
 static void judge_group(void *context, size_t task, int thread) {
@@ -188,34 +269,10 @@ static void ask_for_partners(audit *all) {
   for (size_t i = 0; i < all->group_count && count; i++) {
     group *of = all->groups + i;
     const ser_row *row = row_of(all, of, 0);
-    if (of->decode || reason_refuses(of->own) || of->own == SER_REASON_SILENT) continue;
+    if (of->decode || of->remembered || reason_refuses(of->own) || of->own == SER_REASON_SILENT) continue;
     of->decode = bsearch(&(extent){row->rate, row->frames}, extents, count, sizeof *extents, compare_extents);
   }
   free(extents);
-}
-
-/* ---- sets of the same audio ---- */
-
-static int compare_samples(const void *a, const void *b, void *context) {
-  const group *groups = context;
-  size_t x = *(const size_t *)a, y = *(const size_t *)b;
-  int order = ser_hash_compare(&groups[x].found.samples, &groups[y].found.samples);
-  return order ? order : (x > y) - (x < y);
-}
-
-static void join_same_samples(audit *all) {
-  size_t *sounding = ser_alloc_zero(all->group_count, sizeof *sounding), count = 0;
-  for (size_t i = 0; i < all->group_count; i++) {
-    const group *of = all->groups + i;
-    if (of->decoded && !reason_refuses(of->own) && of->own != SER_REASON_SILENT) sounding[count++] = i;
-  }
-  if (count) qsort_r(sounding, count, sizeof *sounding, compare_samples, all->groups);
-  for (size_t i = 1; i < count; i++) {
-    const group *before = all->groups + sounding[i - 1];
-    group *of = all->groups + sounding[i];
-    if (!ser_hash_compare(&before->found.samples, &of->found.samples)) of->set = before->set;
-  }
-  free(sounding);
 }
 
 /* ---- findings ---- */
@@ -273,13 +330,6 @@ static void add_finding(json_t *findings, const audit *all, size_t i, const size
 
 /* ---- the whole ---- */
 
-static int compare_sets(const void *a, const void *b, void *context) {
-  const audit *all = context;
-  size_t x = *(const size_t *)a, y = *(const size_t *)b;
-  size_t sx = all->groups[all->group_of[x]].set, sy = all->groups[all->group_of[y]].set;
-  return sx != sy ? (sx > sy) - (sx < sy) : (x > y) - (x < y);
-}
-
 /* What the decoder counted is truer than what the header said. */
 static void take_info(ser_row *row, const group *of, bool stale) {
   const ser_audio_info *info = &of->found.info;
@@ -299,33 +349,31 @@ static void count_row(ser_audit_summary *summary, const ser_row *row) {
   summary->by_reason[row->reason]++;
 }
 
+static void settle_set(audit *all, size_t at, size_t end) {
+  const size_t *members = all->members;
+  relation found = relate(all, all->members + at, end - at);
+  for (size_t m = at; m < end; m++) {
+    ser_row *row = all->manifest->rows + members[m];
+    const group *of = all->groups + all->group_of[members[m]];
+    all->set_at[members[m]] = at;
+    all->set_size[members[m]] = end - at;
+    if (of->decode && !of->decoded) { /* interrupted before its turn */
+      row_forget(row);
+      continue;
+    }
+    bool alone = reason_refuses(of->own) || of->own == SER_REASON_SILENT;
+    ser_reason reason = alone ? of->own : relation_reason(&found, members[m]);
+    take_info(row, of, all->stale[members[m]]);
+    row_judge(row, reason == SER_REASON_NONE ? of->own : reason, all->options->mode);
+    if (of->decoded && of->found.info.passing) row->hash = no_hash; /* the bytes were not heard: again next time */
+  }
+}
+
 /* Sets every row's status and reason from what has been decoded and recalled so far. */
 static void settle(audit *all) {
-  size_t rows = all->manifest->count, *members = all->members;
   ask_for_partners(all); /* those that still have to be decoded count as new: their verdicts must wait */
   join_same_samples(all);
-  for (size_t i = 0; i < rows; i++) members[i] = i;
-  if (rows) qsort_r(members, rows, sizeof *members, compare_sets, all);
-  for (size_t at = 0, end; at < rows; at = end) {
-    size_t set = all->groups[all->group_of[members[at]]].set;
-    for (end = at; end < rows && all->groups[all->group_of[members[end]]].set == set;) end++;
-    relation found = relate(all, members + at, end - at);
-    for (size_t m = at; m < end; m++) {
-      ser_row *row = all->manifest->rows + members[m];
-      const group *of = all->groups + all->group_of[members[m]];
-      all->set_at[members[m]] = at;
-      all->set_size[members[m]] = end - at;
-      if (of->decode && !of->decoded) { /* interrupted before its turn */
-        row_forget(row);
-        continue;
-      }
-      bool alone = reason_refuses(of->own) || of->own == SER_REASON_SILENT;
-      ser_reason reason = alone ? of->own : relation_reason(&found, members[m]);
-      take_info(row, of, all->stale[members[m]]);
-      row_judge(row, reason == SER_REASON_NONE ? of->own : reason, all->options->mode);
-      if (of->decoded && of->found.info.passing) row->hash = no_hash; /* the bytes were not heard: again next time */
-    }
-  }
+  each_set(all, settle_set);
 }
 
 /* Counts, and the findings in the order of the rows, once all rows are settled. */
@@ -406,17 +454,16 @@ ser_status ser_audit(ser_manifest *manifest, ser_audit_summary *summary, const s
   ser_pool_run_dynamic(pool, rows, refresh_row, &all);
   SER_TRY_DONE(ser_interrupt_check(err));
   make_groups(&all);
-  for (size_t i = 0; i < all.group_count; i++) recall_group(&all, all.groups + i);
+  recall(&all);
   status = judge_groups(&all, pool, "audit", err);
   if (status != SER_OK && status != SER_INTERRUPTED) goto done;
   ask_for_partners(&all);
   if (status == SER_OK) status = judge_groups(&all, pool, "audit: possible copies", err);
   if (status != SER_OK && status != SER_INTERRUPTED) goto done;
   settle(&all); /* interrupted: those asked for are judged anew next time, beside what was decoded now */
-  if (status == SER_OK)
-    summarise(&all, summary);
-  else if (options->keep)
-    ser_manifest_write(manifest, options->keep, NULL);
+  if (status == SER_OK) summarise(&all, summary);
+  if (status == SER_OK && options->heard) remember(&all);
+  if (status != SER_OK && options->keep) ser_manifest_write(manifest, options->keep, NULL);
 done:
   ser_pool_free(pool);
   free(all.order);

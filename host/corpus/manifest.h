@@ -119,6 +119,7 @@ typedef struct {
   bool again;        /* judge anew what was judged before */
   int jobs;          /* decode workers; 0: all cores */
   const char *keep;  /* or NULL: the manifest's path, where what was judged so far is written on the way */
+  const char *heard; /* or NULL: the manifest's path; sounds that files of unlike bytes share are kept in PATH.heard */
   double keep_every; /* seconds between those writings; 0: as often as it looks */
 } ser_audit_options;
 

@@ -22,10 +22,15 @@ static void fma_task(void *context, size_t task, int thread) {
   work->loop(&work->threads[task].kept, work->rounds);
 }
 
+/* Streams and threads of another backend are none of ours. */
+static bool on_cpu(const ser_device_properties *properties) {
+  return !strcmp(properties->backend, "cpu");
+}
+
 int64_t ser_peak_run(ser_device *device, ser_stream *stream, int64_t rounds) {
   ser_device_properties properties;
   device->rt->properties(device, &properties);
-  if (strcmp(properties.backend, "cpu") != 0) return 0;
+  if (!on_cpu(&properties)) return 0;
   fma_work work = {.loop = ser_peak_fma_base, .rounds = rounds};
 #if defined(__x86_64__)
   if (!strcmp(properties.isa, "avx2")) work.loop = ser_peak_fma_avx2;
@@ -54,6 +59,9 @@ static void copy_task(void *context, size_t task, int thread) {
 }
 
 int64_t ser_peak_copy(ser_device *device, ser_stream *stream, void *to, const void *from, size_t bytes) {
+  ser_device_properties properties;
+  device->rt->properties(device, &properties);
+  if (!on_cpu(&properties)) return 0;
   size_t threads = (size_t)ser_cpu_threads(device);
   copy_work work = {to, from, bytes, (bytes / threads + 64) / 64 * 64};
   ser_cpu_parallel(stream, threads, copy_task, &work);

@@ -8,7 +8,8 @@
  * done (two for each multiply-add). Only the CPU backend has it: 0 elsewhere. */
 int64_t ser_peak_run(ser_device *device, ser_stream *stream, int64_t rounds);
 
-/* Copies `bytes` from one host buffer to another on all of the device's threads; gives the bytes read and written. */
+/* Copies `bytes` from one host buffer to another on all of the device's threads; gives the bytes read and written.
+ * Only the CPU backend has it: 0 elsewhere. */
 int64_t ser_peak_copy(ser_device *device, ser_stream *stream, void *to, const void *from, size_t bytes);
 
 /* The loops, one for each build of kernels/. What starts in `kept` and ends there keeps the compiler from leaving work

@@ -30,8 +30,8 @@ test_buffer test_buffer_from(ser_device *device, ser_stream *stream, const float
 void test_buffer_read(const test_buffer *buffer, float *host); /* fails the test where a guard was touched */
 void test_buffer_free(test_buffer *buffer);                    /* checks the guards too */
 
-/* Runs the function for each instruction set of the CPU backend that this processor has (and each device there is);
- * prints the names of those it lacks. threads as for ser_device_open. */
+/* Runs the function for each instruction set of the CPU backend that this processor has; prints the names of those it
+ * lacks. threads as for ser_device_open. */
 void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void *context), int threads, void *context);
 
 /* Repeatable numbers in [-1, 1). */

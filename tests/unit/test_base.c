@@ -151,6 +151,24 @@ static void csv_refuses_with_file_and_line(void **state) {
     assert_non_null(strstr(err.text, "bad.csv"));
     if (!strstr(err.text, cases[i].named)) fail_msg("'%s' does not say '%s'", err.text, cases[i].named);
   }
+  static const struct {
+    const char *text;
+    size_t size;
+    int line;
+  } nuls[] = {{"\xff\xfe"
+               "a\0,\0b\0\n\0",
+               10, 1},
+              {"a,b\n1,2\n\0", 9, 3},
+              {"a,b\nJos\xe9,2\n3,\0\n", 15, 3}};
+  for (size_t i = 0; i < sizeof nuls / sizeof *nuls; i++) {
+    ser_csv table;
+    ser_error err = {0};
+    char *words = ser_format("bad.csv: line %d holds a NUL byte: the table is UTF-16 or no text", nuls[i].line);
+    ASSERT_OK(ser_file_write(path, nuls[i].text, nuls[i].size, &err), err);
+    assert_int_equal(ser_csv_read(&table, path, &err), SER_FAILED);
+    if (!strstr(err.text, words)) fail_msg("'%s' does not say '%s'", err.text, words);
+    free(words);
+  }
   free(path);
   test_folder_remove(folder);
 }

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "cli/bench.h"
+#include "device/peak.h"
 
 static bench_result line_of(const char *name, const char *unit, double median) {
   bench_result line = {.median = median, .min = 0.9 * median, .max = 1.1 * median, .runs = 3};
@@ -103,8 +104,26 @@ static void killed_folders_are_swept(void **state) {
   test_folder_remove(root);
 }
 
+static void another_backend(const ser_device *device, ser_device_properties *out) {
+  (void)device;
+  memset(out, 0, sizeof *out);
+  strcpy(out->backend, "other");
+}
+
+/* The limits are the CPU backend's: the device and the stream of another one are not touched. */
+static void another_backend_has_no_peak(void **state) {
+  (void)state;
+  const ser_runtime runtime = {.properties = another_backend};
+  ser_device device = {.rt = &runtime};
+  char from[64] = {1}, to[64] = {0};
+  assert_int_equal(ser_peak_run(&device, NULL, 1), 0);
+  assert_int_equal(ser_peak_copy(&device, NULL, to, from, sizeof to), 0);
+  assert_int_equal(to[0], 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(bounds_follow_the_peak), cmocka_unit_test(the_better_peak_stays),
-                                     cmocka_unit_test(killed_folders_are_swept)};
+                                     cmocka_unit_test(killed_folders_are_swept),
+                                     cmocka_unit_test(another_backend_has_no_peak)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
