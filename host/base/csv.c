@@ -48,6 +48,7 @@ static ser_status read_header(ser_csv *table, csv_input *in, const char *path, s
     SER_GROW(table->names, table->columns, capacity);
     table->names[table->columns++] = ser_strdup(cell);
   }
+  while (table->columns > 1 && !*table->names[table->columns - 1]) free(table->names[--table->columns]);
   if (table->columns == 1 && strpbrk(table->names[0], ";\t"))
     return ser_fail(err, SER_FAILED, "%s: line 1: %s stand between the columns; save the table with commas instead",
                     path, strchr(table->names[0], ';') ? "semicolons" : "tabs");
@@ -70,6 +71,7 @@ static ser_status read_row(ser_csv *table, csv_input *in, size_t *capacity, cons
       for (size_t i = 0; i < taken; i++) free(row[i]);
       return ser_fail(err, SER_FAILED, "%s: line %zu: a quote is not closed; mend the file", path, line);
     }
+    if (taken == table->columns && !*cell) continue; /* a comma too many says nothing */
     if (taken == table->columns) {
       for (size_t i = 0; i < taken; i++) free(row[i]);
       return ser_fail(err, SER_FAILED, "%s: line %zu has more cells than the header's %zu; mend the line", path, line,

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "base/interrupt.h"
 #include "base/memory.h"
 
 ser_status ser_file_read(char **data, size_t *size, const char *path, ser_error *err) {
@@ -154,12 +155,35 @@ void ser_file_sweep(const char *path) {
   free(folder);
 }
 
-/* What is not a plain file (a pipe, a terminal, /dev/stdout) has no name to be renamed onto: it is written as it is. */
-static ser_status write_straight(int fd, const char *path, const void *data, size_t size, ser_error *err) {
-  if (fd < 0 || !ser_write_all(fd, data, size)) return ser_fail_errno(err, SER_FAILED, "cannot write %s", path);
+/* A pipe that nobody reads yet is waited for, with an eye on signals: an open that waits would sleep through one that
+ * came just before it. */
+static ser_status open_straight(int *fd, const char *path, bool pipe, ser_error *err) {
+  while ((*fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0 && ((pipe && errno == ENXIO) || errno == EINTR)) {
+    SER_TRY(ser_interrupt_check(err));
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+  }
+  if (*fd >= 0) fcntl(*fd, F_SETFL, fcntl(*fd, F_GETFL) & ~O_NONBLOCK);
   return SER_OK;
 }
 
+/* What is not a plain file (a pipe, a terminal, /dev/stdout) has no name to be renamed onto: it is written as it is. */
+static ser_status write_straight(int fd, const char *path, const void *data, size_t size, ser_error *err) {
+  const char *bytes = data;
+  while (fd >= 0 && size) {
+    ssize_t put = write(fd, bytes, size);
+    if (put < 0 && errno == EINTR && !ser_interrupted()) continue;
+    if (put <= 0) break;
+    bytes += put;
+    size -= (size_t)put;
+  }
+  if (fd >= 0 && !size) return SER_OK;
+  int reason = errno;
+  if (reason == EINTR) SER_TRY(ser_interrupt_check(err)); /* nobody reads the pipe, or no longer */
+  errno = reason;
+  return ser_fail_errno(err, SER_FAILED, "cannot write %s", path);
+}
+
+/* stdout may be a file by another name: what was printed to it must stay. */
 static bool is_stdout(const struct stat *info) {
   struct stat out;
   return fstat(STDOUT_FILENO, &out) == 0 && out.st_dev == info->st_dev && out.st_ino == info->st_ino;
@@ -196,7 +220,8 @@ ser_status ser_file_write(const char *path, const void *data, size_t size, ser_e
       return write_straight(STDOUT_FILENO, path, data, size, err);
     }
     if (!S_ISREG(info.st_mode)) {
-      int fd = open(path, O_WRONLY | O_CLOEXEC);
+      int fd = -1;
+      SER_TRY(open_straight(&fd, path, S_ISFIFO(info.st_mode), err));
       ser_status status = write_straight(fd, path, data, size, err);
       if (fd >= 0 && close(fd) != 0 && status == SER_OK)
         status = ser_fail_errno(err, SER_FAILED, "cannot write %s", path);
@@ -211,13 +236,21 @@ ser_status ser_file_write(const char *path, const void *data, size_t size, ser_e
   return status;
 }
 
+bool ser_file_replaced(const char *path) {
+  struct stat info;
+  return stat(path, &info) == 0 && S_ISREG(info.st_mode) && !is_stdout(&info);
+}
+
 ser_status ser_output_check(const char *path, const char *option, ser_error *err) {
   struct stat info;
   if (!*path || !strcmp(path, "-"))
     return ser_fail(err, SER_USAGE, "%s '%s' names no file; give one (/dev/stdout where the output is to be piped)",
                     option, path);
   if (ser_is_folder(path)) return ser_fail(err, SER_USAGE, "%s %s is a folder; name a file", option, path);
-  if (stat(path, &info) == 0 && (!S_ISREG(info.st_mode) || is_stdout(&info))) return SER_OK;
+  bool there = stat(path, &info) == 0;
+  if (there && !ser_file_replaced(path)) return SER_OK;
+  if (!there && lstat(path, &info) == 0)
+    return ser_fail(err, SER_FAILED, "%s %s is a link to nothing; remove it", option, path);
   char *real = realpath(path, NULL), *folder = ser_path_folder(real ? real : path);
   ser_status status = SER_OK;
   if (!ser_is_folder(folder))

@@ -20,6 +20,7 @@ ser_status ser_file_write(const char *path, const void *data, size_t size, ser_e
 /* Whether a file that the user names for an output (by this option) can be written, as far as that can be told before
  * the work: SER_USAGE for "", "-" and folders, SER_FAILED where the folder is missing or closed to us. */
 ser_status ser_output_check(const char *path, const char *option, ser_error *err);
+bool ser_file_replaced(const char *path); /* a plain file, not our stdout: one that ser_file_write puts another for */
 bool ser_same_file(const char *a, const char *b); /* both there, and one, by whatever names */
 
 /* "<host>-<place>-<pid>-<random>" (8, then 16 hex digits; place: the machine's start and the PID namespace): marks a

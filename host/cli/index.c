@@ -7,16 +7,11 @@
 #include "cli/cli.h"
 #include "cli/counts.h"
 
-static bool is_plain(const char *path) {
-  struct stat info;
-  return stat(path, &info) == 0 && S_ISREG(info.st_mode);
-}
-
 static ser_status index_into(const char *output, const ser_index_options *options, bool *partial, ser_error *err) {
   ser_manifest manifest, before;
   ser_index_summary summary = {0};
   ser_text table = {0};
-  bool known = is_plain(output);
+  bool known = ser_file_replaced(output);
   ser_status status = SER_OK;
   ser_manifest_init(&manifest);
   ser_manifest_init(&before);
@@ -75,7 +70,8 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   if (options.roots[SER_CSV] && ser_same_file(output, options.roots[SER_CSV]))
     return ser_fail(err, SER_USAGE, "-o %s is the file of --csv itself; name another", output);
   options.jobs = cli_jobs(workers);
-  options.keep = !ser_file_exists(output) || is_plain(output) ? output : NULL; /* beside a pipe nothing is kept */
+  options.keep =
+      !ser_file_exists(output) || ser_file_replaced(output) ? output : NULL; /* beside a pipe nothing is kept */
   SER_TRY(index_into(output, &options, &partial, err));
   return partial ? SER_PARTIAL : SER_OK;
 }

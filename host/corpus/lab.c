@@ -91,9 +91,9 @@ static ser_status check_emotions(const ser_csv *table, const char *csv_path, ser
   if (!count) return SER_OK;
   ser_text list = {0};
   for (size_t i = 0; i < count; i++)
-    ser_text_printf(&list, "%s'%s' (%zu line%s, line %zu%s)", i ? ", " : "", odd[i], lines[i], lines[i] == 1 ? "" : "s",
-                    first[i], lines[i] == 1 ? "" : " first");
-  if (more) ser_text_printf(&list, " and more (%zu line%s)", more, more == 1 ? "" : "s");
+    ser_text_printf(&list, "%s'%s' (%zu %s, line %zu%s)", i ? ", " : "", odd[i], lines[i],
+                    SER_PLURAL(lines[i], "line", "lines"), first[i], lines[i] == 1 ? "" : " first");
+  if (more) ser_text_printf(&list, " and more (%zu %s)", more, SER_PLURAL(more, "line", "lines"));
   ser_status status = ser_fail(err, SER_FAILED,
                                "%s: none of neutral, happy, sad, angry, fearful, disgust, calm, surprised: %s; mend "
                                "them or remove the lines",

@@ -1,10 +1,9 @@
 /* Metrics of classification and their text forms. Numbers match scikit-learn (1.9) bit by bit, sums included, so that
  * the text of classification_report(digits=4, zero_division=0) matches to the letter, with the names of the classes
- * that occur among truths or answers, which all means but uar are over: war                accuracy_score uar
- * balanced_accuracy_score: recall averaged over the classes that occur in the truth precision ...
- * precision_recall_fscore_support(average=None, "macro", "weighted") confusion          confusion_matrix: rows actual,
- * columns predicted
- */
+ * that occur among truths or answers, which all means but uar are over. war is accuracy_score; uar is
+ * balanced_accuracy_score: recall averaged over the classes that occur in the truth; precision, recall and F1 are those
+ * of precision_recall_fscore_support (average=None, "macro", "weighted"); confusion is confusion_matrix: rows actual,
+ * columns predicted. */
 #include "report/metrics.h"
 
 #include <inttypes.h>

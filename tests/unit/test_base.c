@@ -114,6 +114,12 @@ static void csv_reads_what_rfc_4180_allows(void **state) {
   assert_string_equal(ser_csv_cell(&table, 1, 0), "3");
   assert_int_equal(table.lines[1], 6);
   ser_csv_free(&table);
+  write_text(path, "a,b,,\n1,2,,,\n3\n");
+  ASSERT_OK(ser_csv_read(&table, path, &err), err);
+  assert_int_equal(table.columns, 2);
+  assert_int_equal(table.rows, 2);
+  assert_string_equal(ser_csv_cell(&table, 0, 1), "2");
+  ser_csv_free(&table);
   write_text(path, "a,b\r1,2\r\r3,4\r");
   ASSERT_OK(ser_csv_read(&table, path, &err), err);
   assert_int_equal(table.columns, 2);

@@ -244,6 +244,10 @@ static const struct {
     {"S index --csv lab.csv -o none/m.csv", 1, "-o none/m.csv: there is no folder none", "make it first"},
     {"S index --csv lab.csv -o ''", 2, "-o '' names no file", "give one"},
     {"S index --csv lab.csv -o -", 2, "-o '-' names no file", "/dev/stdout"},
+    {"S index --csv lab.csv -o /dev/stdout >out.csv; n=$?; grep -q c00.wav,csv, out.csv && test ! -e "
+     "/dev/stdout.partial && "
+     "exit $n",
+     0, "", ""},
     {"S index --csv lab.csv -o clips", 2, "-o clips is a folder", "name a file"},
     {"S index --csv lab.csv -o ./lab.csv", 2, "-o ./lab.csv is the file of --csv itself", "name another"},
     {"ln -s /dev/full full.csv; S index --csv lab.csv -o full.csv; test -L full.csv && exit 1", 1,
@@ -459,6 +463,8 @@ static const struct {
      "interrupted by SIGTERM", "run the same command to go on"},
     {"mkdir zoo; truncate -s 256G zoo/OAF_zoo_sad.wav; " STOP "INT " LISTENS " index --tess zoo -o zoo.csv", 130,
      "interrupted by SIGINT", "what was hashed is kept; run the same command to go on"},
+    {"mkfifo nobody; cp good.csv g2.csv; " STOP "INT " LISTENS " audit g2.csv --json nobody", 130,
+     "interrupted by SIGINT", "what was judged is kept"},
     {STOP "TERM " LISTENS " predict run -", 143, "interrupted by SIGTERM", "run the same command for all"},
     {STOP "INT " LISTENS " bench all --runs 1000", 130, "interrupted by SIGINT", "run the same command again"},
     /* bench */

@@ -48,6 +48,8 @@ static void links_stay(void **state) {
   assert_int_equal(ser_file_write(lost, "new", 3, &err), SER_FAILED);
   assert_non_null(strstr(err.text, "lost: it is a link to nothing; remove it"));
   assert_int_equal(kind_of(lost), S_IFLNK);
+  assert_int_equal(ser_output_check(lost, "-o", &err), SER_FAILED);
+  assert_non_null(strstr(err.text, "lost is a link to nothing; remove it"));
   assert_true(ser_same_file(again, target));
   assert_false(ser_same_file(again, folder));
   assert_false(ser_same_file(lost, lost));
