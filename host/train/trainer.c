@@ -327,7 +327,7 @@ static ser_status begin_without_checkpoint(trainer *t, ser_error *err) {
     t->state.best_epoch = 0;
     return begin_anew(t, err);
   }
-  if (job->progress) ser_progress_add(job->progress, job->config->train.epochs * (int64_t)t->train_count);
+  if (job->progress) ser_progress_found(job->progress, job->config->train.epochs * (int64_t)t->train_count);
   ser_info("%s: the finished model is kept; without a checkpoint more epochs would begin at the first", job->folder);
   return SER_OK;
 }
