@@ -317,17 +317,19 @@ ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, s
   if (!strcmp(run->evaluated, models) && !strcmp(run->reports, reports)) {
     ser_info("evaluate: nothing to do, the reports are those of %s", count == 1 ? "this model" : "these models");
     ser_status status = ser_evaluate_said(&said, run->folder, err);
-    if (status == SER_OK && said.data) fputs(said.data, stdout);
+    if (status == SER_OK) status = cli_print(&said, err);
     free(said.data);
     return status;
   }
   bool refused = false;
   ser_status status = ser_evaluate_job(run->folder, NULL, config->device, (int)config->threads, &said, &refused, err);
   if (refused) *partial = true;
-  if (status == SER_OK && said.data) fputs(said.data, stdout);
+  if (status == SER_OK) status = cli_reports(run->reports, run->folder, err);
+  if (status == SER_OK) {
+    memcpy(run->evaluated, models, SER_HASH_HEX);
+    status = cli_run_save(run, err);
+  }
+  if (status == SER_OK) status = cli_print(&said, err); /* once it is known what was done, whatever stdout takes */
   free(said.data);
-  if (status != SER_OK) return status;
-  memcpy(run->evaluated, models, SER_HASH_HEX);
-  SER_TRY(cli_reports(run->reports, run->folder, err));
-  return cli_run_save(run, err);
+  return status;
 }

@@ -109,6 +109,12 @@ expect 0 evaluate run
 said "evaluate: the reports stand in run"
 same run/model.safetensors first.safetensors
 same run/predictions.csv first.csv
+if [[ -w /dev/full ]]; then # the figures of a run that had nothing to do
+  got=0
+  "$serenade" run small.yaml -o run >/dev/full 2>err || got=$?
+  [[ $got == 1 ]] || fail "exit status $got, not 1, where stdout takes nothing"
+  said "cannot write the results to stdout"
+fi
 
 echo "== reports that were cut, edited or deleted are written again"
 for file in report.txt report.json predictions.csv confusion.png confusion.svg; do
