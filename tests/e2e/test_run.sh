@@ -191,6 +191,31 @@ said "goes on after epoch 4"
 expect 0 run small.yaml -o run
 same run/model.safetensors first.safetensors
 rm -r run/earlier
+expect 0 run small.yaml -o run
+echo "== a config.yaml that was edited shows nothing of the models that are there"
+edits=("model.dropout=0.3 s/dropout: .*/dropout:@0.3/" "features.mfcc39.hop=300 0,/hop: .*/s//hop:@300/"
+  "train.lr=0.01 s/ lr: .*/ lr:@0.01/" "train.label_smoothing=0.2 s/label_smoothing: .*/label_smoothing:@0.2/"
+  "train.epochs=3 s/epochs: .*/epochs:@3/" "train.seeds=7 s/seeds: .*/seeds:@[7]/"
+  "train.seeds=7,8 s/seeds: .*/seeds:@[7,@8]/")
+for edit in "${edits[@]}"; do
+  read -r setting script <<<"$edit"
+  cp -r run edited
+  rm edited/run.json
+  sed -i "${script//@/ }" edited/config.yaml
+  ! cmp -s edited/config.yaml run/config.yaml || fail "config.yaml is not edited: $edit"
+  expect 2 train small.yaml -o edited --resume --set "$setting"
+  said "edited has no sound run.json to tell"
+  never_said "made anew"
+  same edited/model.safetensors run/model.safetensors
+  [[ $setting == model.dropout=0.3 ]] || rm -r edited
+  [[ $setting == model.dropout=0.3 ]] || continue
+  expect 0 run small.yaml -o edited --set "$setting"
+  said "they are kept in edited/earlier/unknown-1"
+  same edited/earlier/unknown-1/model.safetensors run/model.safetensors
+  expect 0 info model edited
+  grep -q 'dropout 0.3' out || fail "the model is not the one that was asked for"
+  rm -r edited
+done
 echo "== where that cannot be shown: run keeps the old results, train --resume refuses"
 cp -r run lost
 rm lost/run.json lost/config.yaml
