@@ -40,6 +40,27 @@ static bool read_inputs(judgement *j, const char *folder) {
   return read;
 }
 
+/* config.yaml and split.txt as the training leaves them: the file that is there, where it is whole, and what the split
+ * has to tell. What is not known is written again. */
+static void note_files(cli_run *run, const judgement *j) {
+  char *path = ser_path_join(run->folder, "config.yaml"), *bytes = NULL;
+  size_t size = 0;
+  ser_text text = {0};
+  ser_hash hash;
+  ser_config_write(&text, &j->config);
+  if (ser_file_read(&bytes, &size, path, NULL) == SER_OK && size > text.size && !memcmp(bytes, text.data, text.size)) {
+    hash = ser_hash_bytes(bytes, size);
+    ser_hash_hex(run->config, &hash);
+  }
+  if (j->split.made.size) {
+    hash = ser_hash_bytes(j->split.made.data, j->split.made.size);
+    ser_hash_hex(run->notes, &hash);
+  }
+  free(bytes);
+  free(text.data);
+  free(path);
+}
+
 static bool same_features(const ser_model_info *model, const ser_config *config) {
   ser_feature_kind kind = config->features.kind;
   char *one = ser_feature_json(model->feature, &model->mfcc);
@@ -105,7 +126,9 @@ bool cli_run_judge(cli_run *run) {
     memcpy(run->training, inputs.training, SER_HASH_HEX);
     memcpy(run->recipe, inputs.recipe, SER_HASH_HEX);
     if (j.finished) memcpy(run->trained, inputs.training, SER_HASH_HEX);
+    if (j.finished) memcpy(run->finished, inputs.recipe, SER_HASH_HEX);
     if (j.finished && j.named) memcpy(run->named, inputs.named, SER_HASH_HEX);
+    note_files(run, &j);
     run->epochs = j.config.train.epochs;
     run->models = j.finished ? (int64_t)j.parts.count : 0;
   }
