@@ -1,5 +1,5 @@
-/* The state of a run folder: run.json {version, training, recipe, epochs, trained, named, evaluated, reports, models},
- * a lock on the folder itself, and the results of other inputs, kept in earlier/.
+/* The state of a run folder: run.json {version, training, recipe, epochs, trained, named, evaluated, reports, finished,
+ * config, notes, models}, a lock on the folder itself, and the results of other inputs, kept in earlier/.
  *
  * Results never stand beside a run.json that names other inputs: they are moved out first, then run.json is written,
  * then results of the new inputs that were moved out before come back. A kill between any two renames leaves a state
@@ -53,6 +53,9 @@ static ser_status read_state(cli_run *run, bool *sound, const char *path, ser_er
   take_text(run->named, root, "named");
   take_text(run->evaluated, root, "evaluated");
   take_text(run->reports, root, "reports");
+  take_text(run->finished, root, "finished");
+  take_text(run->config, root, "config");
+  take_text(run->notes, root, "notes");
   run->models = json_integer_value(json_object_get(root, "models"));
 done:
   json_decref(root);
@@ -66,9 +69,10 @@ ser_status cli_run_save(const cli_run *run, ser_error *err) {
   ser_text_printf(&text,
                   "{\n  \"version\": %d,\n  \"training\": \"%s\",\n  \"recipe\": \"%s\",\n  \"epochs\": %lld,\n"
                   "  \"trained\": \"%s\",\n  \"named\": \"%s\",\n  \"evaluated\": \"%s\",\n"
-                  "  \"reports\": \"%s\",\n  \"models\": %lld\n}\n",
+                  "  \"reports\": \"%s\",\n  \"finished\": \"%s\",\n  \"config\": \"%s\",\n"
+                  "  \"notes\": \"%s\",\n  \"models\": %lld\n}\n",
                   RUN_VERSION, run->training, run->recipe, (long long)run->epochs, run->trained, run->named,
-                  run->evaluated, run->reports, (long long)run->models);
+                  run->evaluated, run->reports, run->finished, run->config, run->notes, (long long)run->models);
   ser_status status = ser_file_write(path, text.data, text.size, err);
   free(path);
   free(text.data);
@@ -339,10 +343,41 @@ static ser_status visit_history(void *context, const char *path, ser_error *err)
   return SER_OK;
 }
 
-ser_status cli_files_whole(bool *whole, const char *folder, ser_error *err) {
-  split_walk walk = {.folder = folder, .fits = holds(folder, "config.yaml")};
-  if (!walk.fits) ser_info("train: %s/config.yaml is missing and is written again", folder);
-  ser_status status = ser_walk(folder, visit_history, &walk, err);
+/* The hash of a file in RUN, "" where it is not there. */
+static ser_status hash_of(char hex[SER_HASH_HEX], const char *folder, const char *name, ser_error *err) {
+  ser_hash hash;
+  hex[0] = 0;
+  if (!holds(folder, name)) return SER_OK;
+  char *path = ser_path_join(folder, name);
+  ser_status status = ser_hash_file(&hash, path, err);
+  free(path);
+  if (status == SER_OK) ser_hash_hex(hex, &hash);
+  return status;
+}
+
+ser_status cli_files_note(cli_run *run, ser_error *err) {
+  SER_TRY(hash_of(run->config, run->folder, "config.yaml", err));
+  return hash_of(run->notes, run->folder, "split.txt", err);
+}
+
+/* Of a run.json that does not know how config.yaml was left, nothing is told: its files are written once more. */
+static ser_status compare_file(bool *whole, const cli_run *run, const char *name, const char *left, ser_error *err) {
+  char now[SER_HASH_HEX];
+  SER_TRY(hash_of(now, run->folder, name, err));
+  if (!strcmp(now, left) && *run->config) return SER_OK;
+  *whole = false;
+  if (!*now && (*left || !*run->config))
+    ser_info("train: %s/%s is missing and is written again", run->folder, name);
+  else if (*run->config)
+    ser_info("train: %s/%s is not as the training left it and is made again", run->folder, name);
+  return SER_OK;
+}
+
+ser_status cli_files_whole(bool *whole, const cli_run *run, ser_error *err) {
+  split_walk walk = {.folder = run->folder, .fits = true};
+  SER_TRY(compare_file(&walk.fits, run, "config.yaml", run->config, err));
+  if (*run->config) SER_TRY(compare_file(&walk.fits, run, "split.txt", run->notes, err));
+  ser_status status = ser_walk(run->folder, visit_history, &walk, err);
   *whole = walk.fits;
   return status;
 }
@@ -435,6 +470,17 @@ ser_status cli_run_compare(bool *fits, cli_run *run, const cli_inputs *inputs, c
   return SER_OK;
 }
 
+/* Models that were finished stay so while seeds join them: not where they were moved away, or are to have more epochs.
+ */
+static void keep_finished(cli_run *run, const cli_inputs *inputs, const ser_config *config, bool moved) {
+  bool all = *run->trained && !strcmp(run->trained, run->training);
+  bool same = !strcmp(run->recipe, inputs->recipe) && run->epochs == config->train.epochs;
+  if (all && same && !moved)
+    memcpy(run->finished, inputs->recipe, SER_HASH_HEX);
+  else if (!same || moved)
+    run->finished[0] = 0;
+}
+
 ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_config *config, ser_error *err) {
   size_t moved = 0;
   bool fits, same = !strcmp(run->training, inputs->training);
@@ -452,10 +498,11 @@ ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_con
                run->folder, old);
     else if (moved)
       ser_info("train: the inputs have changed; the results of the old ones are kept in %s", old);
+    keep_finished(run, inputs, config, moved > 0);
     memcpy(run->training, inputs->training, SER_HASH_HEX);
     memcpy(run->recipe, inputs->recipe, SER_HASH_HEX);
     run->epochs = config->train.epochs;
-    run->trained[0] = run->named[0] = run->evaluated[0] = run->reports[0] = 0;
+    run->trained[0] = run->named[0] = run->evaluated[0] = run->reports[0] = run->config[0] = run->notes[0] = 0;
     run->models = 0;
     SER_TRY_DONE(cli_run_save(run, err));
   }

@@ -1,6 +1,8 @@
 /* What a run.json that is missing or damaged said, found out again from what else stands in RUN: the inputs from
- * config.yaml and manifest.csv, shown to be those of the models by the hashes that each model holds; the end of the
- * training from the models and checkpoints. */
+ * config.yaml and manifest.csv, shown to be those of the models by what each model says of itself (the hashes of the
+ * manifest and the split, the seed, the labels, the features, the model's settings) and by the settings that each
+ * checkpoint holds; the end of the training from the models and checkpoints. Either may be edited: settings of train.*
+ * stand in checkpoints alone, so of a model without one only the others can be compared. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +16,7 @@ typedef struct {
   ser_split split;       /* the one that both give */
   ser_run_parts parts;
   char manifest_hash[SER_HASH_HEX], split_hash[SER_HASH_HEX];
+  int64_t models;             /* files that are there of them */
   bool fits, finished, named; /* all models are of these inputs; all are there and done; they hold predict.* as it is */
 } judgement;
 
@@ -37,13 +40,69 @@ static bool read_inputs(judgement *j, const char *folder) {
   return read;
 }
 
-static void look_at_part(judgement *j, const char *folder) {
+/* config.yaml and split.txt as the training leaves them: the file that is there, where it is whole, and what the split
+ * has to tell. What is not known is written again. */
+static void note_files(cli_run *run, const judgement *j) {
+  char *path = ser_path_join(run->folder, "config.yaml"), *bytes = NULL;
+  size_t size = 0;
+  ser_text text = {0};
+  ser_hash hash;
+  ser_config_write(&text, &j->config);
+  if (ser_file_read(&bytes, &size, path, NULL) == SER_OK && size > text.size && !memcmp(bytes, text.data, text.size)) {
+    hash = ser_hash_bytes(bytes, size);
+    ser_hash_hex(run->config, &hash);
+  }
+  if (j->split.made.size) {
+    hash = ser_hash_bytes(j->split.made.data, j->split.made.size);
+    ser_hash_hex(run->notes, &hash);
+  }
+  free(bytes);
+  free(text.data);
+  free(path);
+}
+
+static bool same_features(const ser_model_info *model, const ser_config *config) {
+  ser_feature_kind kind = config->features.kind;
+  char *one = ser_feature_json(model->feature, &model->mfcc);
+  char *other = ser_feature_json(kind, ser_config_mfcc(config, kind));
+  bool same = model->feature == kind && !strcmp(one, other);
+  free(one);
+  free(other);
+  return same;
+}
+
+static bool same_model(const ser_model_config *a, const ser_model_config *b) {
+  return a->branch == b->branch && a->blocks == b->blocks && a->filters == b->filters && a->kernel == b->kernel &&
+         a->channels == b->channels && a->frames == b->frames && a->classes == b->classes && a->dropout == b->dropout &&
+         a->residual == b->residual && a->pool == b->pool;
+}
+
+/* Whether what the model says of itself is what the configuration and the manifest would have made of it. */
+static bool model_fits(const judgement *j, const ser_model_info *model, size_t part) {
+  const ser_config *c = &j->config;
+  ser_model_config asked =
+      ser_training_model(c, ser_feature_columns(ser_config_mfcc(c, c->features.kind)), c->emotions);
+  bool fits = !strcmp(model->manifest_hash, j->manifest_hash) && !strcmp(model->split_hash, j->split_hash) &&
+              model->seed == j->parts.seeds[part] && model->fold == j->parts.folds[part] &&
+              model->epoch <= c->train.epochs && same_model(&model->model, &asked) && same_features(model, c);
+  for (int i = 0; fits && i < c->emotions; i++) fits = model->emotions[i] == i;
+  return fits;
+}
+
+static void look_at_part(judgement *j, size_t part) {
+  const char *folder = j->parts.folders[part];
   char *path = ser_path_join(folder, "model.safetensors"), *checkpoint = ser_path_join(folder, "checkpoint");
   ser_model_info model;
+  if (ser_file_exists(checkpoint)) {
+    bool fits, over;
+    ser_checkpoint_judge(&fits, &over, checkpoint, &j->config, j->parts.seeds[part], j->parts.folds[part]);
+    j->fits = j->fits && fits;
+    j->finished = j->finished && over;
+  }
+  j->models += ser_file_exists(path);
   if (ser_file_exists(path) && ser_model_load(NULL, &model, NULL, path, NULL) == SER_OK) {
-    j->fits = j->fits && !strcmp(model.manifest_hash, j->manifest_hash) && !strcmp(model.split_hash, j->split_hash);
+    j->fits = j->fits && model_fits(j, &model, part);
     j->named = j->named && model.window == j->config.predict.window && model.hop == j->config.predict.hop;
-    if (ser_file_exists(checkpoint)) j->finished = j->finished && ser_checkpoint_over(checkpoint, &j->config);
     ser_model_info_free(&model);
   } else {
     j->finished = false; /* to be trained, or written again from its checkpoint */
@@ -58,13 +117,18 @@ bool cli_run_judge(cli_run *run) {
   ser_config_init(&j.config);
   ser_manifest_init(&j.manifest);
   bool shown = read_inputs(&j, run->folder);
-  for (size_t i = 0; shown && i < j.parts.count; i++) look_at_part(&j, j.parts.folders[i]);
+  for (size_t i = 0; shown && i < j.parts.count; i++) look_at_part(&j, i);
+  char models[SER_HASH_HEX];
+  int64_t count = 0; /* a model that is none of the configuration's seeds and folds shows it to be edited */
+  j.fits = j.fits && shown && cli_models(models, &count, run->folder, NULL) == SER_OK && count == j.models;
   shown = shown && j.fits && cli_inputs_make(&inputs, &j.config, &j.manifest, NULL) == SER_OK;
   if (shown) {
     memcpy(run->training, inputs.training, SER_HASH_HEX);
     memcpy(run->recipe, inputs.recipe, SER_HASH_HEX);
     if (j.finished) memcpy(run->trained, inputs.training, SER_HASH_HEX);
+    if (j.finished) memcpy(run->finished, inputs.recipe, SER_HASH_HEX);
     if (j.finished && j.named) memcpy(run->named, inputs.named, SER_HASH_HEX);
+    note_files(run, &j);
     run->epochs = j.config.train.epochs;
     run->models = j.finished ? (int64_t)j.parts.count : 0;
   }

@@ -212,12 +212,12 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
                               const char *manifest_path, bool anew, bool *partial, ser_error *err) {
   char models[SER_HASH_HEX];
   int64_t count = 0;
-  bool done = false, whole = false, finished = !strcmp(run->trained, run->training);
+  bool done = false, whole = false, all = !strcmp(run->trained, run->training);
   bool named = !strcmp(run->named, inputs->named);
   SER_TRY(cli_models(models, &count, run->folder, err));
-  if (finished && count == run->models && count) {
+  if (all && count == run->models && count) {
     SER_TRY(cli_split_fits(&done, run->folder, err));
-    SER_TRY(cli_files_whole(&whole, run->folder, err));
+    SER_TRY(cli_files_whole(&whole, run, err));
     if (done && whole && named) {
       ser_info("train: nothing to do, %lld %s trained before", (long long)count, SER_PLURAL(count, "model", "models"));
       return SER_OK;
@@ -230,7 +230,7 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
                                      .manifest = manifest_path,
                                      .resume = true,
                                      .anew = anew,
-                                     .finished = finished,
+                                     .finished = all || !strcmp(run->finished, run->recipe),
                                      .extracted = true};
   bool refused = false;
   size_t trained = 0;
@@ -239,7 +239,9 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
   SER_TRY(cli_models(models, &count, run->folder, err));
   memcpy(run->trained, run->training, SER_HASH_HEX);
   memcpy(run->named, inputs->named, SER_HASH_HEX);
+  memcpy(run->finished, run->recipe, SER_HASH_HEX);
   run->models = count;
+  SER_TRY(cli_files_note(run, err));
   say_trained((int64_t)trained, count, done && !named);
   return cli_run_save(run, err);
 }
@@ -317,17 +319,19 @@ ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, s
   if (!strcmp(run->evaluated, models) && !strcmp(run->reports, reports)) {
     ser_info("evaluate: nothing to do, the reports are those of %s", count == 1 ? "this model" : "these models");
     ser_status status = ser_evaluate_said(&said, run->folder, err);
-    if (status == SER_OK && said.data) fputs(said.data, stdout);
+    if (status == SER_OK) status = cli_print(&said, err);
     free(said.data);
     return status;
   }
   bool refused = false;
   ser_status status = ser_evaluate_job(run->folder, NULL, config->device, (int)config->threads, &said, &refused, err);
   if (refused) *partial = true;
-  if (status == SER_OK && said.data) fputs(said.data, stdout);
+  if (status == SER_OK) status = cli_reports(run->reports, run->folder, err);
+  if (status == SER_OK) {
+    memcpy(run->evaluated, models, SER_HASH_HEX);
+    status = cli_run_save(run, err);
+  }
+  if (status == SER_OK) status = cli_print(&said, err); /* once it is known what was done, whatever stdout takes */
   free(said.data);
-  if (status != SER_OK) return status;
-  memcpy(run->evaluated, models, SER_HASH_HEX);
-  SER_TRY(cli_reports(run->reports, run->folder, err));
-  return cli_run_save(run, err);
+  return status;
 }

@@ -27,6 +27,9 @@ typedef struct {
   char named[SER_HASH_HEX];     /* what the files of the finished training name */
   char evaluated[SER_HASH_HEX]; /* inputs of the reports */
   char reports[SER_HASH_HEX];   /* the reports as evaluation left them */
+  char finished[SER_HASH_HEX];  /* recipe of the models that are there, where each had its epochs to the end */
+  char config[SER_HASH_HEX];    /* config.yaml as the training left it */
+  char notes[SER_HASH_HEX];     /* split.txt as the training left it; "": there was none */
   int64_t models;               /* how many model files the finished training left */
 } cli_run;
 
@@ -46,9 +49,11 @@ ser_status cli_reports(char hex[SER_HASH_HEX], const char *folder, ser_error *er
 /* Whether RUN/split.csv is there and the one that all models in RUN were trained with. */
 ser_status cli_split_fits(bool *fits, const char *folder, ser_error *err);
 
-/* Whether config.yaml and each model's history are there, as far as training can write them again. What is not is told.
- */
-ser_status cli_files_whole(bool *whole, const char *folder, ser_error *err);
+/* Takes note of config.yaml and split.txt as they stand, which the training has written. */
+ser_status cli_files_note(cli_run *run, ser_error *err);
+/* Whether config.yaml and split.txt are those that the training left, and each model's history is there, as far as
+ * training can write them again. What is not is told. */
+ser_status cli_files_whole(bool *whole, const cli_run *run, ser_error *err);
 
 /* Whether results in RUN, if there are any, come from these inputs, or are the first epochs or some of the seeds of
  * theirs. A training that was cut off is judged by the epochs that its checkpoints hold, not by those that it was to

@@ -57,11 +57,11 @@ ser_status ser_checkpoint_write(const ser_checkpoint *c, const char *path, ser_e
       tensor_of("adam_m", "F32", c->m, 4, c->trained_count, 0),
       tensor_of("adam_v", "F32", c->v, 4, c->trained_count, 0),
   };
-  const char *const keys[] = {"checksum", "serenade_checkpoint", "identity", "computed_on"};
-  const char *const values[] = {no_checksum, version, c->identity, c->computed_on};
+  const char *const keys[] = {"checksum", "serenade_checkpoint", "identity", "settings", "computed_on"};
+  const char *const values[] = {no_checksum, version, c->identity, c->settings, c->computed_on};
   ser_text file = {0};
   char hex[SER_HASH_HEX];
-  ser_tensors_text(&file, tensors, TENSORS, keys, values, c->computed_on ? 4 : 3);
+  ser_tensors_text(&file, tensors, TENSORS, keys, values, c->computed_on ? 5 : 4);
   ser_hash hash = ser_hash_bytes(file.data, file.size);
   ser_hash_hex(hex, &hash);
   SER_CHECK(!memcmp(file.data + 8, opening, sizeof opening - 1));
@@ -151,10 +151,18 @@ ser_status ser_checkpoint_epochs(int64_t *epochs, const char *path, ser_error *e
   return SER_OK;
 }
 
-bool ser_checkpoint_over(const char *path, const ser_config *config) {
+void ser_checkpoint_judge(bool *fits, bool *over, const char *path, const ser_config *config, int64_t seed, int fold) {
   int64_t numbers[NUMBERS];
-  return read_numbers(numbers, path, NULL) == SER_OK &&
-         ser_training_over(numbers[2], numbers[4], config->train.epochs, config->train.patience);
+  ser_tensors tensors;
+  char settings[SER_HASH_HEX];
+  *fits = true;
+  *over = false;
+  if (read_numbers(numbers, path, NULL) != SER_OK || open_checkpoint(&tensors, path, NULL) != SER_OK) return;
+  const char *told = ser_tensors_metadata(&tensors, "settings");
+  ser_training_settings(settings, config, seed);
+  *fits = told && !strcmp(told, settings) && numbers[1] == fold && numbers[2] <= config->train.epochs;
+  *over = ser_training_over(numbers[2], numbers[4], config->train.epochs, config->train.patience);
+  ser_tensors_free(&tensors);
 }
 
 ser_status ser_checkpoint_read(ser_checkpoint *c, bool *fits, const char *identity, const char *path, ser_error *err) {

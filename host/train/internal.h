@@ -16,6 +16,7 @@ enum { SER_EPOCH_VALUES = sizeof(ser_epoch) / sizeof(double) };
 
 typedef struct {
   char identity[SER_HASH_HEX]; /* of all settings and data that its numbers come from */
+  char settings[SER_HASH_HEX]; /* of the settings alone (ser_training_settings); "": not told */
   int64_t seed, fold;
   int64_t epoch;      /* finished epochs */
   int64_t step;       /* optimiser steps taken */

@@ -52,12 +52,15 @@ typedef struct {
 } ser_training;
 /* The model that a configuration asks for. */
 ser_model_config ser_training_model(const ser_config *config, int64_t channels, int64_t classes);
+/* The hash of all settings that the numbers of a training come from, but train.epochs and the split. */
+void ser_training_settings(char hex[SER_HASH_HEX], const ser_config *config, int64_t seed);
 /* trained: whether there were epochs to train. */
 ser_status ser_train_one(bool *trained, ser_device *device, const ser_training *training, ser_error *err);
 /* The epochs that a checkpoint holds (checkpoint.c). */
 ser_status ser_checkpoint_epochs(int64_t *epochs, const char *path, ser_error *err);
-/* Whether a training with this checkpoint is over by this configuration. A damaged one is not. */
-bool ser_checkpoint_over(const char *path, const ser_config *config);
+/* Whether the checkpoint is of a training of this configuration (one of an earlier version, that does not tell its
+ * settings, is not), and whether that is over. Of a damaged one nothing is known: it fits, and is not over. */
+void ser_checkpoint_judge(bool *fits, bool *over, const char *path, const ser_config *config, int64_t seed, int fold);
 
 /* ---- the job (run.c): extract what is missing, split, every seed and fold side by side
  * ------------------------------------- */

@@ -70,22 +70,38 @@ ser_model_config ser_training_model(const ser_config *config, int64_t channels, 
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
-/* A hash over all that a training's numbers come from: features, model, training, and which clips stand where with
- * which label. The number of epochs is not among it: a training may be resumed with more of them. */
-static void identify(char hex[SER_HASH_HEX], const ser_training *job) {
-  const ser_config *c = job->config;
-  const ser_part *parts = job->split->part + (size_t)job->fold * job->split->rows;
-  ser_text text = {0};
+/* The settings that a training's numbers come from: features, model, training. The number of epochs is not among them:
+ * a training may be resumed with more of them. */
+static void settings_text(ser_text *text, const ser_config *c, int64_t seed) {
   char *features = ser_feature_json(c->features.kind, ser_config_mfcc(c, c->features.kind));
-  ser_text_printf(&text, "serenade training 1\n%s\nseed %lld classes %lld frames %lld\n", features,
-                  (long long)job->seed, (long long)job->dataset->classes,
-                  (long long)ser_config_mfcc(c, c->features.kind)->frames);
-  ser_text_printf(&text, "model %d %lld %lld %lld %.17g %d %d\n", c->model.branch, (long long)c->model.blocks,
+  ser_text_printf(text, "serenade training 1\n%s\nseed %lld classes %lld frames %lld\n", features, (long long)seed,
+                  (long long)c->emotions, (long long)ser_config_mfcc(c, c->features.kind)->frames);
+  ser_text_printf(text, "model %d %lld %lld %lld %.17g %d %d\n", c->model.branch, (long long)c->model.blocks,
                   (long long)c->model.filters, (long long)c->model.kernel, c->model.dropout, c->model.residual,
                   c->model.pool);
-  ser_text_printf(&text, "train %lld %.17g %.17g %.17g %.17g %.17g %d %.17g %lld %d\n", (long long)c->train.batch,
+  ser_text_printf(text, "train %lld %.17g %.17g %.17g %.17g %.17g %d %.17g %lld %d\n", (long long)c->train.batch,
                   c->train.lr, c->train.beta1, c->train.beta2, c->train.eps, c->train.label_smoothing,
                   c->train.class_weights, c->train.focal_gamma, (long long)c->train.patience, c->train.select);
+  free(features);
+}
+
+static void hash_text(char hex[SER_HASH_HEX], const ser_text *text) {
+  ser_hash hash = ser_hash_bytes(text->data, text->size);
+  ser_hash_hex(hex, &hash);
+}
+
+void ser_training_settings(char hex[SER_HASH_HEX], const ser_config *config, int64_t seed) {
+  ser_text text = {0};
+  settings_text(&text, config, seed);
+  hash_text(hex, &text);
+  free(text.data);
+}
+
+/* A hash over the settings, and which clips stand where with which label. */
+static void identify(char hex[SER_HASH_HEX], const ser_training *job) {
+  const ser_part *parts = job->split->part + (size_t)job->fold * job->split->rows;
+  ser_text text = {0};
+  settings_text(&text, job->config, job->seed);
   for (size_t i = 0; i < job->dataset->clips; i++) {
     ser_part part = parts[job->dataset->row[i]];
     if (part != SER_TRAIN && part != SER_VALIDATION) continue;
@@ -93,9 +109,7 @@ static void identify(char hex[SER_HASH_HEX], const ser_training *job) {
     ser_text_add(&text, (const char *)key->bytes, sizeof key->bytes);
     ser_text_printf(&text, "%d %d\n", part, job->dataset->truth[i]);
   }
-  ser_hash hash = ser_hash_bytes(text.data, text.size);
-  ser_hash_hex(hex, &hash);
-  free(features);
+  hash_text(hex, &text);
   free(text.data);
 }
 
@@ -296,6 +310,7 @@ static ser_status cannot_go_on(trainer *t, bool fits, const char *identity, ser_
   ser_checkpoint_free(&t->state);
   ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
   memcpy(t->state.identity, identity, sizeof t->state.identity);
+  ser_training_settings(t->state.settings, job->config, job->seed);
   return begin_anew(t, err);
 }
 
@@ -327,7 +342,7 @@ static ser_status begin_without_checkpoint(trainer *t, ser_error *err) {
     t->state.best_epoch = 0;
     return begin_anew(t, err);
   }
-  if (job->progress) ser_progress_add(job->progress, job->config->train.epochs * (int64_t)t->train_count);
+  if (job->progress) ser_progress_found(job->progress, job->config->train.epochs * (int64_t)t->train_count);
   ser_info("%s: the finished model is kept; without a checkpoint more epochs would begin at the first", job->folder);
   return SER_OK;
 }
@@ -338,6 +353,7 @@ static ser_status begin(trainer *t, ser_error *err) {
   const ser_runtime *rt = t->device->rt;
   bool fits = false;
   identify(t->state.identity, job);
+  ser_training_settings(t->state.settings, job->config, job->seed);
   ser_file_sweep(t->checkpoint_path);
   ser_file_sweep(t->history_path);
   ser_file_sweep(t->model_path);

@@ -109,6 +109,12 @@ expect 0 evaluate run
 said "evaluate: the reports stand in run"
 same run/model.safetensors first.safetensors
 same run/predictions.csv first.csv
+if [[ -w /dev/full ]]; then # the figures of a run that had nothing to do
+  got=0
+  "$serenade" run small.yaml -o run >/dev/full 2>err || got=$?
+  [[ $got == 1 ]] || fail "exit status $got, not 1, where stdout takes nothing"
+  said "cannot write the results to stdout"
+fi
 
 echo "== reports that were cut, edited or deleted are written again"
 for file in report.txt report.json predictions.csv confusion.png confusion.svg; do
@@ -140,6 +146,27 @@ same run/history.csv first.history
 rm run/config.yaml
 expect 0 train small.yaml -o run --resume
 expect 0 evaluate run
+for size in 200 400; do # the one is sound YAML still, the other is not
+  for command in "run small.yaml -o run" "train small.yaml -o run --resume"; do
+    read -ra words <<<"$command"
+    truncate -s $size run/config.yaml
+    expect 0 "${words[@]}"
+    said "run/config.yaml is not as the training left it and is made again"
+    said "train: nothing to train"
+    expect 0 "${words[@]}" --threads 1
+    said "train: nothing to do"
+    same run/config.yaml first.yaml
+  done
+done
+echo notes >run/split.txt # this split has none to tell
+expect 0 run small.yaml -o run
+said "run/split.txt is not as the training left it"
+[[ ! -e run/split.txt ]] || fail "notes that are not the split's stay"
+sed -i '/"config"/d' run/run.json # as an earlier version left it
+expect 0 run small.yaml -o run
+never_said "as the training left it"
+expect 0 run small.yaml -o run
+said "train: nothing to do"
 same run/model.safetensors first.safetensors
 echo "== a finished model stays without its checkpoint; more epochs are trained from the first, which is said"
 cp -r run bare
@@ -185,6 +212,31 @@ said "goes on after epoch 4"
 expect 0 run small.yaml -o run
 same run/model.safetensors first.safetensors
 rm -r run/earlier
+expect 0 run small.yaml -o run
+echo "== a config.yaml that was edited shows nothing of the models that are there"
+edits=("model.dropout=0.3 s/dropout: .*/dropout:@0.3/" "features.mfcc39.hop=300 0,/hop: .*/s//hop:@300/"
+  "train.lr=0.01 s/ lr: .*/ lr:@0.01/" "train.label_smoothing=0.2 s/label_smoothing: .*/label_smoothing:@0.2/"
+  "train.epochs=3 s/epochs: .*/epochs:@3/" "train.seeds=7 s/seeds: .*/seeds:@[7]/"
+  "train.seeds=7,8 s/seeds: .*/seeds:@[7,@8]/")
+for edit in "${edits[@]}"; do
+  read -r setting script <<<"$edit"
+  cp -r run edited
+  rm edited/run.json
+  sed -i "${script//@/ }" edited/config.yaml
+  ! cmp -s edited/config.yaml run/config.yaml || fail "config.yaml is not edited: $edit"
+  expect 2 train small.yaml -o edited --resume --set "$setting"
+  said "edited has no sound run.json to tell"
+  never_said "made anew"
+  same edited/model.safetensors run/model.safetensors
+  [[ $setting == model.dropout=0.3 ]] || rm -r edited
+  [[ $setting == model.dropout=0.3 ]] || continue
+  expect 0 run small.yaml -o edited --set "$setting"
+  said "they are kept in edited/earlier/unknown-1"
+  same edited/earlier/unknown-1/model.safetensors run/model.safetensors
+  expect 0 info model edited
+  grep -q 'dropout 0.3' out || fail "the model is not the one that was asked for"
+  rm -r edited
+done
 echo "== where that cannot be shown: run keeps the old results, train --resume refuses"
 cp -r run lost
 rm lost/run.json lost/config.yaml
@@ -302,6 +354,23 @@ said "taken back"
 same own/split.csv first.split
 same own/predictions.csv first.csv
 
+echo "== what a given split has to tell is made again, here of the validation that was drawn"
+sed 's/,validation,/,train,/' own/split.csv >parts.csv
+drawn=(-o drawn --set cache.dir=cache --set split.kind=file --set split.file=parts.csv)
+expect 0 run small.yaml "${drawn[@]}"
+present drawn/split.txt
+cp drawn/split.txt sound
+rm drawn/split.txt
+expect 0 run small.yaml "${drawn[@]}"
+said "drawn/split.txt is missing and is written again"
+said "train: nothing to train"
+same drawn/split.txt sound
+echo edited >>drawn/split.txt
+rm drawn/run.json
+expect 0 run small.yaml "${drawn[@]}"
+said "drawn/split.txt is not as the training left it and is made again"
+same drawn/split.txt sound
+
 echo "== more epochs go on from those that are done"
 expect 0 run small.yaml -o longer --set train.epochs=2 --set cache.dir=cache
 rm longer/run.json
@@ -404,12 +473,19 @@ expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --
   --set train.epochs=2 --set cache.dir=cache
 said "train: nothing to do, 6 models"
 rm folds/run.json
-echo "== seeds that join: those that are trained stay"
+echo "== seeds that join: those that are trained stay, also without their checkpoint, also where the first try failed"
+rm folds/seed-1/fold-0/checkpoint
+mkdir -p folds/seed-3/fold-1/checkpoint # which is a file's place
+expect 1 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2,3 \
+  --set train.epochs=2 --set cache.dir=cache
+said "folds/seed-1/fold-0: the finished model is kept"
+rmdir folds/seed-3/fold-1/checkpoint
 touch -d '2001-01-01' folds/seed-?/fold-?/model.safetensors
 expect 0 run small.yaml -o folds --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2,3 \
   --set train.epochs=2 --set cache.dir=cache
 said "folds/seed-1/fold-0: trained already"
-said "train: 3 models trained, 6 before"
+said "folds/seed-1/fold-0: the finished model is kept"
+grep -qE "train: [1-3] models? trained, [6-8] before" err || fail "not only the new seed is trained"
 expect 0 run small.yaml -o joined --set split.kind=speaker --set split.folds=3 --set train.seeds=1,2,3 \
   --set train.epochs=2 --set cache.dir=cache
 for seed in 1 2 3; do
