@@ -239,6 +239,10 @@ ser_status ser_config_check(const ser_config *config, ser_error *err) {
   return check_windows(config, err);
 }
 
+ser_device_options ser_config_device(const ser_config *config, int threads) {
+  return (ser_device_options){config->device, threads, config->precision, config->conv};
+}
+
 const ser_mfcc_config *ser_config_mfcc(const ser_config *config, ser_feature_kind kind) {
   return kind == SER_MFCC39 ? &config->features.mfcc39 : &config->features.timnet;
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/device_options.h"
 #include "base/memory.h"
 #include "base/status.h"
 
@@ -16,7 +17,6 @@ typedef enum { SER_BRANCH_REFERENCE, SER_BRANCH_TIMNET } ser_branch;
 typedef enum { SER_POOL_ALL, SER_POOL_REAL } ser_pooling;
 typedef enum { SER_WEIGHTS_NONE, SER_WEIGHTS_BALANCED } ser_class_weights;
 typedef enum { SER_SELECT_UAR, SER_SELECT_WAR } ser_select;
-typedef enum { SER_DEVICE_AUTO, SER_DEVICE_CPU, SER_DEVICE_CUDA } ser_device_kind;
 typedef enum { SER_MFCC39, SER_TIMNET } ser_feature_kind; /* in the order of ser_feature_names */
 
 typedef struct {
@@ -93,7 +93,8 @@ typedef struct {
     double window, hop; /* predict.window, predict.hop in seconds; 0: the model's own window, half of it */
   } predict;
   ser_device_kind device;
-  char *precision;     /* fp32 */
+  ser_precision precision;
+  ser_conv_choice conv;
   int64_t threads;     /* 0: all cores */
   int64_t jobs;        /* decode workers; 0: all cores */
   ser_origin *origins; /* one a row of the table */
@@ -126,6 +127,9 @@ void ser_config_write(ser_text *yaml, const ser_config *config);
 
 /* The table for people: key, type, range, default, meaning (`info config`). */
 void ser_config_describe(ser_text *text);
+
+/* The device that the configuration asks for, with so many threads (0: all cores). */
+ser_device_options ser_config_device(const ser_config *config, int threads);
 
 /* The preset that a feature kind names, and its name. */
 const ser_mfcc_config *ser_config_mfcc(const ser_config *config, ser_feature_kind kind);

@@ -97,7 +97,8 @@ const ser_parameter_row ser_parameter_rows[] = {
     {"predict.window", AT(predict.window), KIND_REAL, "[0, 3600]", NULL, "0", "seconds of a window over longer clips; 0: the model's"},
     {"predict.hop", AT(predict.hop), KIND_REAL, "[0, 3600]", NULL, "0", "seconds from window to window; 0: half a window"},
     {"device", AT(device), KIND_CHOICE, NULL, "auto cpu cuda", "auto", "where to compute"},
-    {"precision", AT(precision), KIND_TEXT, NULL, "fp32", "fp32", "arithmetic"},
+    {"precision", AT(precision), KIND_CHOICE, NULL, "fp32 tf32", "fp32", "arithmetic of products; tf32 on GPUs that have it"},
+    {"conv", AT(conv), KIND_CHOICE, NULL, "auto cudnn fused", "auto", "a GPU's temporal convolutions; auto: what is measured to be quicker"},
     {"threads", AT(threads), KIND_INTEGER, "[0, 4096]", NULL, "0", "compute threads; 0: all cores"},
     {"jobs", AT(jobs), KIND_INTEGER, "[0, 4096]", NULL, "0", "decode workers; 0: all cores"},
 };

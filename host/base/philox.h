@@ -5,11 +5,18 @@
 
 #include <stdint.h>
 
+/* The same functions serve the kernels of a GPU. */
+#ifdef __CUDACC__
+#define SER_EVERYWHERE __host__ __device__
+#else
+#define SER_EVERYWHERE
+#endif
+
 typedef struct {
   uint32_t v[4];
 } ser_philox;
 
-static inline ser_philox ser_philox_at(uint64_t key, uint64_t high, uint64_t low) {
+SER_EVERYWHERE static inline ser_philox ser_philox_at(uint64_t key, uint64_t high, uint64_t low) {
   uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
   uint32_t c0 = (uint32_t)low, c1 = (uint32_t)(low >> 32), c2 = (uint32_t)high, c3 = (uint32_t)(high >> 32);
   for (int round = 0; round < 10; round++) {
@@ -22,11 +29,12 @@ static inline ser_philox ser_philox_at(uint64_t key, uint64_t high, uint64_t low
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return (ser_philox){{c0, c1, c2, c3}};
+  ser_philox numbers = {{c0, c1, c2, c3}};
+  return numbers;
 }
 
 /* In [0, 1), 24 bits: exact in a float. */
-static inline float ser_uniform(uint32_t bits) {
+SER_EVERYWHERE static inline float ser_uniform(uint32_t bits) {
   return (float)(bits >> 8) * 0x1p-24f;
 }
 

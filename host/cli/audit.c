@@ -62,7 +62,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
                               {.name = "--mode", .value = &mode_name},
                               {.name = "--again", .flag = &again},
                               {.name = "--jobs", .value = &jobs}};
-  int64_t workers = common->threads;
+  int64_t workers = common->device.threads;
   int mode = SER_AUDIT_EXCLUDE;
   SER_TRY(ser_options_parse(&argc, argv, table, sizeof table / sizeof *table, err));
   SER_TRY(ser_options_count(argc, argv, 1, 1, "the manifest", err));

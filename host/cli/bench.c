@@ -180,8 +180,9 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   if (json) SER_TRY(ser_output_check(json, "--json", err));
   b.runs = (int)wanted;
   ser_config_init(&b.config);
-  ser_device_kind kind = common->device_given ? common->device : SER_DEVICE_CPU;
-  ser_status status = ser_device_open(&b.device, kind, common->threads, err);
+  ser_device_options asked = common->device;
+  if (!common->device_given) asked.kind = SER_DEVICE_CPU;
+  ser_status status = ser_device_open(&b.device, &asked, err);
   if (status == SER_OK) {
     status = bench_on_device(&b, stage, json, err);
     if (b.stream) b.device->rt->stream_destroy(b.stream);

@@ -7,8 +7,7 @@
 
 /* Options that are understood wherever they make sense. */
 typedef struct {
-  ser_device_kind device;
-  int threads;  /* 0: all cores */
+  ser_device_options device;
   int64_t seed; /* -1: not given */
   bool device_given, threads_given, quiet;
 } ser_common;

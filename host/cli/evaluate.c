@@ -14,7 +14,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
   SER_TRY(ser_options_count(argc, argv, 1, 1, "the run folder", err));
   ser_text said = {0};
   bool partial = false;
-  ser_status status = ser_evaluate_job(argv[1], manifest, common->device, common->threads, &said, &partial, err);
+  ser_status status = ser_evaluate_job(argv[1], manifest, &common->device, &said, &partial, err);
   if (status == SER_OK) status = cli_print(&said, err);
   free(said.data);
   return status == SER_OK && partial ? SER_PARTIAL : status;

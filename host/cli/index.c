@@ -57,7 +57,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
     snprintf(names[i], sizeof names[i], "--%s", ser_corpus_names[i]);
     table[5 + i] = (ser_option){.name = names[i], .value = &options.roots[i]};
   }
-  int64_t workers = common->threads;
+  int64_t workers = common->device.threads;
   bool partial = false;
   SER_TRY(ser_options_parse(&argc, argv, table, sizeof table / sizeof *table, err));
   SER_TRY(ser_options_count(argc, argv, 0, 0, "nothing", err));

@@ -13,7 +13,7 @@
 static ser_status describe_device(ser_text *text, const ser_common *common, ser_error *err) {
   ser_device *device;
   ser_device_properties is;
-  SER_TRY(ser_device_open(&device, common->device, common->threads, err));
+  SER_TRY(ser_device_open(&device, &common->device, err));
   device->rt->properties(device, &is);
   ser_text_printf(text,
                   "backend:         %s\ndevice:          %s\ninstruction set: %s\nthreads:         %d\n"

@@ -189,11 +189,11 @@ ser_status ser_options_common(ser_common *common, ser_asked *asked, int *argc, c
     if (seed && common->seed >= 0) return given_twice("--seed", err);
     if (device) {
       SER_TRY(ser_option_choice(&choice, "--device", device, devices, err));
-      common->device = (ser_device_kind)choice;
+      common->device.kind = (ser_device_kind)choice;
       common->device_given = true;
     } else if (threads) {
       SER_TRY(ser_option_integer(&number, "--threads", threads, 0, 4096, err));
-      common->threads = (int)number;
+      common->device.threads = (int)number;
       common->threads_given = true;
     } else if (seed) {
       SER_TRY(ser_option_integer(&common->seed, "--seed", seed, 0, INT64_C(9007199254740991), err));

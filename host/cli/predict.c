@@ -112,8 +112,7 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
                               {.name = "--window", .value = &window},
                               {.name = "--hop", .value = &hop},
                               {.name = "--jobs", .value = &jobs}};
-  ser_predict_options options = {
-      .device = common->device, .threads = common->threads, .jobs = common->threads, .window = -1, .hop = -1};
+  ser_predict_options options = {.device = common->device, .jobs = common->device.threads, .window = -1, .hop = -1};
   int chosen = 0;
   int64_t workers = 0;
   SER_TRY(ser_options_parse(&argc, argv, table, sizeof table / sizeof *table, err));

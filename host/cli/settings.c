@@ -23,11 +23,11 @@ ser_status ser_settings(ser_config *config, const char *path, const char *const 
   if (path) SER_TRY(ser_config_read(config, path, err));
   for (size_t i = 0; i < count; i++) SER_TRY(ser_config_set(config, sets[i], err));
   if (common->device_given) {
-    config->device = common->device;
+    config->device = common->device.kind;
     ser_config_came_from(config, "device", config->device == SER_DEVICE_CUDA ? "--device cuda" : "--device");
   }
   if (common->threads_given) {
-    config->threads = common->threads;
+    config->threads = common->device.threads;
     ser_config_came_from(config, "threads", "--threads");
   }
   if (common->seed >= 0) {

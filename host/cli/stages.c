@@ -60,7 +60,8 @@ ser_status cli_need_corpus(const ser_config *config, ser_error *err) {
 /* The device that is asked for; where there is none, says who asked. */
 static ser_status open_device(ser_device **device, const ser_config *config, ser_error *err) {
   ser_error why = {0};
-  ser_status status = ser_device_open(device, config->device, (int)config->threads, &why);
+  ser_device_options asked = ser_config_device(config, (int)config->threads);
+  ser_status status = ser_device_open(device, &asked, &why);
   if (status == SER_OK) return SER_OK;
   ser_config_refuse(err, config, "device", "%s", why.text);
   return status;
@@ -324,7 +325,8 @@ ser_status cli_evaluate(cli_run *run, const ser_config *config, bool *partial, s
     return status;
   }
   bool refused = false;
-  ser_status status = ser_evaluate_job(run->folder, NULL, config->device, (int)config->threads, &said, &refused, err);
+  ser_device_options asked = ser_config_device(config, (int)config->threads);
+  ser_status status = ser_evaluate_job(run->folder, NULL, &asked, &said, &refused, err);
   if (refused) *partial = true;
   if (status == SER_OK) status = cli_reports(run->reports, run->folder, err);
   if (status == SER_OK) {

@@ -15,7 +15,7 @@
 ser_status ser_version_text(ser_text *text, ser_error *err) {
   ser_device *device;
   ser_device_properties properties;
-  SER_TRY(ser_device_open(&device, SER_DEVICE_CPU, 1, err));
+  SER_TRY(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, err));
   device->rt->properties(device, &properties);
   ser_device_close(device);
   ser_text_printf(text, "serenade %s\n", SER_VERSION);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/interrupt.h"
 #include "base/memory.h"
 #include "device/cpu.h"
@@ -50,10 +51,15 @@ static void cpu_properties(const ser_device *device, ser_device_properties *out)
   out->threads = ser_pool_threads(cpu->pool);
   out->trainings = out->threads; /* one a thread: no barriers inside a step */
   out->memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
+  out->memory_free = (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
+  out->host_memory = true;
+  snprintf(out->precision, sizeof out->precision, "fp32");
+  snprintf(out->conv, sizeof out->conv, "cpu");
 }
 
 static void cpu_counters(const ser_device *device, ser_device_counters *out) {
   const cpu_device *cpu = (const cpu_device *)device;
+  memset(out, 0, sizeof *out);
   out->allocations = atomic_load(&cpu->allocations);
   out->bytes = atomic_load(&cpu->bytes);
   out->peak = atomic_load(&cpu->peak);
@@ -135,6 +141,71 @@ static ser_status cpu_read(ser_stream *stream, void *to_host, const void *from, 
   return SER_OK;
 }
 
+static void cpu_read_later(ser_stream *stream, void *to_host, const void *from, size_t bytes) {
+  cpu_copy(stream, to_host, from, bytes);
+}
+
+/* Everything has run when the call that enqueued it returns: an event is the time of day, and its stream. */
+struct ser_event {
+  ser_stream *stream; /* NULL until recorded */
+  double at;
+};
+
+static ser_status cpu_event_create(ser_device *device, ser_event **event, ser_error *err) {
+  (void)device;
+  (void)err;
+  *event = ser_alloc_zero(1, sizeof **event);
+  return SER_OK;
+}
+
+static void cpu_event_destroy(ser_event *event) {
+  free(event);
+}
+
+static void cpu_record(ser_stream *stream, ser_event *event) {
+  *event = (ser_event){stream, ser_seconds()};
+}
+
+static void cpu_follow(ser_stream *stream, ser_event *event) {
+  if (event->stream && atomic_load(&event->stream->cut)) atomic_store(&stream->cut, true);
+}
+
+static ser_status cpu_await(ser_event *event, ser_error *err) {
+  return event->stream ? cpu_sync(event->stream, err) : SER_OK;
+}
+
+static double cpu_seconds(const ser_event *from, const ser_event *to) {
+  return to->at - from->at;
+}
+
+static ser_status cpu_graph_begin(ser_stream *stream, ser_error *err) {
+  (void)stream;
+  return ser_fail(err, SER_FAILED, "the CPU backend has no graphs");
+}
+
+static ser_status cpu_graph_end(ser_stream *stream, ser_graph **graph, ser_error *err) {
+  *graph = NULL;
+  return cpu_graph_begin(stream, err);
+}
+
+static void cpu_graph_launch(ser_stream *stream, ser_graph *graph) {
+  (void)stream;
+  SER_CHECK(!graph);
+}
+
+static void cpu_graph_destroy(ser_graph *graph) {
+  SER_CHECK(!graph);
+}
+
+static void cpu_phase(ser_device *device, const char *name) {
+  (void)device;
+  (void)name;
+}
+
+static void cpu_range_end(ser_device *device) {
+  (void)device;
+}
+
 static const ser_runtime cpu_runtime = {
     .close = cpu_close,
     .properties = cpu_properties,
@@ -148,6 +219,23 @@ static const ser_runtime cpu_runtime = {
     .zero = cpu_zero,
     .read = cpu_read,
     .sync = cpu_sync,
+    .pin = cpu_alloc,
+    .unpin = cpu_free,
+    .write_later = cpu_write,
+    .read_later = cpu_read_later,
+    .event_create = cpu_event_create,
+    .event_destroy = cpu_event_destroy,
+    .record = cpu_record,
+    .follow = cpu_follow,
+    .await = cpu_await,
+    .seconds = cpu_seconds,
+    .graph_begin = cpu_graph_begin,
+    .graph_end = cpu_graph_end,
+    .graph_launch = cpu_graph_launch,
+    .graph_destroy = cpu_graph_destroy,
+    .phase = cpu_phase,
+    .range_begin = cpu_phase,
+    .range_end = cpu_range_end,
 };
 
 typedef struct {

@@ -4,14 +4,21 @@
 #include <string.h>
 
 #include "device/cpu_runtime.h"
+#include "device/cuda_load.h"
 #include "device/ops.h"
 
-ser_status ser_device_open(ser_device **device, ser_device_kind kind, int threads, ser_error *err) {
+/* AUTO tells why it takes the CPU only to those who ask (info device): ser_cuda_absence. */
+ser_status ser_device_open(ser_device **device, const ser_device_options *options, ser_error *err) {
   *device = NULL;
-  if (kind == SER_DEVICE_CUDA)
-    return ser_fail(err, SER_USAGE,
-                    "this build has no CUDA backend; give cpu as the device, or auto for what is there");
-  return ser_cpu_open(device, threads, err);
+  if (options->kind != SER_DEVICE_CPU) {
+    ser_error why = {0};
+    ser_status status = ser_cuda_open(device, options, &why);
+    if (status == SER_OK) return SER_OK;
+    if (options->kind == SER_DEVICE_CUDA) return ser_fail(err, status, "%s", why.text);
+  }
+  if (options->precision != SER_PRECISION_FP32)
+    return ser_fail(err, SER_USAGE, "precision tf32 is not to be had on the CPU; take it out, or give --device cuda");
+  return ser_cpu_open(device, options->threads, err);
 }
 
 void ser_device_close(ser_device *device) {
@@ -30,6 +37,8 @@ const ser_op_entry ser_op_entries[] = {
     ENTRY(mfcc_prepare),
     ENTRY(logmel),
     ENTRY(mfcc_finish),
+    ENTRY(pcm_from_int16),
+    ENTRY(take_batch),
     ENTRY(gather_standardise),
     ENTRY(conv_prepare),
     ENTRY(causal_conv_forward),
@@ -49,7 +58,9 @@ const ser_op_entry ser_op_entries[] = {
     ENTRY(linear_backward),
     ENTRY(softmax),
     ENTRY(softmax_loss),
+    ENTRY(step_begin),
     ENTRY(adam),
+    ENTRY(keep),
     ENTRY(gradient_norm),
     ENTRY(branch_prepare),
     ENTRY(branch_infer),

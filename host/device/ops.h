@@ -6,9 +6,13 @@
  * Outputs come first. NULL where a comment says "or NULL" leaves that part out. Outputs never overlap inputs unless a
  * comment says so.
  *
- * Layout of temporal tensors: [B][Cp][Tp], time contiguous, Cp = channels rounded up to 8 (SER_CHANNEL_PAD), Tp = time
- * rounded up to 16 (SER_TIME_PAD). Padding channels and padding columns of every tensor that an operation writes are
- * zero, and operations may rely on that for what they read. Per-channel vectors are [Cp], padded with zeros.
+ * Layout of temporal tensors: [S][B][Cp][Tp], time contiguous, Cp = channels rounded up to 8 (SER_CHANNEL_PAD), Tp =
+ * time rounded up to 16 (SER_TIME_PAD). Padding channels and padding columns of every tensor that an operation writes
+ * are zero, and operations may rely on that for what they read. Per-channel vectors are [S][Cp], padded with zeros.
+ *
+ * S, the sides, is 1 or 2: a temporal branch reads each clip in two directions, side 0 forwards and side 1 with time
+ * running backwards, through parameters of their own, and one operation does both. B is that of the run. Parameters of
+ * side 1, and their gradients, lie `side_stride` floats behind those of side 0.
  *
  * Determinism: an output's bytes depend on its inputs alone, not on the number of threads; what belongs to one clip
  * does not depend on the rest of the batch. Sums over clips are taken in the order of the clips in groups fixed by the
@@ -57,30 +61,42 @@ static inline int64_t ser_mfcc_frames(int64_t samples, int64_t hop) {
 /* How an operation reads a temporal tensor: as it is (scale NULL), or as relu(x * scale[c] + shift[c]) * drop[b][c],
  * which is batch norm, ReLU and spatial dropout taken on the fly. */
 typedef struct {
-  const float *x;     /* [B][Cp][Tp] */
-  const float *scale; /* [Cp] or NULL */
-  const float *shift; /* [Cp], with scale */
-  const float *drop;  /* [B][Cp] multipliers (0 or 1 / (1 - p)), or NULL: none */
+  const float *x;     /* [S][B][Cp][Tp] */
+  const float *scale; /* [S][Cp] or NULL */
+  const float *shift; /* [S][Cp], with scale */
+  const float *drop;  /* [S][B][Cp] multipliers (0 or 1 / (1 - p)), or NULL: none */
 } ser_activation;
 
 /* The gradient at a batch-normalised convolution's output y, made on the fly from da, the gradient behind
  * activation (y, scale, shift, drop): dz = da * drop * [y * scale + shift > 0], xhat = (y - mean) * inv_std,
  * dy = scale * (dz - sums[0] - xhat * sums[1]). With scale NULL, dy = da and nothing else is read. */
 typedef struct {
-  const float *da;             /* [B][Cp][Tp] */
+  const float *da;             /* [S][B][Cp][Tp] */
   ser_activation y;            /* y.x is the convolution's output */
-  const float *mean, *inv_std; /* [Cp] of the batch, as batchnorm_finish saved them */
-  const float *sums;           /* [2][Cp]: means over B * T of dz and of dz * xhat (batchnorm_backward_finish) */
+  const float *mean, *inv_std; /* [S][Cp] of the batch, as batchnorm_finish saved them */
+  const float *sums;           /* [S][2][Cp]: means over B * T of dz and of dz * xhat (batchnorm_backward_finish) */
 } ser_gradient;
 
 /* Causal dilated convolution: y[b][o][t] = bias[o] + sum over i, k of w[o][i][k] * a[b][i][t - (K - 1 - k) * dilation],
  * a = the activation read, zero before t = 0 (PyTorch Conv1d weight order behind a left padding). */
 typedef struct {
+  int64_t sides;
   int64_t batch;   /* the largest B; running may use fewer clips */
   int64_t in, out; /* channels */
   int64_t time;    /* T */
   int64_t kernel, dilation;
+  int64_t side_stride; /* of w, bias, dw and dbias */
 } ser_conv_shape;
+
+typedef struct {
+  int64_t sides, batch, channels, time;
+} ser_tensor_shape;
+
+typedef struct {
+  float eps, momentum;
+  int64_t side_stride;    /* of gamma, beta, dgamma and dbeta */
+  int64_t running_stride; /* of the running statistics */
+} ser_batchnorm;
 
 /* ---- joining and pooling --------------------------------------------------------------------------------------- */
 
@@ -88,10 +104,6 @@ typedef enum {
   SER_JOIN_RESIDUAL, /* out = x + a      */
   SER_JOIN_GATE,     /* out = x * sigmoid(a) */
 } ser_join;
-
-typedef struct {
-  int64_t batch, channels, time;
-} ser_tensor_shape;
 
 /* ---- products --------------------------------------------------------------------------------------------------- */
 
@@ -113,8 +125,34 @@ typedef struct {
 
 typedef struct {
   float lr, beta1, beta2, eps;
-  int64_t step; /* counted from 1, for the bias corrections (PyTorch's Adam) */
 } ser_adam;
+
+/* Where a training stands. It lies in device memory and step_begin moves it on, so that a captured graph is a new step
+ * at each launch. The host writes it before an epoch: number of steps done, place -1. */
+typedef struct {
+  int64_t number;   /* of the step in the whole training, from 1 */
+  int64_t place;    /* of the step in its epoch, from 0 */
+  float rate;       /* lr / (1 - beta1^number) */
+  float correction; /* 1 / sqrt(1 - beta2^number) */
+} ser_step;
+
+/* ---- data that stays on the device ------------------------------------------------------------------------------- */
+
+/* The clips of a data set, features end to end. */
+typedef struct {
+  const int64_t *offset; /* [clips + 1] first rows */
+  const int32_t *truth;  /* [clips] */
+  int64_t frames;        /* the most that a batch takes of a clip */
+} ser_clips;
+
+/* A part of what a step leaves behind: to[place * stride + i] = from[i], i < count. */
+typedef struct {
+  float *to;
+  const float *from;
+  int64_t count, stride;
+} ser_keep;
+
+#define SER_KEEP_MOST 4
 
 /* ---- the folded branch --------------------------------------------------------------------------------------------
  */
@@ -142,66 +180,76 @@ typedef struct ser_ops {
   void (*mfcc_finish)(ser_stream *stream, const ser_plan *plan, void *workspace, float *features, const float *logmel,
                       const int64_t *frame_start, int64_t clips, int64_t frames);
 
-  /* tile[b][c][t] = (features[start[b] + t][c] - mean[c]) * inv_std[c] for t < min(length[b], T), zero behind;
-   * reversed (or NULL): the same with t running backwards over all T. features: [rows][channels], start, length: [B],
-   * on the device. No plan: nothing to prepare. */
-  void (*gather_standardise)(ser_stream *stream, float *tile, float *reversed, const float *features,
-                             const int64_t *start, const int64_t *length, const float *mean, const float *inv_std,
+  /* pcm[i] = from[i] / 32768: samples that crossed the bus as 16-bit integers. */
+  void (*pcm_from_int16)(ser_stream *stream, float *pcm, const int16_t *from, int64_t samples);
+
+  /* A batch drawn from an order of clips: for b < count, clip = order[place * batch + b], start[b] = its offset,
+   * length[b] = its rows, at most clips->frames, truth[b] = its truth. step NULL: place is 0. All on the device. */
+  void (*take_batch)(ser_stream *stream, int64_t *start, int64_t *length, int32_t *truth, const ser_clips *clips,
+                     const int32_t *order, const ser_step *step, int64_t batch, int64_t count);
+
+  /* tile [S][B][Cp][Tp]: tile[0][b][c][t] = (features[start[b] + t][c] - mean[c]) * inv_std[c] for
+   * t < min(length[b], T), zero behind; side 1 the same with t running backwards over all T. features:
+   * [rows][channels], start, length: [B], mean, inv_std: [Cp], on the device. No plan: nothing to prepare. */
+  void (*gather_standardise)(ser_stream *stream, float *tile, const float *features, const int64_t *start,
+                             const int64_t *length, const float *mean, const float *inv_std,
                              const ser_tensor_shape *shape);
 
-  /* bias [out] or NULL. moments (or NULL): [B][2][Cp] mean over T of each clip's y, and the sum of squared differences
-   * from it. */
+  /* bias [out] or NULL. moments (or NULL): [S][B][2][Cp] mean over T of each clip's y, and the sum of squared
+   * differences from it. */
   ser_status (*conv_prepare)(ser_device *device, ser_plan **plan, const ser_conv_shape *shape, ser_error *err);
   void (*causal_conv_forward)(ser_stream *stream, const ser_plan *plan, void *workspace, float *y, float *moments,
                               const ser_activation *x, const float *w, const float *bias, int64_t batch);
-  /* The gradients, from the gradient at y. dx (or NULL): [B][Cp][Tp] behind the activation of x (its da, not its dz),
-   * written, or added to where add_dx. dw: [out][in][K] and dbias (or NULL): [out] are written.
-   * next (or NULL): [B][2][Cp] per-clip sums over T of dz and dz * xhat of x as x_norm reads it, from the final dx
+  /* The gradients, from the gradient at y. dx (or NULL): [S][B][Cp][Tp] behind the activation of x (its da, not its
+   * dz), written, or added to where add_dx. dw: [out][in][K] and dbias (or NULL): [out] are written, a side each.
+   * next (or NULL): [S][B][2][Cp] per-clip sums over T of dz and dz * xhat of x as x_norm reads it, from the final dx
    * (for the next batchnorm_backward_finish: saves a pass over memory); x_norm.da is not read. */
   void (*causal_conv_backward)(ser_stream *stream, const ser_plan *plan, void *workspace, float *dx, float *dw,
                                float *dbias, float *next, const ser_activation *x, const ser_gradient *x_norm,
                                const ser_gradient *dy, const float *w, bool add_dx, int64_t batch);
 
   /* From per-clip moments over T: batch mean and population variance, scale = gamma / sqrt(var + eps),
-   * shift = beta - mean * scale, saved mean and inv_std, and the running statistics:
+   * shift = beta - mean * scale, saved mean and inv_std, all [S][Cp], and the running statistics:
    * running = (1 - momentum) * running + momentum * batch, the variance there unbiased (n / (n - 1), n = B * T). */
   void (*batchnorm_finish)(ser_stream *stream, float *scale, float *shift, float *mean, float *inv_std,
                            float *running_mean, float *running_var, const float *moments, const float *gamma,
-                           const float *beta, float eps, float momentum, const ser_tensor_shape *shape);
-  /* sums [B][2][Cp]: per clip, over T, of dz and dz * xhat (gradient->sums is not read). */
+                           const float *beta, const ser_batchnorm *norm, const ser_tensor_shape *shape);
+  /* sums [S][B][2][Cp]: per clip, over T, of dz and dz * xhat (gradient->sums is not read). */
   void (*batchnorm_backward_sums)(ser_stream *stream, float *sums, const ser_gradient *gradient,
                                   const ser_tensor_shape *shape);
-  /* From per-clip sums: means [2][Cp] over B * T, dbeta [C] = sum of dz, dgamma [C] = sum of dz * xhat. */
+  /* From per-clip sums: means [S][2][Cp] over B * T, dbeta [C] = sum of dz, dgamma [C] = sum of dz * xhat, a side each.
+   */
   void (*batchnorm_backward_finish)(ser_stream *stream, float *means, float *dgamma, float *dbeta, const float *sums,
-                                    const ser_tensor_shape *shape);
+                                    const ser_batchnorm *norm, const ser_tensor_shape *shape);
 
-  /* out [B][Cp][Tp] = x joined with a, both read as activations. */
+  /* out [S][B][Cp][Tp] = x joined with a, both read as activations. */
   void (*join_forward)(ser_stream *stream, float *out, const ser_activation *x, const ser_activation *a, ser_join join,
                        const ser_tensor_shape *shape);
-  /* dx and da [B][Cp][Tp]: gradients behind the activations of x and a, from dout. dx may be dout. */
+  /* dx and da [S][B][Cp][Tp]: gradients behind the activations of x and a, from dout. dx may be dout. */
   void (*join_backward)(ser_stream *stream, float *dx, float *da, const float *dout, const ser_activation *x,
                         const ser_activation *a, ser_join join, const ser_tensor_shape *shape);
 
-  /* pooled [B][Cp] = mean over time of forward + mean over time of backward (each read as an activation). lengths NULL:
-   * over all T; else over the clip's real frames: [0, L) of forward, [T - L, T) of backward, which runs reversed;
+  /* pooled [B][Cp] = the sum over the sides of the mean over time of x (read as an activation). lengths NULL: over all
+   * T; else over the clip's real frames: [0, L) of side 0, [T - L, T) of side 1, which runs backwards;
    * L = min(lengths[b], T). */
-  void (*pool_forward)(ser_stream *stream, float *pooled, const ser_activation *forward, const ser_activation *backward,
-                       const int64_t *lengths, const ser_tensor_shape *shape);
-  /* d [B][Cp][Tp] = dpooled spread over the frames that were pooled; `reversed` tells which side; added where add. */
-  void (*pool_backward)(ser_stream *stream, float *d, const float *dpooled, const int64_t *lengths, bool reversed,
-                        bool add, const ser_tensor_shape *shape);
+  void (*pool_forward)(ser_stream *stream, float *pooled, const ser_activation *x, const int64_t *lengths,
+                       const ser_tensor_shape *shape);
+  /* d [S][B][Cp][Tp] = dpooled [B][Cp] spread over the frames that were pooled; added where add. */
+  void (*pool_backward)(ser_stream *stream, float *d, const float *dpooled, const int64_t *lengths, bool add,
+                        const ser_tensor_shape *shape);
 
-  /* Fusion of scales: out [B][Cp] = sum over s of w[s] * scales[s][b][c]; scales [S][B][Cp] with B the shape's batch.
+  /* Fusion of scales: out [B][Cp] = sum over s of w[s] * scales[s][b][c]; scales [count][B][Cp]; of the shape batch and
+   * channels are read.
    */
   void (*scale_mix_forward)(ser_stream *stream, float *out, const float *scales, const float *w, int64_t count,
                             const ser_tensor_shape *shape);
   void (*scale_mix_backward)(ser_stream *stream, float *dscales, float *dw, const float *dout, const float *scales,
                              const float *w, int64_t count, const ser_tensor_shape *shape);
 
-  /* drop[b][c] = 0 with probability p, else 1 / (1 - p): Philox4x32-10 at key seed, counter (stream_id, first + b) x c:
-   * lane c % 4 of philox(seed, stream_id, (first + b) * (Cp / 4) + c / 4), dropped where its uniform < p. Padding
-   * channels are zero. */
-  void (*dropout_mask)(ser_stream *stream, float *drop, float p, uint64_t seed, uint64_t stream_id, int64_t first,
+  /* The masks of all layers of a step: drop [layers][S][B][Cp] = 0 with probability p, else 1 / (1 - p), from
+   * Philox4x32-10: lane c % 4 of philox(seed, step->number - 1, row * (Cp / 4) + c / 4), row = (side * layers + layer)
+   * * B + b, dropped where its uniform < p. Padding channels are zero. */
+  void (*dropout_mask)(ser_stream *stream, float *drop, float p, uint64_t seed, const ser_step *step, int64_t layers,
                        const ser_tensor_shape *shape);
 
   ser_status (*linear_prepare)(ser_device *device, ser_plan **plan, const ser_linear_shape *shape, ser_error *err);
@@ -219,15 +267,22 @@ typedef struct ser_ops {
   void (*softmax_loss)(ser_stream *stream, float *losses, float *dlogits, const float *logits, const int32_t *truth,
                        const float *class_weights, const ser_loss_shape *shape, int64_t rows);
 
-  /* One step over n parameters: m, v, p updated in place from g (torch.optim.Adam without weight decay). */
-  void (*adam)(ser_stream *stream, float *p, float *m, float *v, const float *g, int64_t n, const ser_adam *adam);
+  /* Moves the training on to its next step: number and place plus 1, rate and correction as ser_step says, in double.
+   */
+  void (*step_begin)(ser_stream *stream, ser_step *step, const ser_adam *adam);
+  /* One step over n parameters: m, v, p updated in place from g (torch.optim.Adam without weight decay), with the
+   * step's rate and correction. */
+  void (*adam)(ser_stream *stream, float *p, float *m, float *v, const float *g, int64_t n, const ser_adam *adam,
+               const ser_step *step);
+  /* Copies what a step leaves into the buffers of its epoch, at the step's place; up to SER_KEEP_MOST parts. */
+  void (*keep)(ser_stream *stream, const ser_keep *parts, int count, const ser_step *step);
   /* out[0] = sum of squares (double order fixed by n alone), out[1] = how many are not finite, as floats. */
   void (*gradient_norm)(ser_stream *stream, float *out, const float *g, int64_t n);
 
   /* pooled [S][batch][Cp] (S = blocks where every_scale, else 1; batch is the run's B) = pool_forward of the folded
    * branch. weights: first [channels][channels_in] and bias [channels] of the forward direction, then for each block
    * and convolution w [channels][channels][K] and bias [channels]; then the same for the backward direction: all end to
-   * end, unpadded. tile [B][Cp][Tp], not reversed. */
+   * end, unpadded. tile [B][Cp][Tp], side 0 alone. */
   ser_status (*branch_prepare)(ser_device *device, ser_plan **plan, const ser_branch_shape *shape, ser_error *err);
   void (*branch_infer)(ser_stream *stream, const ser_plan *plan, void *workspace, float *pooled, const float *tile,
                        const float *weights, const int64_t *lengths, int64_t batch);

@@ -1,4 +1,5 @@
-/* The device interface, first table: memory, streams and properties. The second table, the operations, is ops.h.
+/* The device interface, first table: memory, streams, events, graphs and properties. The second table, the operations,
+ * is ops.h.
  *
  * Model code sees a ser_device and nothing behind it. Buffers are plain pointers that only the device's own operations
  * may follow; the host reaches their contents through write and read. Operations are enqueued on a stream and do not
@@ -17,27 +18,39 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/config.h"
+#include "base/device_options.h"
 #include "base/status.h"
 
 typedef struct ser_device ser_device;
 typedef struct ser_stream ser_stream;
+typedef struct ser_event ser_event;
+typedef struct ser_graph ser_graph;
 struct ser_ops;
 
 typedef struct {
-  char backend[16]; /* "cpu", "cuda" */
-  char name[128];   /* the processor's or the GPU's own name */
-  char isa[32];     /* the instruction set chosen: "avx512", "avx2", "base"; or "sm_90" */
-  int threads;      /* compute threads; on a GPU the number of multiprocessors */
-  uint64_t memory;  /* bytes */
-  int trainings;    /* how many trainings side by side, each on a device of its own, keep it busiest */
+  char backend[16];     /* "cpu", "cuda" */
+  char name[128];       /* the processor's or the GPU's own name */
+  char isa[32];         /* the instruction set chosen: "avx512", "avx2", "base"; or "sm_90" */
+  int threads;          /* compute threads; on a GPU the number of multiprocessors */
+  uint64_t memory;      /* bytes */
+  uint64_t memory_free; /* bytes that alloc could still give, as far as the device tells */
+  int trainings;        /* how many trainings side by side, each on a device of its own, keep it busiest */
+  bool host_memory;     /* operations may follow host pointers: what lies on the host need not be written */
+  bool graphs;          /* streams can be captured */
+  char precision[8];    /* "fp32", "tf32" */
+  char conv[8];         /* how convolutions run: "cpu", "cudnn", "fused" */
 } ser_device_properties;
 
-/* Counters of one device since it was opened: tests ask them whether a loop allocated. */
+/* Counters of one device since it was opened: tests ask them whether a loop allocated, benchmarks what a batch costs.
+ * What a backend does not do stays 0. */
 typedef struct {
-  int64_t allocations; /* alloc calls and plans made */
-  int64_t bytes;       /* allocated now */
-  int64_t peak;        /* most bytes at one time */
+  int64_t allocations;   /* alloc calls, pinned ones too, and plans made */
+  int64_t bytes;         /* allocated now */
+  int64_t peak;          /* most bytes at one time */
+  int64_t launches;      /* kernels of ours; those in a graph at each of its launches */
+  int64_t calls;         /* of the device's libraries, the same way */
+  int64_t written, read; /* bytes over the bus */
+  int64_t waits;         /* times the host waited */
 } ser_device_counters;
 
 typedef struct {
@@ -49,6 +62,10 @@ typedef struct {
   void *(*alloc)(ser_device *device, size_t bytes, ser_error *err);
   void (*free)(ser_device *device, void *memory); /* NULL is fine */
 
+  /* Host memory that the device reaches by itself, for write_later and read_later. 64-byte aligned. */
+  void *(*pin)(ser_device *device, size_t bytes, ser_error *err);
+  void (*unpin)(ser_device *device, void *memory); /* NULL is fine */
+
   ser_status (*stream_create)(ser_device *device, ser_stream **stream, ser_error *err);
   void (*stream_destroy)(ser_stream *stream); /* NULL is fine */
 
@@ -59,6 +76,34 @@ typedef struct {
   /* Device to host; waits. */
   ser_status (*read)(ser_stream *stream, void *to_host, const void *from, size_t bytes, ser_error *err);
   ser_status (*sync)(ser_stream *stream, ser_error *err);
+  /* As write and read, but nothing waits: the pinned host memory is the device's until an event behind them, or the
+   * stream, has been waited for. */
+  void (*write_later)(ser_stream *stream, void *to, const void *from_pinned, size_t bytes);
+  void (*read_later)(ser_stream *stream, void *to_pinned, const void *from, size_t bytes);
+
+  /* Events: a point in a stream. `follow` makes later work of a stream wait for the event on the device; `await` makes
+   * the host wait, and reports what failed on the stream where it was recorded. `seconds`: between two events that have
+   * been waited for. An event that was never recorded is passed by. */
+  ser_status (*event_create)(ser_device *device, ser_event **event, ser_error *err);
+  void (*event_destroy)(ser_event *event); /* NULL is fine */
+  void (*record)(ser_stream *stream, ser_event *event);
+  void (*follow)(ser_stream *stream, ser_event *event);
+  ser_status (*await)(ser_event *event, ser_error *err);
+  double (*seconds)(const ser_event *from, const ser_event *to);
+
+  /* Graphs, where properties.graphs: what is enqueued on the stream between begin and end is not run but kept, to be
+   * enqueued again by each launch with the same arguments. What changes from launch to launch lies in device memory
+   * (ops.h: ser_step). Nothing that waits or allocates may stand between. Elsewhere begin is SER_FAILED. */
+  ser_status (*graph_begin)(ser_stream *stream, ser_error *err);
+  ser_status (*graph_end)(ser_stream *stream, ser_graph **graph, ser_error *err);
+  void (*graph_launch)(ser_stream *stream, ser_graph *graph);
+  void (*graph_destroy)(ser_graph *graph); /* NULL is fine */
+
+  /* For those who look on (profilers, tests): a phase of the whole program begins; ranges, which nest, in the thread.
+   */
+  void (*phase)(ser_device *device, const char *name);
+  void (*range_begin)(ser_device *device, const char *name);
+  void (*range_end)(ser_device *device);
 } ser_runtime;
 
 struct ser_device {
@@ -68,9 +113,10 @@ struct ser_device {
 };
 
 /* Opens a device. AUTO takes CUDA where a device and its module are there, else the CPU. CUDA asked for by name where
- * it is not to be had is SER_USAGE with the reason. threads 0: all cores. The environment variable SERENADE_ISA=base,
- * avx2 or avx512 holds the CPU backend to an instruction set (for tests); one that the processor lacks is refused. */
-ser_status ser_device_open(ser_device **device, ser_device_kind kind, int threads, ser_error *err);
+ * it is not to be had is SER_FAILED with the reason; a precision that the device lacks is SER_USAGE. The environment
+ * variable SERENADE_ISA=base, avx2 or avx512 holds the CPU backend to an instruction set (for tests); one that the
+ * processor lacks is refused. */
+ser_status ser_device_open(ser_device **device, const ser_device_options *options, ser_error *err);
 void ser_device_close(ser_device *device); /* NULL is fine */
 
 /* The device's alloc as a status: the pointer at `out`, of whatever type, becomes the memory, or NULL. */

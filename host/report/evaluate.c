@@ -215,7 +215,7 @@ static ser_status report_all(job *j, const char *what, ser_error *err) {
   return status;
 }
 
-ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, ser_device_kind device, int threads,
+ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, const ser_device_options *device,
                             ser_text *said, bool *partial, ser_error *err) {
   job j = {.said = said};
   ser_progress *progress = NULL;
@@ -223,7 +223,7 @@ ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, s
   ser_status status = ser_evaluation_open(&j.run, run_folder, manifest_path, err);
   if (status != SER_OK) goto done;
   j.ends = ser_alloc_zero(j.run.parts.count, sizeof *j.ends);
-  SER_TRY_DONE(ser_device_open(&j.device, device, threads, err));
+  SER_TRY_DONE(ser_device_open(&j.device, device, err));
   tell_refused_rows(&j.run);
   SER_TRY_DONE(get_features(&j, err));
   progress = ser_progress_begin("evaluate", "models", (int64_t)j.run.parts.count);

@@ -90,7 +90,7 @@ int ser_predictor_labels(const ser_predictor *predictor, const char *labels[SER_
 }
 
 static ser_status take_device(ser_predictor *p, ser_error *err) {
-  if (!p->device) SER_TRY(ser_device_open(&p->device, p->options.device, p->options.threads, err));
+  if (!p->device) SER_TRY(ser_device_open(&p->device, &p->options.device, err));
   if (!p->mfcc) SER_TRY(ser_mfcc_create(&p->mfcc, p->device, &p->info.mfcc, BATCH, BATCH_FRAMES, err));
   if (!p->scorer) SER_TRY(ser_scorer_create(&p->scorer, p->device, p->path, err));
   return SER_OK;

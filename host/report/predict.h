@@ -13,8 +13,8 @@
 
 typedef struct {
   const char *model; /* the model file, or a run folder of one training */
-  ser_device_kind device;
-  int threads, jobs;  /* compute threads, decode workers; 0: all cores */
+  ser_device_options device;
+  int jobs;           /* decode workers; 0: all cores */
   double window, hop; /* seconds; negative: as the model file says; 0: the model's own window, half of the window */
 } ser_predict_options;
 

@@ -41,7 +41,7 @@ bool ser_report_is_of(const char *folder, const char *manifest_path);
  * manifest_path, every usable row of that manifest into RUN/evaluate-NAME/ (evaluate-NAME-2 ... where that is of
  * another manifest). Several seeds or folds: each in its own folder and the summary (pooled out-of-fold figures, means)
  * in RUN. partial as in ser_train_job. A line per figure goes to `said`. */
-ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, ser_device_kind device, int threads,
+ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, const ser_device_options *device,
                             ser_text *said, bool *partial, ser_error *err);
 
 /* What ser_evaluate_job said of the reports that stand in RUN; no file is changed (said.c). */

@@ -51,7 +51,8 @@ static ser_status write_config(job *j, ser_error *err) {
   ser_text yaml = {0};
   ser_device *device = NULL;
   ser_device_properties properties;
-  SER_TRY(ser_device_open(&device, j->config->device, j->cores, err));
+  ser_device_options asked = ser_config_device(j->config, j->cores);
+  SER_TRY(ser_device_open(&device, &asked, err));
   device->rt->properties(device, &properties);
   j->side_by_side = properties.trainings;
   char *here = ser_computing_name(device), *starts = NULL;
@@ -131,7 +132,8 @@ static ser_status extract_missing(const job *j, bool known_told, bool *partial, 
                                  .cache_folder = j->cache_folder,
                                  .jobs = (int)c->jobs,
                                  .known_told = known_told};
-  SER_TRY(ser_device_open(&options.device, c->device, j->cores, err));
+  ser_device_options asked = ser_config_device(c, j->cores);
+  SER_TRY(ser_device_open(&options.device, &asked, err));
   ser_status status = ser_extract(&summary, &j->manifest, &options, err);
   ser_device_close(options.device);
   ser_warn_lines(summary.refusals.data);
@@ -170,7 +172,8 @@ static void train_part(void *context, size_t task, int thread) {
   ser_device *device = NULL;
   (void)thread;
   if (ser_interrupt_check(err) != SER_OK) return;
-  if (ser_device_open(&device, j->config->device, w->threads, err) != SER_OK) return;
+  ser_device_options asked = ser_config_device(j->config, w->threads);
+  if (ser_device_open(&device, &asked, err) != SER_OK) return;
   ser_training training = {.config = j->config,
                            .manifest = &j->manifest,
                            .dataset = &j->dataset,

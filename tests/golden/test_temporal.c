@@ -310,7 +310,7 @@ static void test_full(void **state) {
   ser_tensors g;
   (void)state;
   read_golden(&g, "temporal_full");
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 0, &err), err);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 0}, &err), err);
   ASSERT_OK(device->rt->stream_create(device, &stream, &err), err);
   for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
     const full_variant *v = &variants[i];

@@ -71,7 +71,7 @@ static void the_published_vector(void **state) {
   float out[8];
   ser_device *device;
   ser_error err = {0};
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 1, &err), err);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
   test_buffers all = {.device = device};
   ASSERT_OK(device->rt->stream_create(device, &all.stream, &err), err);
   run(&all, &k, out);

@@ -66,7 +66,7 @@ void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void 
     ser_device *device;
     ser_stream *stream;
     setenv("SERENADE_ISA", isas[i], 1);
-    if (ser_device_open(&device, SER_DEVICE_CPU, threads, &err) != SER_OK) {
+    if (ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = threads}, &err) != SER_OK) {
       if (!told[i]) printf("skipped on %s: %s\n", isas[i], err.text);
       told[i] = true;
       continue;

@@ -32,7 +32,7 @@ void test_model_write(const char *path, ser_feature_kind kind, int classes, uint
   snprintf(info.manifest_hash, sizeof info.manifest_hash, "%032d", 0);
   snprintf(info.split_hash, sizeof info.split_hash, "%032d", 0);
   snprintf(info.version, sizeof info.version, "%s", SER_VERSION);
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 1, &err), err);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
   ASSERT_OK(device->rt->stream_create(device, &stream, &err), err);
   ASSERT_OK(ser_model_create(&model, device, &info.model, &err), err);
   ASSERT_OK(ser_model_initialise(model, stream, seed, &err), err);

@@ -165,7 +165,7 @@ static void each_number_of_threads(ser_device *device, ser_stream *stream, void 
     ser_device *other;
     ser_stream *other_stream;
     ser_error err = {0};
-    ASSERT_OK(ser_device_open(&other, SER_DEVICE_CPU, threads, &err), err);
+    ASSERT_OK(ser_device_open(&other, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = threads}, &err), err);
     ASSERT_OK(other->rt->stream_create(other, &other_stream, &err), err);
     run_on(other, other_stream, o, out);
     other->rt->stream_destroy(other_stream);

@@ -81,7 +81,8 @@ ser_status test_train_on(const test_rig *r, ser_device *device, const char *fold
 ser_status test_train_with(const test_rig *r, const char *folder, int threads, bool anew, ser_error *err) {
   ser_device *device;
   ser_error opened = {0};
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, threads, &opened), opened);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = threads}, &opened),
+            opened);
   ser_status status = test_train_on(r, device, folder, anew, err);
   ser_device_close(device);
   return status;

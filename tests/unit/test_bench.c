@@ -50,7 +50,7 @@ static void the_better_peak_stays(void **state) {
   (void)state;
   ser_error err = {0};
   bench b = {.runs = 1};
-  ASSERT_OK(ser_device_open(&b.device, SER_DEVICE_CPU, 1, &err), err);
+  ASSERT_OK(ser_device_open(&b.device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
   ASSERT_OK(b.device->rt->stream_create(b.device, &b.stream, &err), err);
   ASSERT_OK(bench_peak_again(&b, &err), err); /* never measured, no business */
   assert_int_equal(b.count, 0);

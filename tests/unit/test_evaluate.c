@@ -154,7 +154,8 @@ static char *write_model(const made *m, const char *part, uint64_t seed) {
 }
 
 static ser_status evaluate(const made *m, const char *manifest, ser_text *said, bool *partial, ser_error *err) {
-  return ser_evaluate_job(m->run, manifest, SER_DEVICE_CPU, 1, said, partial, err);
+  return ser_evaluate_job(m->run, manifest, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, said, partial,
+                          err);
 }
 
 static json_t *load(const made *m, const char *name) {
@@ -210,7 +211,8 @@ static void test_one_model(void **state) {
     sources[i].path = ser_csv_cell(&table, i, 0);
     free(want);
   }
-  ser_predict_options options = {.model = model, .device = SER_DEVICE_CPU, .threads = 1, .jobs = 1, .window = -1};
+  ser_predict_options options = {
+      .model = model, .device = {.kind = SER_DEVICE_CPU, .threads = 1}, .jobs = 1, .window = -1};
   ser_predictor *predictor;
   comparing c = {&table, 0};
   ASSERT_OK(ser_predictor_open(&predictor, &options, &err), err);
@@ -490,7 +492,9 @@ static void test_refused(void **state) {
   bool partial;
   assert_int_equal(evaluate(m, NULL, &said, &partial, &err), SER_FAILED);
   assert_non_null(strstr(err.text, "model.safetensors is missing"));
-  assert_int_equal(ser_evaluate_job(m->folder, NULL, SER_DEVICE_CPU, 1, &said, &partial, &err), SER_USAGE);
+  assert_int_equal(ser_evaluate_job(m->folder, NULL, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &said,
+                                    &partial, &err),
+                   SER_USAGE);
   assert_non_null(strstr(err.text, "holds no run"));
   write_config(m, "[5, 9]");
   free(write_model(m, "seed-5/fold-0", 1));

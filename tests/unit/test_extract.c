@@ -36,7 +36,7 @@ static scene scene_make(int threads) {
   s.cache = ser_path_join(s.folder, "cache");
   ser_manifest_init(&s.manifest);
   ser_config_init(&s.config);
-  ASSERT_OK(ser_device_open(&s.device, SER_DEVICE_CPU, threads, &err), err);
+  ASSERT_OK(ser_device_open(&s.device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = threads}, &err), err);
   return s;
 }
 
@@ -175,7 +175,9 @@ static void test_same_bytes(void **state) {
   for (int run = 0; run < 4; run++) {
     ser_error err = {0};
     ser_device_close(s.device);
-    ASSERT_OK(ser_device_open(&s.device, SER_DEVICE_CPU, arrangements[run][1], &err), err);
+    ASSERT_OK(ser_device_open(&s.device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = arrangements[run][1]},
+                              &err),
+              err);
     free(s.cache);
     s.cache = ser_format("%s/cache-%d", s.folder, run);
     expect(&s, SER_MFCC39, arrangements[run][0], 0, 60, 0, 0, NULL);

@@ -194,7 +194,7 @@ static void test_nothing(void **state) {
   ser_mfcc *mfcc;
   float *features;
   int64_t offset[1] = {-1};
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 1, &err), err);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
   ser_mfcc_config bad = mfcc39;
   bad.n_fft = 1000;
   assert_int_equal(ser_mfcc_create(&mfcc, device, &bad, 1, 1, &err), SER_USAGE);

@@ -401,7 +401,7 @@ static float *step_bytes(const variant *v, int threads, size_t *size) {
   ser_stream *stream;
   ser_pass *pass;
   ser_device_counters before, after;
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, threads, &err), err);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = threads}, &err), err);
   ASSERT_OK(device->rt->stream_create(device, &stream, &err), err);
   rig r = rig_make(device, stream, v);
   ser_batch batch = batch_of(&r);
@@ -446,7 +446,7 @@ static void test_table(void **state) {
   ser_error err = {0};
   ser_device *device;
   (void)state;
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 1, &err), err);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
   for (int i = 0; i < VARIANTS; i++) {
     ser_model *model;
     size_t count;
@@ -539,7 +539,7 @@ static void test_refused(void **state) {
   ser_error err = {0};
   ser_device *device;
   (void)state;
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 1, &err), err);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
     ser_model *model;
     assert_int_equal(ser_model_create(&model, device, &table[i].config, &err), SER_USAGE);

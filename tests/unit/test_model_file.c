@@ -28,7 +28,7 @@ static void make(rig *r) {
   memset(r, 0, sizeof *r);
   r->folder = test_folder_make("model");
   r->path = ser_path_join(r->folder, "model.safetensors");
-  ASSERT_OK(ser_device_open(&r->device, SER_DEVICE_CPU, 1, &err), err);
+  ASSERT_OK(ser_device_open(&r->device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
   ASSERT_OK(r->device->rt->stream_create(r->device, &r->stream, &err), err);
   ASSERT_OK(ser_model_create(&r->model, r->device, &small, &err), err);
   ASSERT_OK(ser_model_initialise(r->model, r->stream, 3, &err), err);

@@ -142,8 +142,8 @@ static void test_common(void **state) {
     ASSERT_OK(ser_options_common(&common, &asked, &argc, argv, &err), err);
     char *left = joined(argc, argv);
     assert_string_equal(left, rows[i].left);
-    assert_int_equal(common.device_given ? (int)common.device : -1, rows[i].device);
-    assert_int_equal(common.threads_given ? common.threads : -1, rows[i].threads);
+    assert_int_equal(common.device_given ? (int)common.device.kind : -1, rows[i].device);
+    assert_int_equal(common.threads_given ? common.device.threads : -1, rows[i].threads);
     assert_int_equal(common.seed, rows[i].seed);
     assert_int_equal(common.quiet, rows[i].quiet);
     assert_int_equal(asked.help, rows[i].help);

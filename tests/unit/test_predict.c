@@ -177,7 +177,7 @@ static char *clip(const made *m, const char *name, uint64_t seed, int64_t sample
 
 static ser_predict_options usual(const made *m) {
   return (ser_predict_options){
-      .model = m->model, .device = SER_DEVICE_CPU, .threads = 1, .jobs = 1, .window = -1, .hop = -1};
+      .model = m->model, .device = {.kind = SER_DEVICE_CPU, .threads = 1}, .jobs = 1, .window = -1, .hop = -1};
 }
 
 static void predict(heard *h, const ser_predict_options *options, const char *const *paths, size_t count) {

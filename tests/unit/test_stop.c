@@ -66,7 +66,7 @@ static void cut_operations(void *context) {
   tasks all = {0, 0}, cut = {0, 5}, none = {0, 0};
   int number = 7, read = 0;
   (void)context;
-  EXPECT(ser_device_open(&device, SER_DEVICE_CPU, 1, &err) == SER_OK);
+  EXPECT(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err) == SER_OK);
   EXPECT(device->rt->stream_create(device, &stream, &err) == SER_OK);
   EXPECT(device->rt->stream_create(device, &idle, &err) == SER_OK);
   ser_cpu_parallel(stream, 100, count_task, &all);
@@ -161,7 +161,7 @@ static void hooked_softmax(ser_stream *stream, float *probabilities, const float
 static ser_device *hooked_device(ser_ops *ops) {
   ser_device *device;
   ser_error err = {0};
-  EXPECT(ser_device_open(&device, SER_DEVICE_CPU, 1, &err) == SER_OK);
+  EXPECT(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err) == SER_OK);
   real = device->ops;
   *ops = *real;
   ops->gather_standardise = hooked_gather;
@@ -262,7 +262,7 @@ static void stop_predicting(void *context) {
   ser_predictor *predictor;
   char *model = ser_path_join(folder, "model.safetensors"), *text = ser_path_join(folder, "text.wav");
   ser_predict_options options = {
-      .model = model, .device = SER_DEVICE_CPU, .threads = 1, .jobs = 1, .window = -1, .hop = -1};
+      .model = model, .device = {.kind = SER_DEVICE_CPU, .threads = 1}, .jobs = 1, .window = -1, .hop = -1};
   ser_audio_source inputs[] = {{.path = text}, {.path = text}};
   EXPECT(ser_predictor_open(&predictor, &options, &err) == SER_OK);
   raise(SIGTERM);

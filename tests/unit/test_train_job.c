@@ -101,7 +101,7 @@ static void test_shared_out(void **state) {
     ser_device *device;
     ser_device_properties properties;
     r.config.threads = i + 1;
-    ASSERT_OK(ser_device_open(&device, r.config.device, i + 1, &err), err);
+    ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = r.config.device, .threads = i + 1}, &err), err);
     device->rt->properties(device, &properties);
     assert_int_equal(properties.trainings, i + 1);
     ser_device_close(device);
@@ -219,7 +219,7 @@ static void test_starts(void **state) {
   assert_non_null(strstr(config, "# instruction set: base\n"));
   assert_non_null(strstr(config, "# started on: cpu base\n"));
   free(config);
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 1, &err), err);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
   char *here = ser_computing_name(device), *both = ser_computing_join("cpu base", here);
   char *line = ser_format("# started on: %s\n", both);
   ser_device_close(device);

@@ -89,7 +89,7 @@ static void hear_norm(ser_stream *stream, float *out, const float *g, int64_t n)
 static ser_status train_and_hear(const test_rig *r, const char *folder, ser_error *err) {
   ser_device *device;
   ser_error opened = {0};
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 1, &opened), opened);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &opened), opened);
   ser_ops hooked = *device->ops;
   ear.device = device;
   ear.ops = device->ops;

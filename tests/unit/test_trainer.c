@@ -81,7 +81,7 @@ static void test_model_is_the_best_epoch(void **state) {
   r.config.train.lr = 0.03; /* rough, so that the best is not simply the last */
   char *folder = test_train(&r, "run", 1), *path = ser_path_join(folder, "model.safetensors");
   ser_csv h = read_history(folder);
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 1, &err), err);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
   ASSERT_OK(device->rt->stream_create(device, &stream, &err), err);
   ASSERT_OK(ser_model_load(&model, &info, device, path, &err), err);
   ASSERT_OK(ser_inference_create(&inference, model, stream, 1, &err), err);

@@ -205,7 +205,7 @@ static void test_other_instruction_set(void **state) {
   free(test_train(&r, "same", 1));
   ser_device *device;
   ser_error err = {0};
-  ASSERT_OK(ser_device_open(&device, SER_DEVICE_CPU, 1, &err), err);
+  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
   char *here = ser_computing_name(device), *both = ser_computing_join("cpu base", here);
   bool other = strcmp(here, "cpu base") != 0;
   ser_device_close(device);

@@ -1,0 +1,119 @@
+/* What the files of the CUDA backend share: the device, its streams, the one way of calling and launching. Included by
+ * cuda/ and kernels/NAME.cu alone.
+ *
+ * A device is used by one thread at a time; several devices may be open side by side on the same GPU (one a training).
+ * Every call of the runtime or a library, and every launch, goes through CUDA_DO, CUDA_CALL or CUDA_LAUNCH. The first
+ * that fails on a stream leaves its words there (statement, file, line and the device's own); from then on the stream's
+ * operations do nothing, and the next read, sync or await reports it. */
+#ifndef SER_CUDA_CUDA_H
+#define SER_CUDA_CUDA_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+#include <cudnn.h>
+#include <cufft.h>
+
+#ifdef __cplusplus
+#define _Noreturn [[noreturn]]
+extern "C" {
+#endif
+
+#include "base/memory.h"
+#include "device/ops.h"
+
+typedef struct {
+  ser_device device;
+  int ordinal;
+  ser_precision precision;
+  ser_conv_choice conv; /* never auto once it is open */
+  int capability;       /* 75, 80, 90 ... */
+  int multiprocessors;
+  size_t l2, shared_most; /* bytes: second-level cache; shared memory that a block may ask for */
+  char name[128];
+  uint64_t memory;
+  ser_device_counters counters;
+  /* Made by the first prepare that needs them. */
+  cublasLtHandle_t lt;
+  cudnnHandle_t cudnn;
+} cuda_device;
+
+struct ser_stream {
+  cuda_device *device;
+  cudaStream_t cuda;
+  bool failed;             /* error holds the first that went wrong */
+  bool capturing;          /* what is enqueued goes into a graph: counts belong to that */
+  int64_t launches, calls; /* of the capture under way */
+  ser_error error;
+};
+
+/* One name for the statuses of the runtime and of the libraries: 0 is success in all of them. */
+typedef enum { CUDA_RUNTIME, CUDA_LT, CUDA_DNN, CUDA_FFT } cuda_library;
+
+/* Keeps what went wrong in the stream; false where `status` is not success, or where the stream had failed before. */
+bool cuda_note(ser_stream *stream, cuda_library library, int status, const char *statement, const char *file, int line);
+/* The same for what belongs to no stream (making plans, memory). */
+ser_status cuda_report(ser_error *err, cuda_library library, int status, const char *statement, const char *file,
+                       int line);
+
+/* A call of the runtime that enqueues on a stream: nothing where the stream has failed. */
+#define CUDA_DO(stream, call)                                                                                          \
+  ((stream)->failed ? false : cuda_note((stream), CUDA_RUNTIME, (int)(call), #call, __FILE__, __LINE__))
+/* A call of a library that works on a stream; counted. */
+#define CUDA_CALL(stream, library, call)                                                                               \
+  ((stream)->failed                                                                                                    \
+       ? false                                                                                                         \
+       : (cuda_count_call(stream), cuda_note((stream), (library), (int)(call), #call, __FILE__, __LINE__)))
+/* In a function that returns ser_status: returns the error, with its words in err, where the call fails. */
+#define CUDA_TRY(library, call, err)                                                                                   \
+  do {                                                                                                                 \
+    int cuda_try_ = (int)(call);                                                                                       \
+    if (cuda_try_) return cuda_report((err), (library), cuda_try_, #call, __FILE__, __LINE__);                         \
+  } while (0)
+
+void cuda_count_call(ser_stream *stream);
+void cuda_count_launch(ser_stream *stream);
+
+/* Launches a kernel: CUDA_LAUNCH(stream, kernel, blocks, threads, shared bytes, arguments ...). */
+#define CUDA_LAUNCH(stream, kernel, blocks, threads, shared, ...)                                                      \
+  do {                                                                                                                 \
+    if ((stream)->failed) break;                                                                                       \
+    kernel<<<(blocks), (threads), (shared), (stream)->cuda>>>(__VA_ARGS__);                                            \
+    cuda_count_launch(stream);                                                                                         \
+    cuda_note((stream), CUDA_RUNTIME, (int)cudaGetLastError(), #kernel, __FILE__, __LINE__);                           \
+  } while (0)
+
+/* A zeroed plan of that size on the host, counted; `end` (or NULL) releases what it holds, the plan itself is freed
+ * behind it. The plan begins with a cuda_plan. */
+typedef struct cuda_plan {
+  ser_plan plan;
+  cuda_device *device;
+  void (*end)(struct cuda_plan *plan);
+} cuda_plan;
+void *cuda_plan_make(ser_device *device, size_t bytes, void (*end)(cuda_plan *plan));
+
+/* Device memory of a plan's own tables, counted, and filled from the host before it returns. */
+ser_status cuda_table(void *out, cuda_device *device, const void *from_host, size_t bytes, ser_error *err);
+void cuda_table_free(cuda_device *device, void *table);
+
+/* The libraries' handles, made when first asked for. */
+ser_status cuda_lt(cublasLtHandle_t *handle, cuda_device *device, ser_error *err);
+ser_status cuda_dnn(cudnnHandle_t *handle, cuda_device *device, ser_error *err);
+
+/* The operations (kernels/table.cu). */
+extern const ser_ops ser_cuda_ops;
+
+#ifdef __cplusplus
+}
+#endif
+
+/* Blocks of `threads` that cover n. */
+static inline unsigned cuda_blocks(int64_t n, int64_t threads) {
+  return (unsigned)((n + threads - 1) / threads);
+}
+
+#endif
