@@ -31,9 +31,11 @@ static inline int64_t conv_partial_floats(const conv_plan *p) {
 /* Packs the weights of each side (turned round for the gradient of the data). */
 static inline void conv_pack(float *packed, const conv_plan *p, const float *w, bool turned) {
   const ser_conv_shape *s = &p->shape;
-  for (int64_t side = 0; side < s->sides; side++) SER_ISA(tile_pack)
-  (packed + side * p->packed, w + side * s->side_stride, turned ? s->in : s->out, turned ? s->out : s->in, s->kernel,
-   turned);
+  int64_t out = turned ? s->in : s->out, in = turned ? s->out : s->in;
+  for (int64_t side = 0; side < s->sides; side++) {
+    const float *from = w + side * s->side_stride;
+    SER_ISA(tile_pack)(packed + side * p->packed, from, out, in, s->kernel, turned);
+  }
 }
 
 /* Reads the activation of a clip into a tile with margins; returns its first row. */

@@ -86,11 +86,16 @@ void SER_ISA(cpu_gather_standardise)(ser_stream *stream, float *tile, const floa
                                      const int64_t *length, const float *mean, const float *inv_std,
                                      const ser_tensor_shape *shape) {
   int64_t cp = SER_ROUND_UP(shape->channels, SER_CHANNEL_PAD), tp = SER_ROUND_UP(shape->time, SER_TIME_PAD);
-  gather_job job = {tile,        shape->sides > 1 ? tile + shape->batch * cp * tp : NULL,
-                    features,    start,
-                    length,      mean,
-                    inv_std,     shape->channels,
-                    shape->time, cp,
-                    tp};
+  gather_job job = {.tile = tile,
+                    .reversed = shape->sides > 1 ? tile + shape->batch * cp * tp : NULL,
+                    .features = features,
+                    .start = start,
+                    .length = length,
+                    .mean = mean,
+                    .inv_std = inv_std,
+                    .channels = shape->channels,
+                    .time = shape->time,
+                    .channels_padded = cp,
+                    .time_padded = tp};
   ser_cpu_parallel(stream, (size_t)shape->batch, gather_clip, &job);
 }
