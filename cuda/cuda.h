@@ -26,9 +26,15 @@ extern "C" {
 #include "base/memory.h"
 #include "device/ops.h"
 
+/* One allocation: the runtime does not tell sizes. */
+typedef struct {
+  void *memory;
+  size_t bytes;
+  bool pinned;
+} cuda_block;
+
 typedef struct {
   ser_device device;
-  int ordinal;
   ser_precision precision;
   ser_conv_choice conv; /* never auto once it is open */
   int capability;       /* 75, 80, 90 ... */
@@ -37,6 +43,10 @@ typedef struct {
   char name[128];
   uint64_t memory;
   ser_device_counters counters;
+  cuda_block *blocks;
+  size_t block_count, block_capacity;
+  ser_stream *streams; /* all that are open */
+  cudaStream_t setup;  /* for filling the tables of plans */
   /* Made by the first prepare that needs them. */
   cublasLtHandle_t lt;
   cudnnHandle_t cudnn;
@@ -45,9 +55,10 @@ typedef struct {
 struct ser_stream {
   cuda_device *device;
   cudaStream_t cuda;
-  bool failed;             /* error holds the first that went wrong */
-  bool capturing;          /* what is enqueued goes into a graph: counts belong to that */
-  int64_t launches, calls; /* of the capture under way */
+  ser_stream *next;             /* of the device's list */
+  bool failed;                  /* error holds the first that went wrong */
+  bool capturing;               /* what is enqueued goes into a graph: counts belong to that */
+  ser_device_counters captured; /* of the capture under way */
   ser_error error;
 };
 
@@ -75,8 +86,16 @@ ser_status cuda_report(ser_error *err, cuda_library library, int status, const c
     if (cuda_try_) return cuda_report((err), (library), cuda_try_, #call, __FILE__, __LINE__);                         \
   } while (0)
 
-void cuda_count_call(ser_stream *stream);
-void cuda_count_launch(ser_stream *stream);
+/* Where work on the stream counts: the device's counters, or those of the graph that is being captured. */
+static inline ser_device_counters *cuda_counters(ser_stream *stream) {
+  return stream->capturing ? &stream->captured : &stream->device->counters;
+}
+static inline void cuda_count_call(ser_stream *stream) {
+  cuda_counters(stream)->calls++;
+}
+static inline void cuda_count_launch(ser_stream *stream) {
+  cuda_counters(stream)->launches++;
+}
 
 /* Launches a kernel: CUDA_LAUNCH(stream, kernel, blocks, threads, shared bytes, arguments ...). */
 #define CUDA_LAUNCH(stream, kernel, blocks, threads, shared, ...)                                                      \

@@ -1,4 +1,5 @@
-/* Adam over a flat buffer of parameters (torch.optim.Adam without weight decay), and the gradient's norm. */
+/* Steps of a training: where it stands, Adam over a flat buffer of parameters (torch.optim.Adam without weight decay),
+ * what a step leaves for the end of its epoch, and the gradient's norm. */
 #include <math.h>
 
 #include "kernels/kernels.h"
@@ -19,13 +20,27 @@ static vf v_sqrt(vf v) {
 #endif
 }
 
+void SER_ISA(cpu_step_begin)(ser_stream *stream, ser_step *step, const ser_adam *adam) {
+  (void)stream;
+  step->number++;
+  step->place++;
+  double first = 1 - pow((double)adam->beta1, (double)step->number);
+  double second = 1 - pow((double)adam->beta2, (double)step->number);
+  step->rate = (float)((double)adam->lr / first);
+  step->correction = (float)(1 / sqrt(second));
+}
+
+void SER_ISA(cpu_keep)(ser_stream *stream, const ser_keep *parts, int count, const ser_step *step) {
+  (void)stream;
+  for (int i = 0; i < count; i++)
+    memcpy(parts[i].to + step->place * parts[i].stride, parts[i].from, (size_t)parts[i].count * sizeof(float));
+}
+
 typedef struct {
   float *p, *m, *v;
   const float *g;
   int64_t n;
-  float beta1, beta2, eps;
-  float rate;       /* lr / (1 - beta1^step) */
-  float correction; /* 1 / sqrt(1 - beta2^step) */
+  float beta1, beta2, eps, rate, correction;
 } adam_context;
 
 static void adam_vector(const adam_context *a, vf *p, vf *m, vf *v, vf g) {
@@ -59,9 +74,7 @@ static void adam_chunk(void *context, size_t task, int thread) {
 }
 
 void SER_ISA(cpu_adam)(ser_stream *stream, float *p, float *m, float *v, const float *g, int64_t n,
-                       const ser_adam *adam) {
-  double first = 1 - pow((double)adam->beta1, (double)adam->step);
-  double second = 1 - pow((double)adam->beta2, (double)adam->step);
+                       const ser_adam *adam, const ser_step *step) {
   adam_context context = {.p = p,
                           .m = m,
                           .v = v,
@@ -70,8 +83,8 @@ void SER_ISA(cpu_adam)(ser_stream *stream, float *p, float *m, float *v, const f
                           .beta1 = adam->beta1,
                           .beta2 = adam->beta2,
                           .eps = adam->eps,
-                          .rate = (float)((double)adam->lr / first),
-                          .correction = (float)(1 / sqrt(second))};
+                          .rate = step->rate,
+                          .correction = step->correction};
   ser_cpu_parallel(stream, (size_t)((n + CHUNK - 1) / CHUNK), adam_chunk, &context);
 }
 

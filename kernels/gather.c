@@ -1,10 +1,25 @@
-/* Batches for a model from ragged features: standardised, transposed to [B][Cp][Tp], zeros behind, and the same
- * reversed in time. (x - mean) * inv_std, as sklearn.preprocessing.StandardScaler with inv_std = 1 / scale_. */
+/* Batches for a model: which clips of a data set, and their ragged features standardised, transposed to [B][Cp][Tp],
+ * zeros behind, and for side 1 the same backwards in time. (x - mean) * inv_std, as
+ * sklearn.preprocessing.StandardScaler with inv_std = 1 / scale_. */
 #include "kernels/kernels.h"
 #include "kernels/transpose.h"
 
+void SER_ISA(cpu_take_batch)(ser_stream *stream, int64_t *start, int64_t *length, int32_t *truth,
+                             const ser_clips *clips, const int32_t *order, const ser_step *step, int64_t batch,
+                             int64_t count) {
+  (void)stream;
+  const int32_t *taken = order + (step ? step->place * batch : 0);
+  for (int64_t b = 0; b < count; b++) {
+    const int64_t *offset = &clips->offset[taken[b]];
+    int64_t rows = offset[1] - offset[0];
+    start[b] = offset[0];
+    length[b] = rows < clips->frames ? rows : clips->frames;
+    truth[b] = clips->truth[taken[b]];
+  }
+}
+
 typedef struct {
-  float *tile, *reversed;
+  float *tile, *reversed; /* sides 0 and 1; reversed NULL: there is only one */
   const float *features;
   const int64_t *start, *length;
   const float *mean, *inv_std;
@@ -67,19 +82,20 @@ static void gather_clip(void *context, size_t b, int thread) {
     reverse_row(reversed + c * job->time_padded, tile + c * job->time_padded, job->time, job->time_padded);
 }
 
-void SER_ISA(cpu_gather_standardise)(ser_stream *stream, float *tile, float *reversed, const float *features,
-                                     const int64_t *start, const int64_t *length, const float *mean,
-                                     const float *inv_std, const ser_tensor_shape *shape) {
-  gather_job job = {tile,
-                    reversed,
-                    features,
-                    start,
-                    length,
-                    mean,
-                    inv_std,
-                    shape->channels,
-                    shape->time,
-                    SER_ROUND_UP(shape->channels, SER_CHANNEL_PAD),
-                    SER_ROUND_UP(shape->time, SER_TIME_PAD)};
+void SER_ISA(cpu_gather_standardise)(ser_stream *stream, float *tile, const float *features, const int64_t *start,
+                                     const int64_t *length, const float *mean, const float *inv_std,
+                                     const ser_tensor_shape *shape) {
+  int64_t cp = SER_ROUND_UP(shape->channels, SER_CHANNEL_PAD), tp = SER_ROUND_UP(shape->time, SER_TIME_PAD);
+  gather_job job = {.tile = tile,
+                    .reversed = shape->sides > 1 ? tile + shape->batch * cp * tp : NULL,
+                    .features = features,
+                    .start = start,
+                    .length = length,
+                    .mean = mean,
+                    .inv_std = inv_std,
+                    .channels = shape->channels,
+                    .time = shape->time,
+                    .channels_padded = cp,
+                    .time_padded = tp};
   ser_cpu_parallel(stream, (size_t)shape->batch, gather_clip, &job);
 }

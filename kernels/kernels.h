@@ -19,25 +19,26 @@ void SER_ISA(cpu_causal_conv_backward)(ser_stream *stream, const ser_plan *plan,
                                        const ser_gradient *dy, const float *w, bool add_dx, int64_t batch);
 void SER_ISA(cpu_batchnorm_finish)(ser_stream *stream, float *scale, float *shift, float *mean, float *inv_std,
                                    float *running_mean, float *running_var, const float *moments, const float *gamma,
-                                   const float *beta, float eps, float momentum, const ser_tensor_shape *shape);
+                                   const float *beta, const ser_batchnorm *norm, const ser_tensor_shape *shape);
 void SER_ISA(cpu_batchnorm_backward_sums)(ser_stream *stream, float *sums, const ser_gradient *gradient,
                                           const ser_tensor_shape *shape);
 void SER_ISA(cpu_batchnorm_backward_finish)(ser_stream *stream, float *means, float *dgamma, float *dbeta,
-                                            const float *sums, const ser_tensor_shape *shape);
+                                            const float *sums, const ser_batchnorm *norm,
+                                            const ser_tensor_shape *shape);
 void SER_ISA(cpu_join_forward)(ser_stream *stream, float *out, const ser_activation *x, const ser_activation *a,
                                ser_join join, const ser_tensor_shape *shape);
 void SER_ISA(cpu_join_backward)(ser_stream *stream, float *dx, float *da, const float *dout, const ser_activation *x,
                                 const ser_activation *a, ser_join join, const ser_tensor_shape *shape);
-void SER_ISA(cpu_pool_forward)(ser_stream *stream, float *pooled, const ser_activation *forward,
-                               const ser_activation *backward, const int64_t *lengths, const ser_tensor_shape *shape);
-void SER_ISA(cpu_pool_backward)(ser_stream *stream, float *d, const float *dpooled, const int64_t *lengths,
-                                bool reversed, bool add, const ser_tensor_shape *shape);
+void SER_ISA(cpu_pool_forward)(ser_stream *stream, float *pooled, const ser_activation *x, const int64_t *lengths,
+                               const ser_tensor_shape *shape);
+void SER_ISA(cpu_pool_backward)(ser_stream *stream, float *d, const float *dpooled, const int64_t *lengths, bool add,
+                                const ser_tensor_shape *shape);
 void SER_ISA(cpu_scale_mix_forward)(ser_stream *stream, float *out, const float *scales, const float *w, int64_t count,
                                     const ser_tensor_shape *shape);
 void SER_ISA(cpu_scale_mix_backward)(ser_stream *stream, float *dscales, float *dw, const float *dout,
                                      const float *scales, const float *w, int64_t count, const ser_tensor_shape *shape);
-void SER_ISA(cpu_dropout_mask)(ser_stream *stream, float *drop, float p, uint64_t seed, uint64_t stream_id,
-                               int64_t first, const ser_tensor_shape *shape);
+void SER_ISA(cpu_dropout_mask)(ser_stream *stream, float *drop, float p, uint64_t seed, const ser_step *step,
+                               int64_t layers, const ser_tensor_shape *shape);
 ser_status SER_ISA(cpu_linear_prepare)(ser_device *device, ser_plan **plan, const ser_linear_shape *shape,
                                        ser_error *err);
 void SER_ISA(cpu_linear_forward)(ser_stream *stream, const ser_plan *plan, void *workspace, float *out, const float *x,
@@ -49,23 +50,29 @@ void SER_ISA(cpu_softmax)(ser_stream *stream, float *probabilities, const float 
 void SER_ISA(cpu_softmax_loss)(ser_stream *stream, float *losses, float *dlogits, const float *logits,
                                const int32_t *truth, const float *class_weights, const ser_loss_shape *shape,
                                int64_t rows);
+void SER_ISA(cpu_step_begin)(ser_stream *stream, ser_step *step, const ser_adam *adam);
 void SER_ISA(cpu_adam)(ser_stream *stream, float *p, float *m, float *v, const float *g, int64_t n,
-                       const ser_adam *adam);
+                       const ser_adam *adam, const ser_step *step);
+void SER_ISA(cpu_keep)(ser_stream *stream, const ser_keep *parts, int count, const ser_step *step);
 void SER_ISA(cpu_gradient_norm)(ser_stream *stream, float *out, const float *g, int64_t n);
 ser_status SER_ISA(cpu_branch_prepare)(ser_device *device, ser_plan **plan, const ser_branch_shape *shape,
                                        ser_error *err);
 void SER_ISA(cpu_branch_infer)(ser_stream *stream, const ser_plan *plan, void *workspace, float *pooled,
                                const float *tile, const float *weights, const int64_t *lengths, int64_t batch);
 
-/* ---- audio: mfcc_plan.c, logmel.c, mfcc_finish.c, gather.c ------------------------------------------------------- */
+/* ---- audio: mfcc_plan.c, logmel.c, mfcc_finish.c, pcm.c, gather.c ------------------------------------------------ */
 
 ser_status SER_ISA(cpu_mfcc_prepare)(ser_device *device, ser_plan **plan, const ser_mfcc_shape *shape, ser_error *err);
 void SER_ISA(cpu_logmel)(ser_stream *stream, const ser_plan *plan, void *workspace, float *logmel, const float *pcm,
                          const int64_t *sample_start, const int64_t *frame_start, int64_t clips, int64_t frames);
 void SER_ISA(cpu_mfcc_finish)(ser_stream *stream, const ser_plan *plan, void *workspace, float *features,
                               const float *logmel, const int64_t *frame_start, int64_t clips, int64_t frames);
-void SER_ISA(cpu_gather_standardise)(ser_stream *stream, float *tile, float *reversed, const float *features,
-                                     const int64_t *start, const int64_t *length, const float *mean,
-                                     const float *inv_std, const ser_tensor_shape *shape);
+void SER_ISA(cpu_pcm_from_int16)(ser_stream *stream, float *pcm, const int16_t *from, int64_t samples);
+void SER_ISA(cpu_take_batch)(ser_stream *stream, int64_t *start, int64_t *length, int32_t *truth,
+                             const ser_clips *clips, const int32_t *order, const ser_step *step, int64_t batch,
+                             int64_t count);
+void SER_ISA(cpu_gather_standardise)(ser_stream *stream, float *tile, const float *features, const int64_t *start,
+                                     const int64_t *length, const float *mean, const float *inv_std,
+                                     const ser_tensor_shape *shape);
 
 #endif

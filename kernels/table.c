@@ -21,7 +21,9 @@ const ser_ops SER_ISA(ser_cpu_ops) = {
     .linear_backward = SER_ISA(cpu_linear_backward),
     .softmax = SER_ISA(cpu_softmax),
     .softmax_loss = SER_ISA(cpu_softmax_loss),
+    .step_begin = SER_ISA(cpu_step_begin),
     .adam = SER_ISA(cpu_adam),
+    .keep = SER_ISA(cpu_keep),
     .gradient_norm = SER_ISA(cpu_gradient_norm),
     .branch_prepare = SER_ISA(cpu_branch_prepare),
     .branch_infer = SER_ISA(cpu_branch_infer),
@@ -30,5 +32,7 @@ const ser_ops SER_ISA(ser_cpu_ops) = {
     .mfcc_prepare = SER_ISA(cpu_mfcc_prepare),
     .logmel = SER_ISA(cpu_logmel),
     .mfcc_finish = SER_ISA(cpu_mfcc_finish),
+    .pcm_from_int16 = SER_ISA(cpu_pcm_from_int16),
+    .take_batch = SER_ISA(cpu_take_batch),
     .gather_standardise = SER_ISA(cpu_gather_standardise),
 };

@@ -1,5 +1,6 @@
-/* What the operations on temporal tensors [B][Cp][Tp] share: reading a row of an activation or of a gradient, a vector
- * of time at a time, as device/ops.h defines them. A row is one channel of one clip: Tp floats, of which T count. */
+/* What the operations on temporal tensors [S][B][Cp][Tp] share: reading a row of an activation or of a gradient, a
+ * vector of time at a time, as device/ops.h defines them. A row is one channel of one clip on one side: Tp floats, of
+ * which T count. */
 #ifndef SER_KERNELS_TEMPORAL_H
 #define SER_KERNELS_TEMPORAL_H
 
@@ -12,6 +13,21 @@ typedef struct {
 
 static inline ser_dims dims_of(int64_t channels, int64_t time) {
   return (ser_dims){channels, SER_ROUND_UP(channels, SER_CHANNEL_PAD), time, SER_ROUND_UP(time, SER_TIME_PAD)};
+}
+
+/* A clip on one of its sides, what most tasks work on; sides lie one behind the other, so that `at` counts through
+ * both. */
+typedef struct {
+  int64_t side, at;
+} ser_clip;
+
+static inline ser_clip clip_of(int64_t side, int64_t b, int64_t batch) {
+  return (ser_clip){side, side * batch + b};
+}
+
+/* The clip of a task that is one of sides * batch. */
+static inline ser_clip clip_of_task(size_t task, int64_t batch) {
+  return (ser_clip){(int64_t)task / batch, (int64_t)task};
 }
 
 /* The first n lanes of v, zeros behind. */
@@ -50,12 +66,13 @@ typedef struct {
   bool plain;
 } act_row;
 
-static inline act_row act_row_of(const ser_activation *a, int64_t b, int64_t c, const ser_dims *d) {
-  act_row row = {a->x + (b * d->cp + c) * d->tp, 1, 0, 1, !a->scale};
+static inline act_row act_row_of(const ser_activation *a, ser_clip clip, int64_t c, const ser_dims *d) {
+  int64_t channel = clip.side * d->cp + c, at = clip.at * d->cp + c;
+  act_row row = {a->x + at * d->tp, 1, 0, 1, !a->scale};
   if (row.plain) return row;
-  row.scale = a->scale[c];
-  row.shift = a->shift[c];
-  if (a->drop) row.drop = a->drop[b * d->cp + c];
+  row.scale = a->scale[channel];
+  row.shift = a->shift[channel];
+  if (a->drop) row.drop = a->drop[at];
   return row;
 }
 
@@ -84,19 +101,20 @@ typedef struct {
   bool plain; /* dy = da */
 } grad_row;
 
-static inline grad_row grad_row_of(const ser_gradient *g, int64_t b, int64_t c, const ser_dims *d) {
-  int64_t at = (b * d->cp + c) * d->tp;
-  grad_row row = {.da = g->da ? g->da + at : NULL, .drop = 1, .plain = !g->y.scale};
+static inline grad_row grad_row_of(const ser_gradient *g, ser_clip clip, int64_t c, const ser_dims *d) {
+  int64_t channel = clip.side * d->cp + c, at = clip.at * d->cp + c;
+  grad_row row = {.da = g->da ? g->da + at * d->tp : NULL, .drop = 1, .plain = !g->y.scale};
   if (row.plain) return row;
-  row.y = g->y.x + at;
-  row.scale = g->y.scale[c];
-  row.shift = g->y.shift[c];
-  if (g->y.drop) row.drop = g->y.drop[b * d->cp + c];
-  row.mean = g->mean[c];
-  row.inv_std = g->inv_std[c];
+  row.y = g->y.x + at * d->tp;
+  row.scale = g->y.scale[channel];
+  row.shift = g->y.shift[channel];
+  if (g->y.drop) row.drop = g->y.drop[at];
+  row.mean = g->mean[channel];
+  row.inv_std = g->inv_std[channel];
   if (g->sums) {
-    row.sum_dz = g->sums[c];
-    row.sum_dzx = g->sums[d->cp + c];
+    const float *sums = g->sums + clip.side * 2 * d->cp;
+    row.sum_dz = sums[c];
+    row.sum_dzx = sums[d->cp + c];
   }
   return row;
 }

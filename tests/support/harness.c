@@ -56,7 +56,30 @@ void test_buffer_free(test_buffer *buffer) {
   memset(buffer, 0, sizeof *buffer);
 }
 
-void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void *context), int threads, void *context) {
+/* SERENADE_TEST_DEVICE=cuda: tests of operations run there instead of on the CPU. */
+bool test_on_cuda(void) {
+  const char *wanted = getenv("SERENADE_TEST_DEVICE");
+  if (!wanted || !*wanted || !strcmp(wanted, "cpu")) return false;
+  if (strcmp(wanted, "cuda")) fail_msg("SERENADE_TEST_DEVICE=%s is neither cpu nor cuda", wanted);
+  return true;
+}
+
+ser_status test_device_open(ser_device **device, int threads, ser_error *err) {
+  ser_device_options options = {.kind = test_on_cuda() ? SER_DEVICE_CUDA : SER_DEVICE_CPU, .threads = threads};
+  return ser_device_open(device, &options, err);
+}
+
+static void run_body(void (*body)(ser_device *device, ser_stream *stream, void *context), ser_device *device,
+                     void *context) {
+  ser_error err = {0};
+  ser_stream *stream;
+  ASSERT_OK(device->rt->stream_create(device, &stream, &err), err);
+  body(device, stream, context);
+  device->rt->stream_destroy(stream);
+  ser_device_close(device);
+}
+
+static void each_isa(void (*body)(ser_device *device, ser_stream *stream, void *context), int threads, void *context) {
   static const char *const isas[] = {"base", "avx2", "avx512"};
   static bool told[sizeof isas / sizeof *isas];
   const char *before = getenv("SERENADE_ISA");
@@ -64,23 +87,30 @@ void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void 
   for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
     ser_error err = {0};
     ser_device *device;
-    ser_stream *stream;
     setenv("SERENADE_ISA", isas[i], 1);
-    if (ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = threads}, &err) != SER_OK) {
+    if (test_device_open(&device, threads, &err) == SER_OK) {
+      run_body(body, device, context);
+    } else {
       if (!told[i]) printf("skipped on %s: %s\n", isas[i], err.text);
       told[i] = true;
-      continue;
     }
-    ASSERT_OK(device->rt->stream_create(device, &stream, &err), err);
-    body(device, stream, context);
-    device->rt->stream_destroy(stream);
-    ser_device_close(device);
   }
   if (kept)
     setenv("SERENADE_ISA", kept, 1);
   else
     unsetenv("SERENADE_ISA");
   free(kept);
+}
+
+void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void *context), int threads, void *context) {
+  ser_error err = {0};
+  ser_device *device;
+  if (!test_on_cuda()) {
+    each_isa(body, threads, context);
+    return;
+  }
+  ASSERT_OK(test_device_open(&device, threads, &err), err);
+  run_body(body, device, context);
 }
 
 float test_random(uint64_t seed, uint64_t index) {

@@ -30,8 +30,13 @@ test_buffer test_buffer_from(ser_device *device, ser_stream *stream, const float
 void test_buffer_read(const test_buffer *buffer, float *host); /* fails the test where a guard was touched */
 void test_buffer_free(test_buffer *buffer);                    /* checks the guards too */
 
-/* Runs the function for each instruction set of the CPU backend that this processor has; prints the names of those it
- * lacks. threads as for ser_device_open. */
+/* Whether the tests of operations run on the CUDA device: the environment says SERENADE_TEST_DEVICE=cuda. */
+bool test_on_cuda(void);
+/* That device, or the CPU's with so many threads and the instruction set that SERENADE_ISA names. */
+ser_status test_device_open(ser_device **device, int threads, ser_error *err);
+
+/* Runs the function for each instruction set of the CPU backend that this processor has, and prints the names of those
+ * it lacks; or on the CUDA device, which must be there then. threads as for ser_device_open. */
 void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void *context), int threads, void *context);
 
 /* Repeatable numbers in [-1, 1). */

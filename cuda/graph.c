@@ -1,0 +1,60 @@
+/* Graphs of the CUDA backend: captured from a stream, launched as one. */
+#include "cuda/runtime.h"
+
+#include <stdlib.h>
+
+struct ser_graph {
+  cuda_device *device;
+  cudaGraphExec_t cuda;
+  ser_device_counters work; /* of one launch */
+};
+
+/* Other threads go on allocating and waiting meanwhile: the capture is this thread's alone. */
+ser_status cuda_graph_begin(ser_stream *stream, ser_error *err) {
+  SER_CHECK(!stream->capturing);
+  SER_TRY(cuda_stream_status(stream, err));
+  CUDA_TRY(CUDA_RUNTIME, cudaStreamBeginCapture(stream->cuda, cudaStreamCaptureModeThreadLocal), err);
+  stream->capturing = true;
+  stream->captured = (ser_device_counters){0};
+  return SER_OK;
+}
+
+ser_status cuda_graph_end(ser_stream *stream, ser_graph **graph, ser_error *err) {
+  SER_CHECK(stream->capturing);
+  *graph = NULL;
+  stream->capturing = false;
+  cudaGraph_t captured = NULL;
+  cudaGraphExec_t made = NULL;
+  /* Also where the stream has failed: the capture must end. */
+  cuda_note(stream, CUDA_RUNTIME, (int)cudaStreamEndCapture(stream->cuda, &captured), "cudaStreamEndCapture", __FILE__,
+            __LINE__);
+  CUDA_DO(stream, cudaGraphInstantiate(&made, captured, 0));
+  if (captured) cudaGraphDestroy(captured);
+  if (made) CUDA_DO(stream, cudaGraphUpload(made, stream->cuda));
+  if (stream->failed) {
+    if (made) cudaGraphExecDestroy(made);
+    cudaGetLastError();
+    return cuda_stream_status(stream, err);
+  }
+  *graph = ser_alloc_zero(1, sizeof **graph);
+  **graph = (ser_graph){stream->device, made, stream->captured};
+  stream->device->counters.allocations++;
+  return SER_OK;
+}
+
+void cuda_graph_launch(ser_stream *stream, ser_graph *graph) {
+  SER_CHECK(!stream->capturing);
+  if (!CUDA_DO(stream, cudaGraphLaunch(graph->cuda, stream->cuda))) return;
+  ser_device_counters *counters = &graph->device->counters;
+  counters->launches += graph->work.launches;
+  counters->calls += graph->work.calls;
+  counters->written += graph->work.written;
+  counters->read += graph->work.read;
+}
+
+void cuda_graph_destroy(ser_graph *graph) {
+  if (!graph) return;
+  cuda_settle(graph->device);
+  if (cudaGraphExecDestroy(graph->cuda) != cudaSuccess) cudaGetLastError();
+  free(graph);
+}

@@ -1,0 +1,117 @@
+/* Memory of the CUDA backend: on the device, pinned on the host, tables of plans, and the plans themselves. */
+#include "cuda/runtime.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MIB = 1 << 20 };
+
+static void count_block(cuda_device *cuda, void *memory, size_t bytes, bool pinned) {
+  SER_GROW(cuda->blocks, cuda->block_count, cuda->block_capacity);
+  cuda->blocks[cuda->block_count++] = (cuda_block){memory, bytes, pinned};
+  ser_device_counters *counters = &cuda->counters;
+  counters->allocations++;
+  counters->bytes += (int64_t)bytes;
+  if (counters->bytes > counters->peak) counters->peak = counters->bytes;
+}
+
+static ser_status refuse_memory(ser_error *err, int status, size_t bytes, const char *statement, int line) {
+  if (status != cudaErrorMemoryAllocation) return cuda_report(err, CUDA_RUNTIME, status, statement, __FILE__, line);
+  cudaGetLastError();
+  size_t available = 0, total = 0;
+  if (cudaMemGetInfo(&available, &total) != cudaSuccess) cudaGetLastError();
+  return ser_fail(err, SER_FAILED,
+                  "the GPU is out of memory: %zu bytes (%zu MiB) asked for, %zu MiB of %zu MiB free; use a smaller "
+                  "batch, fewer trainings side by side, or end other programs that use the GPU",
+                  bytes, bytes / MIB, available / MIB, total / MIB);
+}
+
+/* The runtime's memory is aligned to 256 bytes; it gives none for a size of 0. */
+void *cuda_alloc(ser_device *device, size_t bytes, ser_error *err) {
+  void *memory = NULL;
+  int status = (int)cudaMalloc(&memory, bytes ? bytes : 1);
+  if (status) {
+    refuse_memory(err, status, bytes, "cudaMalloc(&memory, bytes)", __LINE__);
+    return NULL;
+  }
+  count_block((cuda_device *)device, memory, bytes, false);
+  return memory;
+}
+
+void *cuda_pin(ser_device *device, size_t bytes, ser_error *err) {
+  void *memory = NULL;
+  int status = (int)cudaHostAlloc(&memory, bytes ? bytes : 1, cudaHostAllocDefault);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    ser_fail(err, SER_FAILED,
+             "out of host memory that the GPU can reach: %zu bytes (%zu MiB) asked for; use a smaller "
+             "batch, or raise the limit on locked memory",
+             bytes, bytes / MIB);
+    return NULL;
+  }
+  if (status) {
+    cuda_report(err, CUDA_RUNTIME, status, "cudaHostAlloc(&memory, bytes)", __FILE__, __LINE__);
+    return NULL;
+  }
+  count_block((cuda_device *)device, memory, bytes, true);
+  return memory;
+}
+
+bool cuda_is_pinned(const cuda_device *cuda, const void *memory) {
+  for (size_t i = 0; i < cuda->block_count; i++) {
+    const cuda_block *block = &cuda->blocks[i];
+    const char *start = block->memory, *at = memory;
+    if (block->pinned && at >= start && at < start + block->bytes) return true;
+  }
+  return false;
+}
+
+/* Both kinds. The runtime need not wait for work that uses the memory, so we do. */
+void cuda_free(ser_device *device, void *memory) {
+  if (!memory) return;
+  cuda_device *cuda = (cuda_device *)device;
+  size_t i = cuda->block_count;
+  while (i && cuda->blocks[i - 1].memory != memory) i--;
+  SER_CHECK(i > 0);
+  cuda_block block = cuda->blocks[i - 1];
+  cuda->blocks[i - 1] = cuda->blocks[--cuda->block_count];
+  cuda->counters.bytes -= (int64_t)block.bytes;
+  cuda_settle(cuda);
+  /* What a dead device says about it matters to nobody. */
+  if ((block.pinned ? cudaFreeHost(memory) : cudaFree(memory)) != cudaSuccess) cudaGetLastError();
+}
+
+ser_status cuda_table(void *out, cuda_device *device, const void *from_host, size_t bytes, ser_error *err) {
+  void *memory = cuda_alloc(&device->device, bytes, err);
+  int status = 0;
+  memcpy(out, &memory, sizeof memory);
+  if (!memory) return SER_FAILED;
+  if (bytes) status = (int)cudaMemcpyAsync(memory, from_host, bytes, cudaMemcpyHostToDevice, device->setup);
+  if (bytes && !status) status = (int)cudaStreamSynchronize(device->setup);
+  device->counters.written += (int64_t)bytes;
+  if (!status) return SER_OK;
+  cuda_report(err, CUDA_RUNTIME, status, "cudaMemcpyAsync(memory, from_host, bytes)", __FILE__, __LINE__);
+  cuda_free(&device->device, memory);
+  memset(out, 0, sizeof memory);
+  return SER_FAILED;
+}
+
+void cuda_table_free(cuda_device *device, void *table) {
+  cuda_free(&device->device, table);
+}
+
+static void plan_free(ser_plan *plan) {
+  cuda_plan *own = (cuda_plan *)plan;
+  if (own->end) own->end(own);
+  free(own);
+}
+
+void *cuda_plan_make(ser_device *device, size_t bytes, void (*end)(cuda_plan *plan)) {
+  SER_CHECK(bytes >= sizeof(cuda_plan));
+  cuda_plan *plan = ser_alloc_zero(1, bytes);
+  plan->plan.free = plan_free;
+  plan->device = (cuda_device *)device;
+  plan->end = end;
+  plan->device->counters.allocations++;
+  return plan;
+}
