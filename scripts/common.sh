@@ -18,9 +18,16 @@ needs_build=(
   "pc:sndfile|libsndfile1-dev" "pc:soxr|libsoxr-dev" "pc:hdf5|libhdf5-dev" "pc:yaml-0.1|libyaml-dev"
   "pc:jansson|libjansson-dev" "pc:libxxhash|libxxhash-dev" "pc:cairo|libcairo2-dev" "pc:cmocka|libcmocka-dev"
 )
+# The CUDA backend is built where there is its compiler, which needs one for C++.
+nvcc=$(command -v nvcc || command -v "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" || true)
+[[ -z $nvcc ]] || needs_build+=("c++|g++")
 needs_demo=("espeak-ng|espeak-ng" "sox|sox")
 needs_test=("clang|clang" "flac|flac")
 needs_peers=("python3|python3" "py:ensurepip|python3-venv")
+needs_softgpu=( # the software CUDA device that the tests use
+  "g++|g++" "python3|python3" "readelf|binutils" "pc:openblas|libopenblas-dev" "pc:fftw3f|libfftw3-dev"
+  "pc:libzstd|libzstd-dev"
+)
 needs_check=("clang-format|clang-format" "shellcheck|shellcheck")
 
 have() {
@@ -77,11 +84,13 @@ build_preset() {
   fi
 }
 
-# Whether the C is formatted (--dry-run) or formats it (-i), and whether the scripts are as shellcheck wants them.
+# Whether C and CUDA are formatted (--dry-run) or formats them (-i), and whether the scripts are as shellcheck wants
+# them.
 check_form() {
   say "format"
-  (cd "$root" && find host kernels tests -name '*.[ch]' -print0 | xargs -0 clang-format "$1" -Werror &&
-    shellcheck -x scripts/*.sh tests/e2e/*.sh .ci/run)
+  (cd "$root" && find host kernels cuda tests \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
+    xargs -0 clang-format "$1" -Werror &&
+    shellcheck -x scripts/*.sh tests/e2e/*.sh tests/cuda/*.sh tests/support/*.sh .ci/run)
 }
 
 # Makes the environment of pinned peers in build/peers/venv (several GB, from PyPI) unless it is there already.

@@ -5,7 +5,10 @@
 #
 # Real recordings: SERENADE_CORPORA names a folder that holds RAVDESS/ and TESS/; where it is not set and
 # ../shared/corpora is there, that is unpacked into build/corpora once. Tests that need them are skipped without them;
-# with them no test may be skipped.
+# with them no test may be skipped, but for those of the CUDA backend.
+#
+# Those need a GPU, or a software device: SERENADE_SOFTGPU names its launcher; where it is not set and
+# ../shared/tools/softgpu is there, that is used. With it no test of the CUDA backend may be skipped.
 # Usage: scripts/test.sh
 set -euo pipefail
 # shellcheck source=scripts/common.sh
@@ -13,6 +16,17 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 install_missing build demo test check
 cd "$root"
+if [[ -z ${SERENADE_SOFTGPU:-} && -n $nvcc && -x $root/../shared/tools/softgpu/softgpu ]]; then
+  install_missing softgpu
+  SERENADE_SOFTGPU=$root/../shared/tools/softgpu/softgpu
+fi
+if [[ -n ${SERENADE_SOFTGPU:-} ]]; then
+  [[ -n $nvcc ]] || die "SERENADE_SOFTGPU is set, but there is no nvcc to build the CUDA backend with"
+  PATH=$(dirname "$nvcc"):$PATH
+  say "the tests of the CUDA backend run on the software device $SERENADE_SOFTGPU"
+  "$SERENADE_SOFTGPU" --build-only >/dev/null # once, before several tests want it
+  export SERENADE_SOFTGPU
+fi
 # Releases of clang-format differ in what they make of the same style.
 if [[ $(clang-format --version) == *"version 14."* ]]; then
   check_form --dry-run || die "the format is not the house's, above; scripts/check.sh --fix mends the C"
@@ -41,7 +55,7 @@ run_tests() { # PRESET ctest-arguments...
 }
 
 build_preset asan
-run_tests asan -L 'unit|ops'
+run_tests asan -L 'unit|ops|cuda'
 build_preset tsan
 run_tests tsan -L threads
 build_preset clang
@@ -51,6 +65,11 @@ build_preset release
 say "testing release"
 log=build/release-tests.log
 ctest --test-dir build/release --output-on-failure -j "$jobs" 2>&1 | tee "$log"
-if [[ -n ${SERENADE_CORPORA:-} ]] && grep -q '\*\*\*Skipped' "$log"; then
+skipped=$(sed -n 's/.*Test *#[0-9]*: \([^ ]*\) .*\*\*\*Skipped.*/\1/p' "$log")
+if [[ -n ${SERENADE_CORPORA:-} ]] && grep -qv '^cuda\.' <<<"${skipped:-cuda.}"; then
   die "the recordings are there, yet a test was skipped, above"
+fi
+if [[ -n ${SERENADE_SOFTGPU:-} ]]; then
+  grep -q '^ *[0-9]*/[0-9]* Test *#[0-9]*: cuda\.' "$log" || die "the software device is there, yet CUDA is not in the build"
+  ! grep -q '^cuda\.' <<<"$skipped" || die "the software device is there, yet a test of the CUDA backend was skipped, above"
 fi

@@ -123,8 +123,8 @@ ser_status ser_cuda_open(ser_device **device, const ser_device_options *options,
   (void)options;
   *device = NULL;
   return ser_fail(err, SER_FAILED,
-                  "this build has no CUDA backend: no CUDA toolkit was found when it was made; build it where there is "
-                  "one");
+                  "this build has no CUDA backend: no CUDA toolkit with cuDNN was found when it was made; build it "
+                  "where there is one");
 }
 
 #endif

@@ -14,6 +14,8 @@ ser_status ser_device_open(ser_device **device, const ser_device_options *option
     ser_error why = {0};
     ser_status status = ser_cuda_open(device, options, &why);
     if (status == SER_OK) return SER_OK;
+    if (options->kind == SER_DEVICE_CUDA && status == SER_FAILED)
+      return ser_fail(err, status, "CUDA cannot be used: %s; or give the device cpu", why.text);
     if (options->kind == SER_DEVICE_CUDA) return ser_fail(err, status, "%s", why.text);
   }
   if (options->precision != SER_PRECISION_FP32)
