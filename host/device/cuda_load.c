@@ -1,5 +1,4 @@
 /* Finding a CUDA device and the module that drives it. */
-#define _GNU_SOURCE /* dladdr and friends */
 #include "device/cuda_load.h"
 
 #include <dlfcn.h>
