@@ -9,11 +9,16 @@ struct ser_graph {
   ser_device_counters work; /* of one launch */
 };
 
-/* Other threads go on allocating and waiting meanwhile: the capture is this thread's alone. */
+/* Other threads go on enqueuing and waiting meanwhile. */
 ser_status cuda_graph_begin(ser_stream *stream, ser_error *err) {
   SER_CHECK(!stream->capturing);
   SER_TRY(cuda_stream_status(stream, err));
-  CUDA_TRY(CUDA_RUNTIME, cudaStreamBeginCapture(stream->cuda, cudaStreamCaptureModeThreadLocal), err);
+  cuda_turn_begin();
+  int status = (int)cudaStreamBeginCapture(stream->cuda, cudaStreamCaptureModeThreadLocal);
+  if (status) {
+    cuda_turn_end();
+    return cuda_report(err, CUDA_RUNTIME, status, "cudaStreamBeginCapture", __FILE__, __LINE__);
+  }
   stream->capturing = true;
   stream->captured = (ser_device_counters){0};
   return SER_OK;
@@ -28,6 +33,7 @@ ser_status cuda_graph_end(ser_stream *stream, ser_graph **graph, ser_error *err)
   /* Also where the stream has failed: the capture must end. */
   cuda_note(stream, CUDA_RUNTIME, (int)cudaStreamEndCapture(stream->cuda, &captured), "cudaStreamEndCapture", __FILE__,
             __LINE__);
+  cuda_turn_end();
   CUDA_DO(stream, cudaGraphInstantiate(&made, captured, 0));
   if (captured) cudaGraphDestroy(captured);
   if (made) CUDA_DO(stream, cudaGraphUpload(made, stream->cuda));

@@ -1,10 +1,31 @@
 /* Memory of the CUDA backend: on the device, pinned on the host, tables of plans, and the plans themselves. */
 #include "cuda/runtime.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MIB = 1 << 20 };
+
+static pthread_once_t turns_once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t turns;
+
+static void make_turns(void) {
+  pthread_mutexattr_t recursive;
+  pthread_mutexattr_init(&recursive);
+  pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+  pthread_mutex_init(&turns, &recursive);
+  pthread_mutexattr_destroy(&recursive);
+}
+
+void cuda_turn_begin(void) {
+  pthread_once(&turns_once, make_turns);
+  pthread_mutex_lock(&turns);
+}
+
+void cuda_turn_end(void) {
+  pthread_mutex_unlock(&turns);
+}
 
 static void count_block(cuda_device *cuda, void *memory, size_t bytes, bool pinned) {
   SER_GROW(cuda->blocks, cuda->block_count, cuda->block_capacity);
@@ -29,7 +50,9 @@ static ser_status refuse_memory(ser_error *err, int status, size_t bytes, const 
 /* The runtime's memory is aligned to 256 bytes; it gives none for a size of 0. */
 void *cuda_alloc(ser_device *device, size_t bytes, ser_error *err) {
   void *memory = NULL;
+  cuda_turn_begin();
   int status = (int)cudaMalloc(&memory, bytes ? bytes : 1);
+  cuda_turn_end();
   if (status) {
     refuse_memory(err, status, bytes, "cudaMalloc(&memory, bytes)", __LINE__);
     return NULL;
@@ -40,7 +63,9 @@ void *cuda_alloc(ser_device *device, size_t bytes, ser_error *err) {
 
 void *cuda_pin(ser_device *device, size_t bytes, ser_error *err) {
   void *memory = NULL;
+  cuda_turn_begin();
   int status = (int)cudaHostAlloc(&memory, bytes ? bytes : 1, cudaHostAllocDefault);
+  cuda_turn_end();
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     ser_fail(err, SER_FAILED,
@@ -78,7 +103,9 @@ void cuda_free(ser_device *device, void *memory) {
   cuda->counters.bytes -= (int64_t)block.bytes;
   cuda_settle(cuda);
   /* What a dead device says about it matters to nobody. */
+  cuda_turn_begin();
   if ((block.pinned ? cudaFreeHost(memory) : cudaFree(memory)) != cudaSuccess) cudaGetLastError();
+  cuda_turn_end();
 }
 
 ser_status cuda_table(void *out, cuda_device *device, const void *from_host, size_t bytes, ser_error *err) {

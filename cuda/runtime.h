@@ -17,6 +17,11 @@ void *cuda_alloc(ser_device *device, size_t bytes, ser_error *err);
 void cuda_free(ser_device *device, void *memory);
 void *cuda_pin(ser_device *device, size_t bytes, ser_error *err);
 bool cuda_is_pinned(const cuda_device *device, const void *memory);
+/* One at a time in the process: the capture of a graph, and a call that makes or frees memory. The runtime itself lets
+ * other threads go on during a capture of one thread's; what stands beside it or in for it need not. The same thread
+ * may take its turn again. */
+void cuda_turn_begin(void);
+void cuda_turn_end(void);
 
 /* stream.c */
 ser_status cuda_stream_create(ser_device *device, ser_stream **stream, ser_error *err);

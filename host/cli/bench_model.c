@@ -28,11 +28,13 @@ typedef struct {
   ser_model *model;
   ser_pass *pass;
   ser_inference *inference;
-  float *features, *tile, *reversed, *mean, *inv_std, *m, *v, *norm;
+  float *features, *tile, *mean, *inv_std, *m, *v, *norm;
+  float *answers; /* [BENCH_BATCH][ser_inference_stride] */
   int64_t *start, *length;
   int32_t *truth;
-  uint64_t step;
-  float *probabilities; /* on the host */
+  ser_step *at;
+  ser_graph *step; /* where the device has graphs */
+  float *answers_host;
 } model_context;
 
 static ser_status take(void **memory, bench *b, size_t bytes, const void *from, ser_error *err) {
@@ -99,62 +101,85 @@ static ser_status set_up(model_context *run, bench *b, ser_error *err) {
   size_t tile =
       (size_t)(BENCH_BATCH * SER_ROUND_UP(c->channels, SER_CHANNEL_PAD) * SER_ROUND_UP(c->frames, SER_TIME_PAD)) *
       sizeof(float);
-  SER_TRY(take((void **)&run->tile, b, tile, NULL, err));
-  SER_TRY(take((void **)&run->reversed, b, tile, NULL, err));
+  SER_TRY(take((void **)&run->tile, b, 2 * tile, NULL, err));
   SER_TRY(ser_model_create(&run->model, b->device, c, err));
   SER_TRY(ser_model_initialise(run->model, b->stream, 1, err));
   size_t trained = (size_t)ser_model_trained_count(run->model) * sizeof(float);
   SER_TRY(take((void **)&run->m, b, trained, NULL, err));
   SER_TRY(take((void **)&run->v, b, trained, NULL, err));
   SER_TRY(take((void **)&run->norm, b, 2 * sizeof(float), NULL, err));
+  SER_TRY(take((void **)&run->at, b, sizeof *run->at, NULL, err));
   SER_TRY(ser_pass_create(&run->pass, run->model, BENCH_BATCH, err));
   SER_TRY(ser_inference_create(&run->inference, run->model, b->stream, BENCH_BATCH, err));
-  run->probabilities = ser_alloc_zero((size_t)BENCH_BATCH * CLASSES, sizeof(float));
+  size_t answers = (size_t)(BENCH_BATCH * ser_inference_stride(run->inference)) * sizeof(float);
+  SER_TRY(take((void **)&run->answers, b, answers, NULL, err));
+  run->answers_host = ser_alloc(answers);
   return SER_OK;
 }
 
 static void tear_down(model_context *run) {
   ser_device *device = run->b->device;
-  void *const memory[] = {run->features, run->tile, run->reversed, run->mean,   run->inv_std, run->m,
-                          run->v,        run->norm, run->start,    run->length, run->truth};
+  void *const memory[] = {run->features, run->tile, run->mean,  run->inv_std, run->m,     run->v,
+                          run->norm,     run->at,   run->start, run->length,  run->truth, run->answers};
+  device->rt->graph_destroy(run->step);
   ser_inference_free(run->inference);
   ser_pass_free(run->pass);
   ser_model_free(run->model);
   for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) device->rt->free(device, memory[i]);
-  free(run->probabilities);
+  free(run->answers_host);
 }
 
-static void gather(model_context *run, float *reversed) {
-  const ser_tensor_shape shape = {BENCH_BATCH, run->config.channels, run->config.frames};
-  run->b->device->ops->gather_standardise(run->b->stream, run->tile, reversed, run->features, run->start, run->length,
-                                          run->mean, run->inv_std, &shape);
+static void gather(model_context *run, int64_t sides) {
+  const ser_tensor_shape shape = {sides, BENCH_BATCH, run->config.channels, run->config.frames};
+  run->b->device->ops->gather_standardise(run->b->stream, run->tile, run->features, run->start, run->length, run->mean,
+                                          run->inv_std, &shape);
 }
 
 /* What a step of training does: gather, forward, backward, finiteness, Adam. */
-static ser_status run_train(void *context, ser_error *err) {
-  model_context *run = context;
+static void enqueue_step(model_context *run) {
   const ser_ops *ops = run->b->device->ops;
   ser_stream *stream = run->b->stream;
   int64_t trained = ser_model_trained_count(run->model);
   float *gradients = ser_pass_gradients(run->pass);
+  const ser_adam adam = {1e-3f, 0.93f, 0.98f, 1e-8f};
+  const ser_batch batch = {.tile = run->tile,
+                           .lengths = run->length,
+                           .truth = run->truth,
+                           .batch = BENCH_BATCH,
+                           .seed = 1,
+                           .step = run->at,
+                           .label_smoothing = 0.1f};
+  ops->step_begin(stream, run->at, &adam);
+  gather(run, 2);
+  ser_pass_forward(run->pass, stream, &batch);
+  ser_pass_backward(run->pass, stream, &batch);
+  ops->gradient_norm(stream, run->norm, gradients, trained);
+  ops->adam(stream, ser_model_flat(run->model), run->m, run->v, gradients, trained, &adam, run->at);
+}
+
+/* As training does it: captured once where the device has graphs. */
+static ser_status capture_step(model_context *run, ser_error *err) {
+  const ser_runtime *rt = run->b->device->rt;
+  ser_device_properties properties;
+  rt->properties(run->b->device, &properties);
+  if (!properties.graphs) return SER_OK;
+  SER_TRY(rt->graph_begin(run->b->stream, err));
+  enqueue_step(run);
+  return rt->graph_end(run->b->stream, &run->step, err);
+}
+
+static ser_status run_train(void *context, ser_error *err) {
+  model_context *run = context;
+  const ser_runtime *rt = run->b->device->rt;
+  if (!run->step) SER_TRY(capture_step(run, err));
   for (int i = 0; i < STEPS; i++) {
-    gather(run, run->reversed);
-    ser_batch batch = {.tile = run->tile,
-                       .reversed = run->reversed,
-                       .lengths = run->length,
-                       .truth = run->truth,
-                       .batch = BENCH_BATCH,
-                       .seed = 1,
-                       .step = run->step,
-                       .label_smoothing = 0.1f};
-    ser_pass_forward(run->pass, stream, &batch);
-    ser_pass_backward(run->pass, stream, &batch);
-    ops->gradient_norm(stream, run->norm, gradients, trained);
-    ser_adam adam = {1e-3f, 0.93f, 0.98f, 1e-8f, (int64_t)++run->step};
-    ops->adam(stream, ser_model_flat(run->model), run->m, run->v, gradients, trained, &adam);
+    if (run->step)
+      rt->graph_launch(run->b->stream, run->step);
+    else
+      enqueue_step(run);
   }
   float norm[2];
-  SER_TRY(run->b->device->rt->read(stream, norm, run->norm, sizeof norm, err));
+  SER_TRY(rt->read(run->b->stream, norm, run->norm, sizeof norm, err));
   if (norm[1] > 0) return ser_fail(err, SER_FAILED, "bench train: the gradients are no longer finite");
   return SER_OK;
 }
@@ -162,11 +187,11 @@ static ser_status run_train(void *context, ser_error *err) {
 static ser_status run_forward(void *context, ser_error *err) {
   model_context *run = context;
   for (int i = 0; i < STEPS; i++) {
-    gather(run, NULL);
-    SER_TRY(ser_inference_run(run->inference, run->b->stream, run->probabilities, run->tile, run->length, BENCH_BATCH,
-                              err));
+    gather(run, 1);
+    ser_inference_enqueue(run->inference, run->b->stream, run->answers, run->tile, run->length, BENCH_BATCH);
   }
-  return SER_OK;
+  return run->b->device->rt->read(run->b->stream, run->answers_host, run->answers,
+                                  (size_t)(BENCH_BATCH * ser_inference_stride(run->inference)) * sizeof(float), err);
 }
 
 /* Floating-point operations of one clip's convolutions, one way through both directions. */

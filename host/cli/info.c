@@ -10,15 +10,38 @@
 #include "features/features.h"
 #include "model/model.h"
 
+/* As ser_device_open chooses, and with the reason where auto took the CPU. */
+static ser_status open_device(ser_device **device, ser_error *why_not, const ser_common *common, ser_error *err) {
+  ser_device_options options = common->device;
+  if (options.kind == SER_DEVICE_AUTO) {
+    options.kind = SER_DEVICE_CUDA;
+    if (ser_device_open(device, &options, why_not) == SER_OK) return SER_OK;
+    options.kind = SER_DEVICE_CPU;
+  }
+  return ser_device_open(device, &options, err);
+}
+
 static ser_status describe_device(ser_text *text, const ser_common *common, ser_error *err) {
+  const double gib = 1024.0 * 1024 * 1024;
   ser_device *device;
   ser_device_properties is;
-  SER_TRY(ser_device_open(&device, &common->device, err));
+  ser_error why_not = {0};
+  SER_TRY(open_device(&device, &why_not, common, err));
   device->rt->properties(device, &is);
-  ser_text_printf(text,
-                  "backend:         %s\ndevice:          %s\ninstruction set: %s\nthreads:         %d\n"
-                  "memory:          %.1f GiB\nprecision:       fp32\noperations:      %zu\n",
-                  is.backend, is.name, is.isa, is.threads, (double)is.memory / (1024.0 * 1024 * 1024), ser_op_count);
+  ser_text_line(text, "backend:         %s", is.backend);
+  ser_text_line(text, "device:          %s", is.name);
+  if (is.host_memory) {
+    ser_text_printf(text, "instruction set: %s\nthreads:         %d\nmemory:          %.1f GiB\n", is.isa, is.threads,
+                    (double)is.memory / gib);
+  } else {
+    ser_text_printf(text,
+                    "architecture:    %s\nmultiprocessors: %d\nmemory:          %.1f GiB, %.1f GiB of it free\n"
+                    "convolutions:    %s\n",
+                    is.isa, is.threads, (double)is.memory / gib, (double)is.memory_free / gib, is.conv);
+  }
+  ser_text_printf(text, "precision:       %s\n", is.precision);
+  if (why_not.text[0]) ser_text_line(text, "CUDA:            not used: %s", why_not.text);
+  ser_text_printf(text, "operations:      %zu\n", ser_op_count);
   for (size_t i = 0; i < ser_op_count; i++) ser_text_printf(text, "  %s\n", ser_op_entries[i].name);
   ser_device_close(device);
   return SER_OK;
@@ -81,7 +104,7 @@ const ser_command ser_command_info = {
     "tell of the device, a model, a cache, the configuration",
     "usage: serenade info [device | model FILE | cache DIR | config]\n"
     "\n"
-    "  device      the backend, its instruction set, threads and operations (the default)\n"
+    "  device      the backend, its processor and operations, why a GPU is not used (the default)\n"
     "  model FILE  what a model.safetensors (or the folder of a run) holds\n"
     "  cache DIR   the features of a cache, their sizes and configurations\n"
     "  config      every key of the configuration: type, range, default, meaning\n"

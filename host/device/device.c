@@ -7,7 +7,7 @@
 #include "device/cuda_load.h"
 #include "device/ops.h"
 
-/* AUTO tells why it takes the CPU only to those who ask (info device): ser_cuda_absence. */
+/* AUTO keeps to itself why it takes the CPU: who wants to know asks for CUDA by name (info device). */
 ser_status ser_device_open(ser_device **device, const ser_device_options *options, ser_error *err) {
   *device = NULL;
   if (options->kind != SER_DEVICE_CPU) {

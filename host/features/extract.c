@@ -5,34 +5,36 @@
  *
  * A worker asks for room before it decodes, by the length that the manifest tells, and the room is given back when the
  * clip's features are in the cache: so memory has a bound in seconds of sound, whatever the number and the length of
- * the files. The device and HDF5 are used by the caller's thread alone. */
-#include <errno.h>
-#include <fcntl.h>
-#include <math.h>
+ * the files. On a GPU the room is pinned memory, from which the samples go to the device by themselves, and some
+ * batches are under way at a time (mfcc.c). The device and HDF5 are used by the caller's thread alone. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/threads.h"
 #include "base/version.h"
-#include "features/features.h"
+#include "features/internal.h"
 
 enum {
-  ROOM_BYTES = 48 << 20, /* decoded samples between the workers and the cache; one longer clip goes alone */
-  SMALL_FILE = 16 << 20, /* files up to this are read whole, once, for the hash and for decoding */
-  BATCH_CLIPS = 32,
-  BATCH_FRAMES = 4096, /* a batch that has as many takes no further clip */
-  BATCH_ROOM = 6144,   /* frames that one run of the device takes: such a batch with its last clip */
+  BATCH_CLIPS = 128, /* the most of any device */
+  BATCHES = 4,       /* under way, and the one being filled */
   QUEUE_CLIPS = 128,
 };
+
+/* What suits a device. */
+typedef struct {
+  size_t clips;
+  int64_t enough; /* frames: a batch that has as many takes no further clip */
+  int64_t frames; /* that one run takes: such a batch with its last clip */
+  size_t room;    /* bytes of decoded samples between the workers and the cache; one longer clip goes alone */
+} batch_size;
+static const batch_size on_cpu = {32, 4096, 6144, 48 << 20}, on_gpu = {BATCH_CLIPS, 16384, 20480, 128 << 20};
+
 static const double BATCH_WAIT = 0.005; /* seconds that a batch waits for one more clip */
 static const double IDLE_WAIT = 0.2;    /* seconds until the interrupt flag and the pending shard are looked at */
 
@@ -42,21 +44,10 @@ typedef struct {
   char *why;
 } extract_note;
 
-/* A key that the cache lacks: the rows with these bytes, usable ones first, at least one. */
 typedef struct {
-  const ser_row *const *rows; /* [count], within job->rows */
+  extract_item *items[BATCH_CLIPS];
   size_t count;
-} extract_key;
-
-/* The same on its way. */
-typedef struct {
-  const ser_row *row; /* that is read */
-  int64_t room;       /* bytes asked for */
-  ser_clip clip;      /* empty where it was refused */
-  ser_entry_status status;
-  bool remember; /* the refusal is the bytes' own: it goes into the cache */
-  char *refusal; /* why, in words; NULL where the clip is good */
-} extract_item;
+} batch;
 
 typedef struct {
   const ser_extract_options *options;
@@ -71,171 +62,35 @@ typedef struct {
   size_t count;
   atomic_size_t next;
 
+  batch_size size;
+  batch batches[BATCHES]; /* used in turn: those under way from `oldest` on, then the one being filled */
+  size_t oldest, under_way;
+  extract_item *next_item; /* that did not go with the batch before it */
+
+  ser_ring *ring;
   ser_queue *queue;
   atomic_int working; /* workers that may still put something */
   atomic_bool stop;
 
   pthread_mutex_t lock; /* of what follows */
-  pthread_cond_t freed;
-  int64_t room_taken;
-  ser_error error; /* the first worker's that failed */
+  ser_error error;      /* the first worker's that failed */
 } extract_job;
 
-/* ---- room for decoded samples ---------------------------------------------------------------------------------- */
-
-/* Waits until the bytes fit; a clip beyond the bound goes when nothing else is under way. false: the job stops. */
-static bool take_room(extract_job *job, int64_t bytes) {
-  pthread_mutex_lock(&job->lock);
-  while (!atomic_load(&job->stop) && job->room_taken > 0 && job->room_taken + bytes > ROOM_BYTES)
-    pthread_cond_wait(&job->freed, &job->lock);
-  bool stop = atomic_load(&job->stop);
-  if (!stop) job->room_taken += bytes;
-  pthread_mutex_unlock(&job->lock);
-  return !stop;
-}
-
-static void give_room(extract_job *job, int64_t bytes) {
-  pthread_mutex_lock(&job->lock);
-  job->room_taken -= bytes;
-  pthread_cond_broadcast(&job->freed);
-  pthread_mutex_unlock(&job->lock);
-}
+/* ---- workers --------------------------------------------------------------------------------------------------- */
 
 /* Ends the job: workers wake and leave. */
 static void stop_job(extract_job *job) {
-  pthread_mutex_lock(&job->lock);
   atomic_store(&job->stop, true);
-  pthread_cond_broadcast(&job->freed);
-  pthread_mutex_unlock(&job->lock);
+  ser_ring_close(job->ring);
   ser_queue_close(job->queue);
 }
 
 static void item_free(extract_job *job, extract_item *item) {
   if (!item) return;
-  if (item->room) give_room(job, item->room);
+  ser_ring_give(job->ring, &item->room);
   ser_clip_free(&item->clip);
   free(item->refusal);
   free(item);
-}
-
-/* ---- workers --------------------------------------------------------------------------------------------------- */
-
-/* Samples as the manifest has them, at the feature's rate; a guess where it has none. Its word is anyone's: an absurd
- * length asks for all of the room, and no more. */
-static int64_t expected_bytes(const ser_row *row, const ser_mfcc_config *config) {
-  double seconds = row->seconds > 0 ? fmin(row->seconds, 1e6) : 10;
-  int64_t samples = (int64_t)(seconds * (double)config->rate) + 1024;
-  if (samples < config->samples) samples = config->samples;
-  return samples * (int64_t)sizeof(float);
-}
-
-static void refuse(extract_item *item, bool remember, char *why) {
-  item->status = SER_ENTRY_REFUSED;
-  item->remember = remember;
-  free(item->refusal);
-  item->refusal = why;
-}
-
-/* The bytes must be those that the key stands for, or the cache would answer for others. */
-static void check_hash(extract_item *item, const ser_hash *found) {
-  if (ser_hash_compare(found, &item->row->hash) != 0)
-    refuse(item, false, ser_strdup("its bytes are not those that were indexed; run `serenade index` again"));
-}
-
-/* Opens the bytes of a recording: small files whole in *data, long ones by their path. Where they cannot be used, the
- * item has a refusal. SER_INTERRUPTED is all that it returns beside SER_OK. */
-static ser_status open_source(extract_item *item, ser_audio_source *source, char **data, struct stat *info,
-                              ser_error *why) {
-  const char *path = item->row->path;
-  size_t size;
-  ser_hash hash;
-  *data = NULL;
-  *source = (ser_audio_source){.path = path};
-  if (stat(path, info) != 0 || !S_ISREG(info->st_mode)) {
-    refuse(item, false,
-           ser_format("cannot be opened (%s); run `serenade index` again if it has moved",
-                      S_ISDIR(info->st_mode) ? strerror(EISDIR) : strerror(errno)));
-    return SER_OK;
-  }
-  bool small = info->st_size <= SMALL_FILE;
-  ser_status status = small ? ser_file_read(data, &size, path, why) : ser_hash_file(&hash, path, why);
-  if (status == SER_INTERRUPTED) return status;
-  if (status != SER_OK) {
-    refuse(item, false, ser_strdup(why->text));
-    return SER_OK;
-  }
-  if (small) {
-    hash = ser_hash_bytes(*data, size);
-    source->data = *data;
-    source->size = (int64_t)size;
-  }
-  check_hash(item, &hash);
-  return SER_OK;
-}
-
-/* Whether a long file, hashed before and decoded after, stayed the same in between. */
-static bool unchanged(const char *path, const struct stat *before) {
-  struct stat now;
-  return stat(path, &now) == 0 && now.st_size == before->st_size && now.st_mtim.tv_sec == before->st_mtim.tv_sec &&
-         now.st_mtim.tv_nsec == before->st_mtim.tv_nsec;
-}
-
-static void judge_length(extract_item *item, const ser_mfcc_config *config) {
-  int64_t frames = ser_mfcc_frames(item->clip.count, config->hop), least = ser_feature_min_frames(config);
-  if (frames >= least) return;
-  item->status = SER_ENTRY_TOO_SHORT;
-  item->remember = true;
-  item->refusal =
-      ser_format("too short: %.3f s make %lld %s, features need %lld", (double)item->clip.count / item->clip.rate,
-                 (long long)frames, SER_PLURAL(frames, "frame", "frames"), (long long)least);
-}
-
-/* Decodes item->row, or sets the item's refusal. */
-static ser_status decode_row(extract_job *job, extract_item *item, ser_error *err) {
-  const ser_mfcc_config *config = job->options->config;
-  ser_audio_source source;
-  ser_reason reason = SER_REASON_NONE;
-  char detail[256], *data;
-  struct stat info = {0};
-  ser_status status = open_source(item, &source, &data, &info, err);
-  if (status == SER_OK && !item->refusal)
-    status = ser_audio_decode(&item->clip, &reason, detail, &source, (int32_t)config->rate, NULL, NULL, err);
-  if (status == SER_OK && !item->refusal) {
-    if (!data && !unchanged(item->row->path, &info))
-      refuse(item, false, ser_strdup("it changed while it was read; run `serenade index` again"));
-    else if (reason != SER_REASON_NONE)
-      refuse(item, !item->clip.info.passing, ser_format("%s: %s", ser_reason_name(reason), detail));
-    else if (config->samples > 0)
-      ser_fit_samples(&item->clip.samples, &item->clip.count, config->samples);
-    if (!item->refusal) judge_length(item, config);
-  }
-  free(data);
-  if (item->refusal) ser_clip_free(&item->clip);
-  return status;
-}
-
-/* Where a file has vanished, has changed or cannot be read, a copy stands in, even one that does not count. If none
- * can, the first row's words are told. */
-static ser_status decode_item(extract_job *job, extract_item *item, const extract_key *key, ser_error *err) {
-  char *first = NULL;
-  for (size_t i = 0; i < key->count; i++) {
-    item->row = key->rows[i];
-    item->status = SER_ENTRY_OK;
-    ser_status status = decode_row(job, item, err);
-    if (status != SER_OK || !item->refusal || item->remember) {
-      free(first);
-      return status;
-    }
-    if (first)
-      free(item->refusal);
-    else
-      first = item->refusal;
-    item->refusal = NULL;
-  }
-  item->row = key->rows[0];
-  item->refusal = first;
-  item->status = SER_ENTRY_REFUSED;
-  return SER_OK;
 }
 
 static void *work(void *context) {
@@ -246,12 +101,11 @@ static void *work(void *context) {
     ser_error err = {0};
     const extract_key *key = &job->wanted[at];
     item->row = key->rows[0];
-    int64_t room = expected_bytes(item->row, job->options->config);
+    size_t room = (size_t)extract_expected_bytes(item->row, job->options->config);
     ser_status status = SER_OK;
     bool queued = false;
-    if (take_room(job, room)) {
-      item->room = room;
-      status = decode_item(job, item, key, &err);
+    if (ser_ring_take(job->ring, &item->room, room)) {
+      status = extract_decode(item, key, job->options->config, &err);
       queued = status == SER_OK && ser_queue_put(job->queue, item);
     }
     if (!queued) item_free(job, item);
@@ -284,59 +138,94 @@ static ser_status note_refusal(extract_job *job, extract_item *item, ser_error *
   return item->remember ? ser_cache_add(job->cache, &item->row->hash, item->status, NULL, 0, err) : SER_OK;
 }
 
-static ser_status compute_batch(extract_job *job, extract_item **batch, size_t count, ser_error *err) {
-  const float *samples[BATCH_CLIPS];
-  int64_t counts[BATCH_CLIPS], offset[BATCH_CLIPS + 1], columns = ser_feature_columns(job->options->config);
-  float *features;
-  for (size_t i = 0; i < count; i++) {
-    samples[i] = batch[i]->clip.samples;
-    counts[i] = batch[i]->clip.count;
-  }
-  SER_TRY(ser_mfcc_compute(job->mfcc, &features, offset, samples, counts, count, err));
-  ser_status status = SER_OK;
-  for (size_t i = 0; i < count && status == SER_OK; i++) {
-    status = ser_cache_add(job->cache, &batch[i]->row->hash, SER_ENTRY_OK, features + offset[i] * columns,
+/* The oldest batch under way: its features go into the cache, its clips' room is free again. */
+static ser_status collect(extract_job *job, ser_error *err) {
+  batch *b = &job->batches[job->oldest];
+  const float *features;
+  const int64_t *offset;
+  int64_t columns = ser_feature_columns(job->options->config);
+  ser_status status = ser_mfcc_collect(job->mfcc, &features, &offset, err);
+  for (size_t i = 0; i < b->count && status == SER_OK; i++) {
+    const extract_item *item = b->items[i];
+    status = ser_cache_add(job->cache, &item->row->hash, SER_ENTRY_OK, features + offset[i] * columns,
                            offset[i + 1] - offset[i], err);
     job->summary->computed++;
-    job->summary->audio_seconds += (double)batch[i]->clip.info.frames / batch[i]->clip.info.rate;
+    job->summary->audio_seconds += (double)item->info.frames / item->info.rate;
   }
-  free(features);
+  while (b->count) item_free(job, b->items[--b->count]);
+  job->oldest = (job->oldest + 1) % BATCHES;
+  job->under_way--;
   return status;
 }
 
+static ser_status submit(extract_job *job, batch *b, ser_error *err) {
+  ser_signal signals[BATCH_CLIPS];
+  for (size_t i = 0; i < b->count; i++) signals[i] = b->items[i]->signal;
+  ser_status status = ser_mfcc_submit(job->mfcc, signals, b->count, err);
+  if (status == SER_OK) job->under_way++;
+  return status;
+}
+
+/* Whether the item may go with the batch: samples of one kind, and no more frames than a run takes. */
+static bool goes_with(const extract_job *job, const batch *b, int64_t frames, const extract_item *item) {
+  int64_t more = ser_mfcc_frames(item->signal.count, job->options->config->hop);
+  return !b->count ||
+         (item->signal.int16 == b->items[0]->signal.int16 && frames + more <= ser_mfcc_max_frames(job->mfcc));
+}
+
 /* Takes clips until the batch is full, or none comes for a moment; refusals are noted on the way. */
-static ser_status next_batch(extract_job *job, extract_item **batch, size_t *count, bool *closed, ser_error *err) {
+static ser_status next_batch(extract_job *job, batch *b, bool *closed, ser_error *err) {
   int64_t frames = 0;
-  *count = 0;
-  while (*count < BATCH_CLIPS && frames < BATCH_FRAMES) {
-    extract_item *item = ser_queue_take_within(job->queue, *count ? BATCH_WAIT : IDLE_WAIT, closed);
+  size_t most = (size_t)ser_mfcc_max_clips(job->mfcc);
+  bool hurry = job->under_way > 0;
+  while (b->count < most && frames < job->size.enough) {
+    extract_item *item = job->next_item;
+    if (!item) item = ser_queue_take_within(job->queue, b->count || hurry ? BATCH_WAIT : IDLE_WAIT, closed);
+    job->next_item = NULL;
     if (!item) break;
-    ser_progress_add(job->progress, 1);
     if (item->refusal) {
+      ser_progress_add(job->progress, 1);
       ser_status status = note_refusal(job, item, err);
       item_free(job, item);
       SER_TRY(status);
       continue;
     }
-    frames += ser_mfcc_frames(item->clip.count, job->options->config->hop);
-    batch[(*count)++] = item;
+    if (!goes_with(job, b, frames, item)) {
+      job->next_item = item;
+      break;
+    }
+    ser_progress_add(job->progress, 1);
+    frames += ser_mfcc_frames(item->signal.count, job->options->config->hop);
+    b->items[b->count++] = item;
   }
   return SER_OK;
 }
 
+/* Batches are filled, sent on their way, and collected as late as may be: when the device takes no more, or nothing is
+ * there to be sent. */
 static ser_status consume(extract_job *job, ser_error *err) {
-  extract_item *batch[BATCH_CLIPS];
-  size_t count;
   bool closed = false;
   ser_status status = SER_OK;
-  while (status == SER_OK && !closed) {
-    status = next_batch(job, batch, &count, &closed, err);
+  while (status == SER_OK && (!closed || job->next_item || job->under_way)) {
+    batch *b = &job->batches[(job->oldest + job->under_way) % BATCHES];
+    status = next_batch(job, b, &closed, err);
     if (status == SER_OK) status = ser_interrupt_check(err);
-    if (status == SER_OK && count) status = compute_batch(job, batch, count, err);
-    for (size_t i = 0; i < count; i++) item_free(job, batch[i]);
+    bool sent = b->count > 0;
+    if (status == SER_OK && sent) status = submit(job, b, err);
+    if (status == SER_OK && (sent ? ser_mfcc_full(job->mfcc) : job->under_way > 0)) status = collect(job, err);
     if (status == SER_OK) status = ser_cache_tick(job->cache, err);
   }
   return status;
+}
+
+/* What an end before the end leaves: batches under way, which the device may still read from, and one being filled. */
+static void drop_batches(extract_job *job) {
+  ser_mfcc_free(job->mfcc); /* waits for the device */
+  job->mfcc = NULL;
+  for (size_t i = 0; i < BATCHES; i++)
+    while (job->batches[i].count) item_free(job, job->batches[i].items[--job->batches[i].count]);
+  item_free(job, job->next_item);
+  job->next_item = NULL;
 }
 
 /* Runs the workers beside the consumer, and ends them whatever happens. */
@@ -346,7 +235,6 @@ static ser_status run_job(extract_job *job, ser_error *err) {
   pthread_t *threads = ser_alloc(jobs * sizeof *threads);
   job->queue = ser_queue_create(QUEUE_CLIPS);
   pthread_mutex_init(&job->lock, NULL);
-  pthread_cond_init(&job->freed, NULL);
   atomic_store(&job->working, (int)jobs);
   while (started < jobs && pthread_create(&threads[started], NULL, work, job) == 0) started++;
   ser_status status = SER_OK;
@@ -354,12 +242,12 @@ static ser_status run_job(extract_job *job, ser_error *err) {
   if (status == SER_OK) status = consume(job, err);
   stop_job(job);
   for (size_t i = 0; i < started; i++) pthread_join(threads[i], NULL);
+  drop_batches(job);
   for (extract_item *item; (item = ser_queue_take(job->queue));) item_free(job, item);
   if (status == SER_OK && job->error.status != SER_OK) {
     *err = job->error;
     status = err->status;
   }
-  pthread_cond_destroy(&job->freed);
   pthread_mutex_destroy(&job->lock);
   ser_queue_free(job->queue);
   free(threads);
@@ -465,13 +353,23 @@ int64_t ser_feature_cache_columns(const char *config_json) {
 
 static ser_status compute_missing(extract_job *job, ser_error *err) {
   const ser_extract_options *options = job->options;
-  SER_TRY(ser_mfcc_create(&job->mfcc, options->device, options->config, BATCH_CLIPS, BATCH_ROOM, err));
-  char *what = ser_format("extract %s", ser_feature_names[options->kind]);
-  job->progress = ser_progress_begin(what, "clips", (int64_t)job->count);
-  ser_status status = run_job(job, err);
-  ser_progress_end(job->progress);
+  ser_device *device = options->device;
+  ser_device_properties properties;
+  device->rt->properties(device, &properties);
+  job->size = properties.host_memory ? on_cpu : on_gpu;
+  SER_TRY(ser_mfcc_create(&job->mfcc, device, options->config, (int64_t)job->size.clips, job->size.frames, err));
+  ser_status status = ser_ring_create(&job->ring, device, job->size.room, err);
+  if (status == SER_OK) {
+    char *what = ser_format("extract %s", ser_feature_names[options->kind]);
+    job->progress = ser_progress_begin(what, "clips", (int64_t)job->count);
+    device->rt->phase(device, "extract");
+    status = run_job(job, err);
+    device->rt->phase(device, "extracted");
+    ser_progress_end(job->progress);
+    free(what);
+  }
   ser_mfcc_free(job->mfcc);
-  free(what);
+  ser_ring_free(job->ring);
   return status;
 }
 

@@ -21,14 +21,35 @@ int64_t ser_feature_min_frames(const ser_mfcc_config *config); /* 9 with deltas,
 
 typedef struct ser_mfcc ser_mfcc;
 
-/* Plans and buffers for batches of up to max_clips clips and max_frames frames; longer single clips are split off into
- * a plan of their own size that is made when first met. */
+/* A clip's samples: mono, at config->rate. */
+typedef struct {
+  const void *samples; /* float, or int16_t where they are value * 32768: half the way over the bus */
+  bool int16;          /* alike for all signals of a batch */
+  bool pinned;         /* the device's pinned memory, left alone until the batch is collected */
+  int64_t count;
+} ser_signal;
+
+/* Plans and buffers for batches of up to max_clips clips and max_frames frames, of which several are under way at a
+ * time on a device of its own: while one is computed, the next is copied there and the last one's features back. Where
+ * the device lacks the memory, batches are made smaller, down to one clip; the properties below tell. Longer single
+ * clips are done in pieces, with room that is made when first needed. */
 ser_status ser_mfcc_create(ser_mfcc **mfcc, ser_device *device, const ser_mfcc_config *config, int64_t max_clips,
                            int64_t max_frames, ser_error *err);
-void ser_mfcc_free(ser_mfcc *mfcc);
+void ser_mfcc_free(ser_mfcc *mfcc); /* waits for what is under way; NULL is fine */
+int64_t ser_mfcc_max_clips(const ser_mfcc *mfcc);
+int64_t ser_mfcc_max_frames(const ser_mfcc *mfcc);
+bool ser_mfcc_idle(const ser_mfcc *mfcc); /* nothing is under way */
+bool ser_mfcc_full(const ser_mfcc *mfcc); /* a batch must be collected before the next is submitted */
 
-/* features[i] of clips [count]: frames[i] rows of C, all end to end in *features (freed by the caller), offset
- * [count + 1] in rows. Samples are mono at config->rate. Clips that are too short get no rows. */
+/* Sends a batch on its way: at most max_clips signals, of at most max_frames frames unless it is one signal alone.
+ * Signals that are too short get no rows. Samples that are not pinned may be reused when it returns. */
+ser_status ser_mfcc_submit(ser_mfcc *mfcc, const ser_signal *signals, size_t count, ser_error *err);
+/* Waits for the oldest batch: its features, rows of C, and offset [count + 1] in rows; they hold until the next
+ * submit. */
+ser_status ser_mfcc_collect(ser_mfcc *mfcc, const float **features, const int64_t **offset, ser_error *err);
+
+/* Both in one, for any number of clips: features[i] of clips [count]: frames[i] rows of C, all end to end in *features
+ * (freed by the caller), offset [count + 1] in rows. Nothing else may be under way. */
 ser_status ser_mfcc_compute(ser_mfcc *mfcc, float **features, int64_t *offset, const float *const *samples,
                             const int64_t *counts, size_t count, ser_error *err);
 

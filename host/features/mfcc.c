@@ -1,149 +1,390 @@
 /* MFCC features of clips of unlike lengths (librosa.feature.mfcc and .delta), in batches through the device's
- * operations. All memory is made beforehand but the result and room for clips longer than a batch. */
+ * operations:
+ *
+ *     copy stream:    samples of batch n + 1 to the device
+ *     compute stream: batch n
+ *     return stream:  features of batch n - 1 back
+ *
+ * with events between them. All memory is made beforehand but room for clips longer than a batch. */
 #include "features/features.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* A plan with the buffers of its runs. */
+enum { MOST_SLOTS = 3 };
+
+/* One batch under way: its buffers and the events it passes. */
 typedef struct {
-  int64_t max_clips, max_frames;
-  ser_plan *plan;
-  void *workspace;
-  float *pcm;                          /* [max_frames * hop]: a clip of T frames has fewer than T * hop samples */
-  int64_t *sample_start, *frame_start; /* [max_clips + 1] */
-  float *logmel;                       /* [max_frames][mels] */
-  float *features;                     /* [max_frames][C] */
-} batch_room;
+  size_t count;
+  int64_t *offset;      /* [max_clips + 1] */
+  float *pcm;           /* [max_frames * hop]: a clip of T frames has fewer than T * hop samples */
+  int16_t *pcm16;       /* the same, where host memory is not the device's */
+  int64_t *starts;      /* [2][max_clips + 1] sample_start, frame_start */
+  float *features;      /* [max_frames][C] */
+  int64_t *starts_host; /* pinned */
+  float *features_host; /* pinned; where host memory is the device's, `features` */
+  float *alone;         /* the features of a clip longer than a batch, instead */
+  ser_event *copied, *computed, *done;
+} slot;
 
 struct ser_mfcc {
   ser_device *device;
-  ser_stream *stream;
   ser_mfcc_config config;
-  batch_room usual, single; /* single: for one clip that is longer than a usual batch; made when first needed */
-  int64_t *sample_start, *frame_start; /* [max_clips + 1] on the host */
+  bool host_memory;
+  int64_t max_clips, max_frames, margin; /* margin: frames that the edge of a piece spoils */
+  ser_stream *in, *compute, *out;
+  ser_plan *plan;
+  void *workspace;
+  float *logmel; /* [max_frames][mels] */
+  slot slots[MOST_SLOTS];
+  int slot_count, first, under_way; /* slots are used in turn */
+  /* For one clip that is longer than a batch; made when first needed. */
+  struct {
+    int64_t frames;
+    ser_plan *plan;
+    void *workspace;
+    float *logmel, *features;
+    int64_t *starts; /* [2] */
+  } single;
 };
 
-static void room_free(batch_room *room, ser_device *device) {
-  ser_plan_free(room->plan);
-  void *buffers[] = {room->workspace, room->pcm, room->sample_start, room->frame_start, room->logmel, room->features};
-  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) device->rt->free(device, buffers[i]);
-  memset(room, 0, sizeof *room);
+/* ---- making ------------------------------------------------------------------------------------------------------ */
+
+static ser_status make_plan(ser_plan **plan, void **workspace, const ser_mfcc *m, int64_t clips, int64_t frames,
+                            ser_error *err) {
+  const ser_mfcc_config *c = &m->config;
+  ser_mfcc_shape shape = {c->n_fft, c->hop, c->rate, c->mels, c->coefficients, c->deltas, clips, frames};
+  SER_TRY(m->device->ops->mfcc_prepare(m->device, plan, &shape, err));
+  return ser_device_alloc(workspace, m->device, (*plan)->workspace, err);
 }
 
-static ser_status room_make(batch_room *room, ser_device *device, const ser_mfcc_config *config, int64_t max_clips,
-                            int64_t max_frames, ser_error *err) {
-  ser_mfcc_shape shape = {config->n_fft,        config->hop,    config->rate, config->mels,
-                          config->coefficients, config->deltas, max_clips,    max_frames};
-  ser_status status;
-  memset(room, 0, sizeof *room);
-  SER_TRY_DONE(device->ops->mfcc_prepare(device, &room->plan, &shape, err));
-  SER_TRY_DONE(ser_device_alloc(&room->workspace, device, room->plan->workspace, err));
-  SER_TRY_DONE(ser_device_alloc(&room->pcm, device, (size_t)(max_frames * config->hop) * sizeof(float), err));
-  SER_TRY_DONE(ser_device_alloc(&room->sample_start, device, (size_t)(max_clips + 1) * sizeof(int64_t), err));
-  SER_TRY_DONE(ser_device_alloc(&room->frame_start, device, (size_t)(max_clips + 1) * sizeof(int64_t), err));
-  SER_TRY_DONE(ser_device_alloc(&room->logmel, device, (size_t)(max_frames * config->mels) * sizeof(float), err));
-  SER_TRY_DONE(ser_device_alloc(&room->features, device,
-                                (size_t)(max_frames * ser_feature_columns(config)) * sizeof(float), err));
-  room->max_clips = max_clips;
-  room->max_frames = max_frames;
-done:
-  if (status != SER_OK) room_free(room, device);
-  return status;
+static ser_status pin(void *out, ser_device *device, size_t bytes, ser_error *err) {
+  void *memory = device->rt->pin(device, bytes, err);
+  memcpy(out, &memory, sizeof memory);
+  return memory ? SER_OK : SER_FAILED;
+}
+
+static void slot_free(slot *s, const ser_mfcc *m) {
+  const ser_runtime *rt = m->device->rt;
+  rt->free(m->device, s->pcm);
+  rt->free(m->device, s->pcm16);
+  rt->free(m->device, s->starts);
+  rt->free(m->device, s->features);
+  rt->unpin(m->device, s->starts_host);
+  if (!m->host_memory) rt->unpin(m->device, s->features_host);
+  rt->event_destroy(s->copied);
+  rt->event_destroy(s->computed);
+  rt->event_destroy(s->done);
+  free(s->offset);
+  free(s->alone);
+  memset(s, 0, sizeof *s);
+}
+
+static ser_status slot_make(slot *s, const ser_mfcc *m, ser_error *err) {
+  ser_device *device = m->device;
+  size_t samples = (size_t)(m->max_frames * m->config.hop), starts = 2 * (size_t)(m->max_clips + 1) * sizeof(int64_t);
+  size_t features = (size_t)(m->max_frames * ser_feature_columns(&m->config)) * sizeof(float);
+  s->offset = ser_alloc_zero((size_t)m->max_clips + 1, sizeof *s->offset);
+  SER_TRY(ser_device_alloc(&s->pcm, device, samples * sizeof(float), err));
+  if (!m->host_memory) SER_TRY(ser_device_alloc(&s->pcm16, device, samples * sizeof(int16_t), err));
+  SER_TRY(ser_device_alloc(&s->starts, device, starts, err));
+  SER_TRY(ser_device_alloc(&s->features, device, features, err));
+  SER_TRY(pin(&s->starts_host, device, starts, err));
+  if (m->host_memory)
+    s->features_host = s->features;
+  else
+    SER_TRY(pin(&s->features_host, device, features, err));
+  SER_TRY(device->rt->event_create(device, &s->copied, err));
+  SER_TRY(device->rt->event_create(device, &s->computed, err));
+  return device->rt->event_create(device, &s->done, err);
+}
+
+static void rooms_free(ser_mfcc *m) {
+  for (int i = 0; i < MOST_SLOTS; i++) slot_free(&m->slots[i], m);
+  ser_plan_free(m->plan);
+  m->device->rt->free(m->device, m->workspace);
+  m->device->rt->free(m->device, m->logmel);
+  m->plan = NULL;
+  m->workspace = m->logmel = NULL;
+}
+
+static ser_status rooms_make(ser_mfcc *m, ser_error *err) {
+  SER_TRY(make_plan(&m->plan, &m->workspace, m, m->max_clips, m->max_frames, err));
+  SER_TRY(ser_device_alloc(&m->logmel, m->device, (size_t)(m->max_frames * m->config.mels) * sizeof(float), err));
+  for (int i = 0; i < m->slot_count; i++) SER_TRY(slot_make(&m->slots[i], m, err));
+  return SER_OK;
+}
+
+/* Halves the batches until they fit. */
+static ser_status rooms_that_fit(ser_mfcc *m, ser_error *err) {
+  int64_t least = 4 * m->margin + 64;
+  if (m->max_frames < least) m->max_frames = least;
+  for (;;) {
+    ser_status status = rooms_make(m, err);
+    if (status != SER_FAILED) return status;
+    rooms_free(m);
+    if (m->max_clips == 1 && m->max_frames == least) return status;
+    m->max_clips = m->max_clips > 1 ? m->max_clips / 2 : 1;
+    m->max_frames = m->max_frames / 2 > least ? m->max_frames / 2 : least;
+  }
 }
 
 ser_status ser_mfcc_create(ser_mfcc **out, ser_device *device, const ser_mfcc_config *config, int64_t max_clips,
                            int64_t max_frames, ser_error *err) {
-  *out = NULL;
   SER_CHECK(max_clips > 0 && max_frames > 0);
-  ser_mfcc *mfcc = ser_alloc_zero(1, sizeof *mfcc);
-  mfcc->device = device;
-  mfcc->config = *config;
-  mfcc->sample_start = ser_alloc_zero((size_t)max_clips + 1, sizeof *mfcc->sample_start);
-  mfcc->frame_start = ser_alloc_zero((size_t)max_clips + 1, sizeof *mfcc->frame_start);
-  ser_status status = device->rt->stream_create(device, &mfcc->stream, err);
-  if (status == SER_OK) status = room_make(&mfcc->usual, device, config, max_clips, max_frames, err);
+  ser_device_properties properties;
+  device->rt->properties(device, &properties);
+  ser_mfcc *m = ser_alloc_zero(1, sizeof *m);
+  m->device = device;
+  m->config = *config;
+  m->host_memory = properties.host_memory;
+  m->slot_count = m->host_memory ? 1 : MOST_SLOTS;
+  m->max_clips = max_clips;
+  m->max_frames = max_frames;
+  m->margin = (config->n_fft / 2 + config->hop - 1) / config->hop;
+  ser_stream **streams[] = {&m->in, &m->compute, &m->out};
+  ser_status status = SER_OK;
+  for (int i = 0; i < 3 && status == SER_OK; i++) status = device->rt->stream_create(device, streams[i], err);
+  if (status == SER_OK) status = rooms_that_fit(m, err);
   if (status != SER_OK) {
-    ser_mfcc_free(mfcc);
-    return status;
+    ser_mfcc_free(m);
+    m = NULL;
   }
-  *out = mfcc;
+  *out = m;
+  return status;
+}
+
+static void single_free(ser_mfcc *m) {
+  const ser_runtime *rt = m->device->rt;
+  ser_plan_free(m->single.plan);
+  void *buffers[] = {m->single.workspace, m->single.logmel, m->single.features, m->single.starts};
+  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) rt->free(m->device, buffers[i]);
+  memset(&m->single, 0, sizeof m->single);
+}
+
+void ser_mfcc_free(ser_mfcc *m) {
+  if (!m) return;
+  const ser_runtime *rt = m->device->rt;
+  ser_stream *streams[] = {m->in, m->compute, m->out};
+  for (int i = 0; i < 3; i++)
+    if (streams[i]) rt->sync(streams[i], NULL);
+  single_free(m);
+  rooms_free(m);
+  for (int i = 0; i < 3; i++) rt->stream_destroy(streams[i]);
+  free(m);
+}
+
+int64_t ser_mfcc_max_clips(const ser_mfcc *m) {
+  return m->max_clips;
+}
+
+int64_t ser_mfcc_max_frames(const ser_mfcc *m) {
+  return m->max_frames;
+}
+
+bool ser_mfcc_idle(const ser_mfcc *m) {
+  return !m->under_way;
+}
+
+bool ser_mfcc_full(const ser_mfcc *m) {
+  return m->under_way == m->slot_count;
+}
+
+/* ---- a batch ----------------------------------------------------------------------------------------------------- */
+
+/* Samples [from, from + count) of a signal to place `at` of the slot. */
+static void send(const ser_mfcc *m, const slot *s, const ser_signal *signal, int64_t at, int64_t from, int64_t count) {
+  const ser_runtime *rt = m->device->rt;
+  size_t size = signal->int16 ? sizeof(int16_t) : sizeof(float);
+  const char *samples = (const char *)signal->samples + (size_t)from * size;
+  SER_CHECK(!signal->int16 || s->pcm16);
+  void *to = signal->int16 ? (void *)(s->pcm16 + at) : (void *)(s->pcm + at);
+  if (signal->pinned)
+    rt->write_later(m->in, to, samples, (size_t)count * size);
+  else
+    rt->write(m->in, to, samples, (size_t)count * size);
+}
+
+/* What lies in the slot, behind the copies: floats from integers where those came, and the log-mel rows. */
+static void compute_logmel(const ser_mfcc *m, const slot *s, bool int16, int64_t clips, int64_t samples,
+                           int64_t frames) {
+  const ser_runtime *rt = m->device->rt;
+  const ser_ops *ops = m->device->ops;
+  size_t starts = (size_t)(clips + 1) * sizeof(int64_t);
+  const int64_t *sample_start = s->starts, *frame_start = s->starts + m->max_clips + 1;
+  rt->write_later(m->in, s->starts, s->starts_host, starts);
+  rt->write_later(m->in, s->starts + m->max_clips + 1, s->starts_host + m->max_clips + 1, starts);
+  rt->record(m->in, s->copied);
+  rt->follow(m->compute, s->copied);
+  if (int16) ops->pcm_from_int16(m->compute, s->pcm, s->pcm16, samples);
+  ops->logmel(m->compute, m->plan, m->workspace, m->logmel, s->pcm, sample_start, frame_start, clips, frames);
+}
+
+static void submit_batch(ser_mfcc *m, slot *s, const ser_signal *signals) {
+  const ser_runtime *rt = m->device->rt;
+  int64_t clips = 0, frames = s->offset[s->count];
+  int64_t *sample_start = s->starts_host, *frame_start = s->starts_host + m->max_clips + 1;
+  sample_start[0] = frame_start[0] = 0;
+  for (size_t i = 0; i < s->count; i++) {
+    if (s->offset[i + 1] == s->offset[i]) continue;
+    send(m, s, &signals[i], sample_start[clips], 0, signals[i].count);
+    clips++;
+    sample_start[clips] = sample_start[clips - 1] + signals[i].count;
+    frame_start[clips] = s->offset[i + 1];
+  }
+  if (clips) {
+    compute_logmel(m, s, signals->int16, clips, sample_start[clips], frames);
+    m->device->ops->mfcc_finish(m->compute, m->plan, m->workspace, s->features, m->logmel, s->starts + m->max_clips + 1,
+                                clips, frames);
+  }
+  rt->record(m->compute, s->computed);
+  rt->follow(m->out, s->computed);
+  if (clips && !m->host_memory)
+    rt->read_later(m->out, s->features_host, s->features,
+                   (size_t)(frames * ser_feature_columns(&m->config)) * sizeof(float));
+  rt->record(m->out, s->done);
+}
+
+/* ---- a clip longer than a batch ---------------------------------------------------------------------------------- */
+
+/* Room for a clip of so many frames; it grows by half again at least, so that a series of ever longer clips does not
+ * make a plan for each. */
+static ser_status single_room(ser_mfcc *m, int64_t frames, ser_error *err) {
+  int64_t half_again = m->single.frames + m->single.frames / 2;
+  if (frames <= m->single.frames) return SER_OK;
+  if (frames < half_again) frames = half_again;
+  single_free(m);
+  ser_status status;
+  SER_TRY_DONE(make_plan(&m->single.plan, &m->single.workspace, m, 1, frames, err));
+  SER_TRY_DONE(ser_device_alloc(&m->single.logmel, m->device, (size_t)(frames * m->config.mels) * sizeof(float), err));
+  SER_TRY_DONE(ser_device_alloc(&m->single.features, m->device,
+                                (size_t)(frames * ser_feature_columns(&m->config)) * sizeof(float), err));
+  SER_TRY_DONE(ser_device_alloc(&m->single.starts, m->device, 2 * sizeof(int64_t), err));
+  m->single.frames = frames;
+done:
+  if (status != SER_OK) single_free(m);
+  return status;
+}
+
+/* Log-mel rows [first, last) of the signal: they are computed with a margin of frames on both sides, which see the
+ * piece's edges in place of the signal's samples and are thrown away. */
+static ser_status piece(ser_mfcc *m, slot *s, const ser_signal *signal, int64_t frames, int64_t first, int64_t last,
+                        ser_error *err) {
+  const ser_runtime *rt = m->device->rt;
+  int64_t hop = m->config.hop, mels = m->config.mels;
+  int64_t from = first > m->margin ? first - m->margin : 0, to = last + m->margin < frames ? last + m->margin : frames;
+  /* The rows before `to`, no more: to == frames ends with the signal. */
+  int64_t start = from * hop, end = to == frames ? signal->count : (to - 1) * hop + hop / 2;
+  int64_t *sample_start = s->starts_host, *frame_start = s->starts_host + m->max_clips + 1;
+  sample_start[0] = frame_start[0] = 0;
+  sample_start[1] = end - start;
+  frame_start[1] = to - from;
+  send(m, s, signal, 0, start, end - start);
+  compute_logmel(m, s, signal->int16, 1, end - start, to - from);
+  rt->copy(m->compute, m->single.logmel + first * mels, m->logmel + (first - from) * mels,
+           (size_t)((last - first) * mels) * sizeof(float));
+  return rt->sync(m->compute, err); /* the slot's buffers are used again */
+}
+
+static ser_status submit_alone(ser_mfcc *m, slot *s, const ser_signal *signal, ser_error *err) {
+  const ser_runtime *rt = m->device->rt;
+  int64_t frames = s->offset[s->count], step = m->max_frames - 2 * m->margin, starts[2] = {0, frames};
+  size_t bytes = (size_t)(frames * ser_feature_columns(&m->config)) * sizeof(float);
+  SER_TRY(single_room(m, frames, err));
+  for (int64_t first = 0; first < frames; first += step)
+    SER_TRY(piece(m, s, signal, frames, first, first + step < frames ? first + step : frames, err));
+  rt->write(m->compute, m->single.starts, starts, sizeof starts);
+  m->device->ops->mfcc_finish(m->compute, m->single.plan, m->single.workspace, m->single.features, m->single.logmel,
+                              m->single.starts, 1, frames);
+  s->alone = ser_alloc(bytes);
+  SER_TRY(rt->read(m->compute, s->alone, m->single.features, bytes, err));
+  rt->record(m->compute, s->done);
   return SER_OK;
 }
 
-void ser_mfcc_free(ser_mfcc *mfcc) {
-  if (!mfcc) return;
-  room_free(&mfcc->usual, mfcc->device);
-  room_free(&mfcc->single, mfcc->device);
-  mfcc->device->rt->stream_destroy(mfcc->stream);
-  free(mfcc->sample_start);
-  free(mfcc->frame_start);
-  free(mfcc);
+/* ---- batches in turn --------------------------------------------------------------------------------------------- */
+
+static int64_t frames_of(const ser_mfcc *m, int64_t samples) {
+  int64_t frames = ser_mfcc_frames(samples, m->config.hop);
+  return frames < ser_feature_min_frames(&m->config) ? 0 : frames;
 }
 
-/* The room that takes a clip of so many frames alone; it grows by half again at least, so that a series of ever longer
- * clips does not make a plan for each. */
-static ser_status single_room(ser_mfcc *mfcc, int64_t frames, ser_error *err) {
-  if (frames <= mfcc->single.max_frames) return SER_OK;
-  int64_t half_again = mfcc->single.max_frames + mfcc->single.max_frames / 2;
-  room_free(&mfcc->single, mfcc->device);
-  return room_make(&mfcc->single, mfcc->device, &mfcc->config, 1, frames > half_again ? frames : half_again, err);
-}
-
-/* Runs clips [first, last) in a room; their rows go to features [frames][C]. */
-static ser_status run_batch(ser_mfcc *mfcc, const batch_room *room, float *features, const int64_t *offset,
-                            const float *const *samples, const int64_t *counts, size_t first, size_t last,
-                            ser_error *err) {
-  const ser_runtime *rt = mfcc->device->rt;
-  const ser_ops *ops = mfcc->device->ops;
-  ser_stream *stream = mfcc->stream;
-  int64_t clips = 0, frames = offset[last] - offset[first];
-  for (size_t i = first; i < last; i++) {
-    if (offset[i + 1] == offset[i]) continue;
-    int64_t start = mfcc->sample_start[clips];
-    rt->write(stream, room->pcm + start, samples[i], (size_t)counts[i] * sizeof(float));
-    clips++;
-    mfcc->sample_start[clips] = start + counts[i];
-    mfcc->frame_start[clips] = offset[i + 1] - offset[first];
+ser_status ser_mfcc_submit(ser_mfcc *m, const ser_signal *signals, size_t count, ser_error *err) {
+  SER_CHECK(!ser_mfcc_full(m) && count <= (size_t)m->max_clips);
+  slot *s = &m->slots[(m->first + m->under_way) % m->slot_count];
+  const ser_signal *longest = NULL;
+  s->count = count;
+  free(s->alone);
+  s->alone = NULL;
+  s->offset[0] = 0;
+  for (size_t i = 0; i < count; i++) {
+    int64_t frames = frames_of(m, signals[i].count);
+    s->offset[i + 1] = s->offset[i] + frames;
+    if (frames) longest = &signals[i];
   }
-  if (!clips) return SER_OK;
-  size_t starts = (size_t)(clips + 1) * sizeof(int64_t);
-  rt->write(stream, room->sample_start, mfcc->sample_start, starts);
-  rt->write(stream, room->frame_start, mfcc->frame_start, starts);
-  ops->logmel(stream, room->plan, room->workspace, room->logmel, room->pcm, room->sample_start, room->frame_start,
-              clips, frames);
-  ops->mfcc_finish(stream, room->plan, room->workspace, room->features, room->logmel, room->frame_start, clips, frames);
-  return rt->read(stream, features, room->features,
-                  (size_t)(frames * ser_feature_columns(&mfcc->config)) * sizeof(float), err);
+  bool alone = s->offset[count] > m->max_frames;
+  SER_CHECK(!alone || frames_of(m, longest->count) == s->offset[count]);
+  if (alone)
+    SER_TRY(submit_alone(m, s, longest, err));
+  else
+    submit_batch(m, s, signals);
+  m->under_way++;
+  return SER_OK;
 }
 
-/* The end of the batch that begins at clip `first`: as many clips as the usual room takes, at least one. */
-static size_t batch_end(const ser_mfcc *mfcc, const int64_t *offset, size_t first, size_t count) {
-  size_t last = first + 1, most = first + (size_t)mfcc->usual.max_clips;
-  while (last < count && last < most && offset[last + 1] - offset[first] <= mfcc->usual.max_frames) last++;
+ser_status ser_mfcc_collect(ser_mfcc *m, const float **features, const int64_t **offset, ser_error *err) {
+  SER_CHECK(m->under_way > 0);
+  slot *s = &m->slots[m->first];
+  m->first = (m->first + 1) % m->slot_count;
+  m->under_way--;
+  *features = s->alone ? s->alone : s->features_host;
+  *offset = s->offset;
+  return m->device->rt->await(s->done, err);
+}
+
+/* The end of the batch that begins at clip `first`: as many clips as the room takes, at least one. */
+static size_t batch_end(const ser_mfcc *m, const int64_t *offset, size_t first, size_t count) {
+  size_t last = first + 1, most = first + (size_t)m->max_clips;
+  while (last < count && last < most && offset[last + 1] - offset[first] <= m->max_frames) last++;
   return last;
 }
 
-ser_status ser_mfcc_compute(ser_mfcc *mfcc, float **features, int64_t *offset, const float *const *samples,
+/* Submits clips [first, ...) as a batch; where the next one begins. */
+static ser_status submit_some(ser_mfcc *m, size_t *first, const int64_t *offset, const float *const *samples,
+                              const int64_t *counts, size_t count, ser_error *err) {
+  size_t last = batch_end(m, offset, *first, count);
+  ser_signal *signals = ser_alloc_zero(last - *first, sizeof *signals);
+  for (size_t i = *first; i < last; i++) signals[i - *first] = (ser_signal){.samples = samples[i], .count = counts[i]};
+  ser_status status = ser_mfcc_submit(m, signals, last - *first, err);
+  free(signals);
+  *first = last;
+  return status;
+}
+
+ser_status ser_mfcc_compute(ser_mfcc *m, float **features, int64_t *offset, const float *const *samples,
                             const int64_t *counts, size_t count, ser_error *err) {
-  int64_t least = ser_feature_min_frames(&mfcc->config), columns = ser_feature_columns(&mfcc->config);
-  offset[0] = 0;
-  for (size_t i = 0; i < count; i++) {
-    int64_t frames = ser_mfcc_frames(counts[i], mfcc->config.hop);
-    offset[i + 1] = offset[i] + (frames < least ? 0 : frames);
-  }
-  *features = ser_alloc((size_t)(offset[count] * columns) * sizeof **features);
+  size_t columns = (size_t)ser_feature_columns(&m->config), next = 0;
   ser_status status = SER_OK;
-  for (size_t first = 0, last; first < count && status == SER_OK; first = last) {
-    last = batch_end(mfcc, offset, first, count);
-    int64_t frames = offset[last] - offset[first];
-    bool single = frames > mfcc->usual.max_frames;
-    if (single) status = single_room(mfcc, frames, err);
+  SER_CHECK(ser_mfcc_idle(m));
+  offset[0] = 0;
+  for (size_t i = 0; i < count; i++) offset[i + 1] = offset[i] + frames_of(m, counts[i]);
+  *features = ser_alloc((size_t)offset[count] * columns * sizeof **features);
+  float *to = *features;
+  while (status == SER_OK && (next < count || !ser_mfcc_idle(m))) {
+    if (next < count && !ser_mfcc_full(m)) {
+      status = submit_some(m, &next, offset, samples, counts, count, err);
+      continue;
+    }
+    const float *rows;
+    const int64_t *places;
+    size_t clips = m->slots[m->first].count;
+    status = ser_mfcc_collect(m, &rows, &places, err);
     if (status != SER_OK) break;
-    status = run_batch(mfcc, single ? &mfcc->single : &mfcc->usual, *features + offset[first] * columns, offset,
-                       samples, counts, first, last, err);
+    memcpy(to, rows, (size_t)places[clips] * columns * sizeof *to);
+    to += (size_t)places[clips] * columns;
   }
   if (status == SER_OK) return SER_OK;
+  m->under_way = 0;
   free(*features);
   *features = NULL;
   return status;

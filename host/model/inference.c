@@ -161,18 +161,17 @@ ser_status ser_inference_refresh(ser_inference *inference, ser_stream *stream, s
   return rt->sync(stream, err);
 }
 
-ser_status ser_inference_run(ser_inference *inference, ser_stream *stream, float *probabilities, const float *tile,
-                             const int64_t *lengths, int64_t batch, ser_error *err) {
+void ser_inference_enqueue(ser_inference *inference, ser_stream *stream, float *probabilities, const float *tile,
+                           const int64_t *lengths, int64_t batch) {
   SER_CHECK(batch > 0 && batch <= inference->max_batch);
-  const ser_device *device = inference->model->device;
-  const ser_ops *ops = device->ops;
+  const ser_ops *ops = inference->model->device->ops;
   const ser_model_config *c = &inference->model->config;
   const int64_t *pooled_lengths = c->pool == SER_POOL_REAL ? lengths : NULL;
   const float *vector = inference->pooled;
   ops->branch_infer(stream, inference->branch, inference->branch_workspace, inference->pooled, tile, inference->weights,
                     pooled_lengths, batch);
   if (inference->mixed) {
-    ser_tensor_shape shape = {batch, c->filters, c->frames};
+    ser_tensor_shape shape = {1, batch, c->filters, c->frames};
     ops->scale_mix_forward(stream, inference->fused, inference->pooled, inference->mix_w, inference->scale_count,
                            &shape);
     vector = inference->fused;
@@ -180,9 +179,19 @@ ser_status ser_inference_run(ser_inference *inference, ser_stream *stream, float
   ser_loss_shape loss = {.rows = inference->max_batch, .classes = c->classes, .stride = inference->stride};
   ops->linear_forward(stream, inference->head, inference->head_workspace, inference->logits, vector, inference->head_w,
                       inference->head_bias, batch);
-  ops->softmax(stream, inference->probabilities, inference->logits, &loss, batch);
-  SER_TRY(device->rt->read(stream, inference->rows_host, inference->probabilities,
-                           (size_t)(batch * inference->stride) * sizeof(float), err));
+  ops->softmax(stream, probabilities, inference->logits, &loss, batch);
+}
+
+int64_t ser_inference_stride(const ser_inference *inference) {
+  return inference->stride;
+}
+
+ser_status ser_inference_run(ser_inference *inference, ser_stream *stream, float *probabilities, const float *tile,
+                             const int64_t *lengths, int64_t batch, ser_error *err) {
+  const ser_model_config *c = &inference->model->config;
+  ser_inference_enqueue(inference, stream, inference->probabilities, tile, lengths, batch);
+  SER_TRY(inference->model->device->rt->read(stream, inference->rows_host, inference->probabilities,
+                                             (size_t)(batch * inference->stride) * sizeof(float), err));
   for (int64_t b = 0; b < batch; b++)
     memcpy(probabilities + b * c->classes, inference->rows_host + b * inference->stride,
            (size_t)c->classes * sizeof(float));

@@ -25,6 +25,12 @@ ser_parameter *ser_parameters_make(const ser_model_config *config, size_t *count
                                    int64_t *flat_count);
 /* The row of that name; a name that is not there is a bug. */
 const ser_parameter *ser_parameters_find(const ser_parameter *parameters, size_t count, const char *name);
+/* How far a parameter of backward.* lies behind its twin of forward.*, in floats: one distance for all trained ones,
+ * another for all running statistics, so that one operation can take both directions. */
+typedef struct {
+  int64_t trained, running;
+} ser_side_strides;
+ser_side_strides ser_parameters_strides(const ser_parameter *parameters, size_t count);
 /* How many vectors the branch pools: one, or one a block where scales are fused. */
 int64_t ser_model_scales(const ser_model_config *config);
 

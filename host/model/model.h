@@ -63,14 +63,13 @@ ser_status ser_model_initialise(ser_model *model, ser_stream *stream, uint64_t s
 typedef struct ser_pass ser_pass;
 
 typedef struct {
-  const float *tile; /* [B][Cp][Tp], on the device */
-  const float *reversed;
-  const int64_t *lengths;     /* [B] real frames, on the device (used where pool is real) */
+  const float *tile;          /* [2][B][Cp][Tp], forwards and backwards, on the device as all that follows */
+  const int64_t *lengths;     /* [B] real frames (used where pool is real) */
   const int32_t *truth;       /* [B] */
   const float *class_weights; /* [classes] or NULL */
   int64_t batch;              /* B of this run, at most the pass's */
   uint64_t seed;              /* of the dropout masks */
-  uint64_t step;              /* counted over the whole training */
+  const ser_step *step;       /* begun; or NULL where the model has no dropout */
   float label_smoothing, focal_gamma;
 } ser_batch;
 
@@ -96,7 +95,12 @@ ser_status ser_inference_create(ser_inference **inference, ser_model *model, ser
 void ser_inference_free(ser_inference *inference);
 /* Folds again, into the same buffers, after the parameters have changed (validation between epochs). */
 ser_status ser_inference_refresh(ser_inference *inference, ser_stream *stream, ser_error *err);
-/* probabilities [B][classes] on the host. tile, lengths on the device. A clip's bytes do not depend on its batch. */
+/* Enqueued: probabilities [B][ser_inference_stride], tile [1][B][Cp][Tp] and lengths, all on the device. A clip's bytes
+ * do not depend on its batch. */
+void ser_inference_enqueue(ser_inference *inference, ser_stream *stream, float *probabilities, const float *tile,
+                           const int64_t *lengths, int64_t batch);
+int64_t ser_inference_stride(const ser_inference *inference);
+/* The same, waited for: probabilities [B][classes] on the host. */
 ser_status ser_inference_run(ser_inference *inference, ser_stream *stream, float *probabilities, const float *tile,
                              const int64_t *lengths, int64_t batch, ser_error *err);
 

@@ -93,3 +93,18 @@ const ser_parameter *ser_parameters_find(const ser_parameter *parameters, size_t
   SER_CHECK(!"a parameter of this name");
   return NULL;
 }
+
+ser_side_strides ser_parameters_strides(const ser_parameter *parameters, size_t count) {
+  ser_side_strides strides = {0, 0};
+  for (size_t i = 0; i < count; i++) {
+    const ser_parameter *p = &parameters[i];
+    char name[sizeof p->name + 1];
+    if (strncmp(p->name, "forward.", 8) != 0) continue;
+    snprintf(name, sizeof name, "backward.%s", p->name + 8);
+    const ser_parameter *twin = ser_parameters_find(parameters, count, name);
+    int64_t *stride = p->trained ? &strides.trained : &strides.running, distance = twin->offset - p->offset;
+    if (!*stride) *stride = distance;
+    SER_CHECK(distance == *stride && twin->count == p->count && twin->trained == p->trained);
+  }
+  return strides;
+}

@@ -85,9 +85,8 @@ static ser_status run_batch(ser_scorer *s, float *probabilities, const ser_score
   rt->write(s->stream, s->rows, s->rows_host, (size_t)(rows * c->channels) * sizeof(float));
   rt->write(s->stream, s->start, start, (size_t)count * sizeof *start);
   rt->write(s->stream, s->length, length, (size_t)count * sizeof *length);
-  ser_tensor_shape shape = {count, c->channels, c->frames};
-  s->device->ops->gather_standardise(s->stream, s->tile, NULL, s->rows, s->start, s->length, s->mean, s->inv_std,
-                                     &shape);
+  ser_tensor_shape shape = {1, count, c->channels, c->frames};
+  s->device->ops->gather_standardise(s->stream, s->tile, s->rows, s->start, s->length, s->mean, s->inv_std, &shape);
   SER_TRY(ser_inference_run(s->inference, s->stream, probabilities, s->tile, s->length, count, err));
   for (int64_t i = 0; i < count * c->classes; i++)
     if (!isfinite(probabilities[i]))

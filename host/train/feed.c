@@ -1,109 +1,148 @@
-/* Feeding clips to a device: the windows of a batch, gathered on the host, standardised and laid out as tiles on the
- * device. The features themselves stay on the host (eight hours of speech are 200 MB, and every worker has a device of
- * its own); what is copied for a batch is a two-hundredth of its step. */
+/* Feeding clips to a device: batches drawn from the data set that lies there, standardised and laid out as tiles. Where
+ * the device has no room for the data set, the windows of a batch are gathered on the host and brought through pinned
+ * memory; what is copied for a batch is a two-hundredth of its step on a CPU. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "train/feed.h"
 
+/* The clips of a batch. Where they are brought, one stretch of memory on the device and on the host alike, so that one
+ * copy brings it: the rows come last. */
+typedef struct {
+  int64_t *start, *length; /* [max_batch] */
+  int32_t *truth;          /* [max_batch] */
+  float *rows;             /* [max_batch * frames][channels] */
+} clips;
+
+/* Two, so that one is filled while the other is copied. */
+typedef struct {
+  void *pinned;
+  clips clips;
+  ser_event *copied;
+} slot;
+
 struct ser_feed {
   ser_device *device;
   const ser_dataset *dataset;
+  const ser_resident *resident;
   int64_t max_batch, frames;
-  float *rows_host;     /* [max_batch * frames][channels] */
-  int64_t *places_host; /* start [max_batch], length [max_batch] */
-  int32_t *truth_host;  /* [max_batch] */
   void *memory;
-  float *rows, *tile, *reversed, *mean, *inv_std;
-  int64_t *start, *length;
-  int32_t *truth;
+  float *tile, *mean, *inv_std; /* [2][B][Cp][Tp], [Cp], [Cp] */
+  void *brought;                /* where clips come to, or NULL */
+  clips clips;
+  slot slots[2];
+  int next;
 };
 
-static void lay_out(ser_feed *feed, char *base, size_t *used) {
+static size_t place_clips(clips *c, const ser_feed *feed, bool rows, void *base) {
+  size_t most = (size_t)feed->max_batch;
+  const ser_array arrays[] = {
+      {&c->start, most * sizeof(int64_t)},
+      {&c->length, most * sizeof(int64_t)},
+      {&c->truth, most * sizeof(int32_t)},
+      {&c->rows, rows ? most * (size_t)(feed->frames * feed->dataset->channels) * sizeof(float) : 0},
+  };
+  return ser_arrays_place(arrays, sizeof arrays / sizeof *arrays, base);
+}
+
+static ser_status make_slot(slot *s, ser_feed *feed, ser_error *err) {
+  const ser_runtime *rt = feed->device->rt;
+  s->pinned = rt->pin(feed->device, place_clips(&s->clips, feed, true, NULL), err);
+  if (!s->pinned) return SER_FAILED;
+  place_clips(&s->clips, feed, true, s->pinned);
+  return rt->event_create(feed->device, &s->copied, err);
+}
+
+static ser_status make(ser_feed *feed, ser_stream *stream, const float *mean, const float *inv_std, ser_error *err) {
   int64_t c = feed->dataset->channels, cp = SER_ROUND_UP(c, SER_CHANNEL_PAD);
   int64_t tensor = feed->max_batch * cp * SER_ROUND_UP(feed->frames, SER_TIME_PAD);
-  const struct {
-    void *place;
-    size_t bytes;
-  } parts[] = {
-      {&feed->rows, (size_t)(feed->max_batch * feed->frames * c) * sizeof(float)},
-      {&feed->tile, (size_t)tensor * sizeof(float)},
-      {&feed->reversed, (size_t)tensor * sizeof(float)},
+  bool bring = !feed->resident->features;
+  const ser_array arrays[] = {
+      {&feed->tile, (size_t)(2 * tensor) * sizeof(float)},
       {&feed->mean, (size_t)cp * sizeof(float)},
       {&feed->inv_std, (size_t)cp * sizeof(float)},
-      {&feed->start, (size_t)feed->max_batch * sizeof(int64_t)},
-      {&feed->length, (size_t)feed->max_batch * sizeof(int64_t)},
-      {&feed->truth, (size_t)feed->max_batch * sizeof(int32_t)},
+      {&feed->brought, place_clips(&feed->clips, feed, bring, NULL)},
   };
-  *used = 0;
-  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-    char *at = base ? base + *used : NULL;
-    memcpy(parts[i].place, &at, sizeof at);
-    *used += SER_ROUND_UP(parts[i].bytes, 64);
-  }
+  SER_TRY(ser_arrays_alloc(&feed->memory, feed->device, stream, arrays, sizeof arrays / sizeof *arrays, err));
+  place_clips(&feed->clips, feed, bring, feed->brought);
+  feed->device->rt->write(stream, feed->mean, mean, (size_t)c * sizeof(float));
+  feed->device->rt->write(stream, feed->inv_std, inv_std, (size_t)c * sizeof(float));
+  for (int i = 0; bring && i < 2; i++) SER_TRY(make_slot(&feed->slots[i], feed, err));
+  return SER_OK;
 }
 
 ser_status ser_feed_create(ser_feed **feed, ser_device *device, ser_stream *stream, const ser_dataset *dataset,
-                           const float *mean, const float *inv_std, int64_t frames, int64_t max_batch, ser_error *err) {
+                           const ser_resident *resident, const float *mean, const float *inv_std, int64_t frames,
+                           int64_t max_batch, ser_error *err) {
   ser_feed *made = ser_alloc_zero(1, sizeof *made);
-  size_t bytes;
-  *feed = made;
   made->device = device;
   made->dataset = dataset;
+  made->resident = resident;
   made->max_batch = max_batch;
   made->frames = frames;
-  made->rows_host = ser_alloc((size_t)(max_batch * frames * dataset->channels) * sizeof(float));
-  made->places_host = ser_alloc_zero(2 * (size_t)max_batch, sizeof(int64_t));
-  made->truth_host = ser_alloc_zero((size_t)max_batch, sizeof(int32_t));
-  lay_out(made, NULL, &bytes);
-  made->memory = device->rt->alloc(device, bytes, err);
-  if (!made->memory) {
+  ser_status status = make(made, stream, mean, inv_std, err);
+  if (status != SER_OK) {
     ser_feed_free(made);
-    *feed = NULL;
-    return SER_FAILED;
+    made = NULL;
   }
-  lay_out(made, made->memory, &bytes);
-  device->rt->zero(stream, made->memory, bytes);
-  device->rt->write(stream, made->mean, mean, (size_t)dataset->channels * sizeof(float));
-  device->rt->write(stream, made->inv_std, inv_std, (size_t)dataset->channels * sizeof(float));
-  return SER_OK;
+  *feed = made;
+  return status;
 }
 
 void ser_feed_free(ser_feed *feed) {
   if (!feed) return;
-  feed->device->rt->free(feed->device, feed->memory);
-  free(feed->rows_host);
-  free(feed->places_host);
-  free(feed->truth_host);
+  const ser_runtime *rt = feed->device->rt;
+  for (int i = 0; i < 2; i++) {
+    rt->unpin(feed->device, feed->slots[i].pinned);
+    rt->event_destroy(feed->slots[i].copied);
+  }
+  rt->free(feed->device, feed->memory);
   free(feed);
 }
 
-void ser_feed_take(ser_feed *feed, ser_stream *stream, ser_batch *batch, const size_t *clips, int64_t count,
-                   bool reversed) {
-  SER_CHECK(count > 0 && count <= feed->max_batch);
-  const ser_runtime *rt = feed->device->rt;
+/* The clips' windows end to end; the bytes that are used, from the first array to the last row. */
+static size_t gather(const slot *s, const ser_feed *feed, const int32_t *list, int64_t count) {
   const ser_dataset *data = feed->dataset;
-  int64_t rows = 0, *start = feed->places_host, *length = feed->places_host + feed->max_batch;
+  int64_t rows = 0;
   for (int64_t b = 0; b < count; b++) {
-    int64_t first = data->offset[clips[b]], frames = data->offset[clips[b] + 1] - first;
-    start[b] = rows;
-    length[b] = frames < feed->frames ? frames : feed->frames;
-    feed->truth_host[b] = data->truth[clips[b]];
-    memcpy(feed->rows_host + rows * data->channels, data->features + first * data->channels,
-           (size_t)(length[b] * data->channels) * sizeof(float));
-    rows += length[b];
+    int64_t first = data->offset[list[b]], frames = data->offset[list[b] + 1] - first;
+    s->clips.start[b] = rows;
+    s->clips.length[b] = frames < feed->frames ? frames : feed->frames;
+    s->clips.truth[b] = data->truth[list[b]];
+    memcpy(s->clips.rows + rows * data->channels, data->features + first * data->channels,
+           (size_t)(s->clips.length[b] * data->channels) * sizeof(float));
+    rows += s->clips.length[b];
   }
-  rt->write(stream, feed->rows, feed->rows_host, (size_t)(rows * data->channels) * sizeof(float));
-  rt->write(stream, feed->start, start, (size_t)count * sizeof *start);
-  rt->write(stream, feed->length, length, (size_t)count * sizeof *length);
-  rt->write(stream, feed->truth, feed->truth_host, (size_t)count * sizeof(int32_t));
-  ser_tensor_shape shape = {count, data->channels, feed->frames};
-  feed->device->ops->gather_standardise(stream, feed->tile, reversed ? feed->reversed : NULL, feed->rows, feed->start,
-                                        feed->length, feed->mean, feed->inv_std, &shape);
+  return (size_t)((char *)(s->clips.rows + rows * data->channels) - (char *)s->pinned);
+}
+
+ser_status ser_feed_bring(ser_feed *feed, ser_stream *stream, const int32_t *list, int64_t count, ser_error *err) {
+  const ser_runtime *rt = feed->device->rt;
+  slot *s = &feed->slots[feed->next];
+  SER_CHECK(count > 0 && count <= feed->max_batch);
+  if (feed->resident->features) return SER_OK;
+  feed->next = !feed->next;
+  SER_TRY(rt->await(s->copied, err));
+  rt->write_later(stream, feed->brought, s->pinned, gather(s, feed, list, count));
+  rt->record(stream, s->copied);
+  return SER_OK;
+}
+
+void ser_feed_take(ser_feed *feed, ser_stream *stream, ser_batch *batch, const int32_t *order, const ser_step *step,
+                   int64_t most, int64_t count, int64_t sides) {
+  SER_CHECK(count > 0 && count <= feed->max_batch);
+  const ser_ops *ops = feed->device->ops;
+  const ser_resident *resident = feed->resident;
+  ser_tensor_shape shape = {sides, count, feed->dataset->channels, feed->frames};
+  if (resident->features) {
+    ser_clips all = {resident->offset, resident->truth, feed->frames};
+    ops->take_batch(stream, feed->clips.start, feed->clips.length, feed->clips.truth, &all, order, step, most, count);
+  }
+  ops->gather_standardise(stream, feed->tile, resident->features ? resident->features : feed->clips.rows,
+                          feed->clips.start, feed->clips.length, feed->mean, feed->inv_std, &shape);
   batch->tile = feed->tile;
-  batch->reversed = reversed ? feed->reversed : NULL;
-  batch->lengths = feed->length;
-  batch->truth = feed->truth;
+  batch->lengths = feed->clips.length;
+  batch->truth = feed->clips.truth;
   batch->batch = count;
 }

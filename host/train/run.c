@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/threads.h"
+#include "train/feed.h"
 #include "train/internal.h"
 
 typedef struct {
@@ -23,7 +24,10 @@ typedef struct {
   char manifest_hash[SER_HASH_HEX], split_hash[SER_HASH_HEX];
   char *cache_folder;
   int cores;
-  int side_by_side; /* trainings at a time, as the device has it */
+  int side_by_side;   /* trainings at a time, as the device has it */
+  bool host_memory;   /* its operations read the dataset where it is */
+  ser_device *holder; /* else: the device that holds it for all trainings */
+  ser_resident resident;
   ser_progress *progress;
 } job;
 
@@ -55,6 +59,7 @@ static ser_status write_config(job *j, ser_error *err) {
   SER_TRY(ser_device_open(&device, &asked, err));
   device->rt->properties(device, &properties);
   j->side_by_side = properties.trainings;
+  j->host_memory = properties.host_memory;
   char *here = ser_computing_name(device), *starts = NULL;
   ser_device_close(device);
   ser_status status = list_starts(&starts, j, here, err);
@@ -177,6 +182,7 @@ static void train_part(void *context, size_t task, int thread) {
   ser_training training = {.config = j->config,
                            .manifest = &j->manifest,
                            .dataset = &j->dataset,
+                           .resident = j->holder ? &j->resident : NULL,
                            .split = &j->split,
                            .fold = j->parts.folds[part],
                            .seed = j->parts.seeds[part],
@@ -226,6 +232,19 @@ static size_t count_trained(const job *j, const bool *trained) {
   return count;
 }
 
+/* The data set crosses the bus once: the devices of the trainings share their memory. */
+static ser_status hold_dataset(job *j, ser_error *err) {
+  if (j->host_memory) return SER_OK;
+  ser_device_options asked = ser_config_device(j->config, 1);
+  SER_TRY(ser_device_open(&j->holder, &asked, err));
+  return ser_resident_make(&j->resident, j->holder, &j->dataset, err);
+}
+
+static void drop_dataset(job *j) {
+  ser_resident_free(&j->resident);
+  ser_device_close(j->holder);
+}
+
 static ser_status train_parts(size_t *count, job *j, ser_error *err) {
   ser_error *errors = ser_alloc_zero(j->parts.count, sizeof *errors);
   bool *trained = ser_alloc_zero(j->parts.count, sizeof *trained);
@@ -269,7 +288,9 @@ ser_status ser_train_job(size_t *trained, bool *partial, const ser_train_options
   ser_status status = prepare(&j, partial, err);
   if (status == SER_OK) {
     ser_run_parts_make(&j.parts, c, options->folder, j.split.folds);
-    status = train_parts(trained, &j, err);
+    status = hold_dataset(&j, err);
+    if (status == SER_OK) status = train_parts(trained, &j, err);
+    drop_dataset(&j);
   }
   ser_run_parts_free(&j.parts);
   ser_dataset_free(&j.dataset);

@@ -33,6 +33,9 @@ void ser_standardisation(float *mean, float *inv_std, const ser_dataset *dataset
 /* ---- one training (trainer.c)
  * ------------------------------------------------------------------------------------------- */
 
+/* A dataset on a device (feed.h). */
+typedef struct ser_resident ser_resident;
+
 /* One (seed, fold): trains in `folder` (history.csv, checkpoint, model.safetensors), resuming from its checkpoint where
  * there is one. A finished one is left alone, but for a history.csv that is missing. Non-finite loss: SER_FAILED naming
  * the step and the last good checkpoint. What is written holds no times; same inputs, same bytes, whatever the threads,
@@ -41,6 +44,7 @@ typedef struct {
   const ser_config *config;
   const ser_manifest *manifest;
   const ser_dataset *dataset;
+  const ser_resident *resident; /* the same on the device, for all trainings there; NULL: it brings its own */
   const ser_split *split;
   int fold;
   int64_t seed;

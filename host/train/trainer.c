@@ -17,33 +17,29 @@
 #include "base/memory.h"
 #include "report/metrics.h"
 #include "report/score.h"
-#include "train/feed.h"
 #include "train/internal.h"
-
-/* Losses and gradient norms are looked at after so many steps: a look waits for the device, and a step that went wrong
- * can be named later as well. */
-enum { LOOK_EVERY = 16 };
+#include "train/steps.h"
 
 typedef struct {
   const ser_training *job;
   ser_device *device;
   ser_stream *stream;
   ser_model_config config;
-  size_t *train, *validation, *order, *shuffled; /* clips of the dataset */
+  size_t *train, *order; /* [train_count] clips of the dataset; an epoch's order of their places */
+  int32_t *shuffled;     /* [train_count] clips in that order */
+  int32_t *validation;   /* [validation_count] clips */
   size_t train_count, validation_count;
   float *mean, *inv_std;
   ser_model *model;
-  ser_pass *pass;
   ser_inference *inference;
+  ser_resident own; /* where the job brings none */
   ser_feed *feed;
-  /* on the device, for one epoch */
-  float *class_weights;           /* [classes] or NULL */
-  float *losses, *logits, *norms; /* [train_count], [train_count][stride], [steps][2] */
-  float *m, *v;                   /* [trained_count] */
+  ser_steps *steps;
+  /* of the validation: on the device, then on the host */
   void *memory;
-  /* on the host */
-  float *losses_host, *logits_host, *norms_host;
-  float *probabilities;    /* [batch][classes] */
+  int32_t *validation_there; /* [validation_count] */
+  float *answers_there;      /* [validation_count][ser_inference_stride] probabilities */
+  float *answers;
   int32_t *truth, *answer; /* [validation_count] */
   int64_t looked_steps;    /* of this epoch, whose losses are on the host */
   ser_checkpoint state;
@@ -125,8 +121,12 @@ static size_t *list_part(const ser_training *job, ser_part part, size_t *count) 
 
 static ser_status list_clips(trainer *t, ser_error *err) {
   const ser_training *job = t->job;
+  SER_CHECK(job->dataset->clips <= INT32_MAX);
   t->train = list_part(job, SER_TRAIN, &t->train_count);
-  t->validation = list_part(job, SER_VALIDATION, &t->validation_count);
+  size_t *validation = list_part(job, SER_VALIDATION, &t->validation_count);
+  t->validation = ser_alloc((t->validation_count + 1) * sizeof *t->validation);
+  for (size_t i = 0; i < t->validation_count; i++) t->validation[i] = (int32_t)validation[i];
+  free(validation);
   t->order = ser_alloc((t->train_count + 1) * sizeof *t->order);
   t->shuffled = ser_alloc((t->train_count + 1) * sizeof *t->shuffled);
   if (!t->train_count)
@@ -139,36 +139,36 @@ static ser_status list_clips(trainer *t, ser_error *err) {
   return SER_OK;
 }
 
-static int64_t steps_an_epoch(const trainer *t) {
-  int64_t batch = t->job->config->train.batch;
-  return ((int64_t)t->train_count + batch - 1) / batch;
+static ser_status make_steps(trainer *t, ser_error *err) {
+  const ser_training *job = t->job;
+  const ser_config *c = job->config;
+  float weights[SER_EMOTIONS] = {0};
+  if (c->train.class_weights == SER_WEIGHTS_BALANCED)
+    ser_balanced_weights(weights, job->dataset, t->train, t->train_count);
+  ser_steps_options options = {
+      .device = t->device,
+      .stream = t->stream,
+      .model = t->model,
+      .feed = t->feed,
+      .clips = (int64_t)t->train_count,
+      .batch = c->train.batch,
+      .seed = (uint64_t)job->seed,
+      .adam = {(float)c->train.lr, (float)c->train.beta1, (float)c->train.beta2, (float)c->train.eps},
+      .label_smoothing = (float)c->train.label_smoothing,
+      .focal_gamma = (float)c->train.focal_gamma,
+      .class_weights = c->train.class_weights == SER_WEIGHTS_BALANCED ? weights : NULL};
+  return ser_steps_create(&t->steps, &options, err);
 }
 
-/* Device memory that outlives the steps: Adam's moments and what an epoch leaves to look at. */
-static ser_status make_buffers(trainer *t, ser_error *err) {
-  int64_t stride = ser_pass_stride(t->pass), n = (int64_t)t->train_count, trained = ser_model_trained_count(t->model);
-  int64_t counts[] = {trained, trained, n, n * stride, 2 * steps_an_epoch(t), SER_EMOTIONS};
-  float **places[] = {&t->m, &t->v, &t->losses, &t->logits, &t->norms, &t->class_weights};
-  size_t floats = 0;
-  for (int i = 0; i < 6; i++) floats += SER_ROUND_UP((size_t)counts[i], 16);
-  t->memory = t->device->rt->alloc(t->device, floats * sizeof(float), err);
-  if (!t->memory) return SER_FAILED;
-  float *at = t->memory;
-  for (int i = 0; i < 6; at += SER_ROUND_UP(counts[i], 16), i++) *places[i] = at;
-  t->device->rt->zero(t->stream, t->memory, floats * sizeof(float));
-  if (t->job->config->train.class_weights == SER_WEIGHTS_BALANCED) {
-    float weights[SER_EMOTIONS] = {0};
-    ser_balanced_weights(weights, t->job->dataset, t->train, t->train_count);
-    t->device->rt->write(t->stream, t->class_weights, weights, sizeof weights);
-  } else {
-    t->class_weights = NULL;
-  }
-  t->losses_host = ser_alloc((size_t)n * sizeof(float));
-  t->logits_host = ser_alloc((size_t)(n * stride) * sizeof(float));
-  t->norms_host = ser_alloc((size_t)(2 * steps_an_epoch(t)) * sizeof(float));
-  t->probabilities = ser_alloc((size_t)(t->job->config->train.batch * t->config.classes) * sizeof(float));
-  t->truth = ser_alloc((t->validation_count + 1) * sizeof *t->truth);
-  t->answer = ser_alloc((t->validation_count + 1) * sizeof *t->answer);
+static ser_status make_validation(trainer *t, ser_error *err) {
+  size_t n = t->validation_count, row = (size_t)ser_inference_stride(t->inference) * sizeof(float);
+  const ser_array arrays[] = {{&t->validation_there, n * sizeof(int32_t)}, {&t->answers_there, n * row}};
+  t->answers = ser_alloc((n + 1) * row);
+  t->truth = ser_alloc((n + 1) * sizeof *t->truth);
+  t->answer = ser_alloc((n + 1) * sizeof *t->answer);
+  if (!n) return SER_OK;
+  SER_TRY(ser_arrays_alloc(&t->memory, t->device, t->stream, arrays, sizeof arrays / sizeof *arrays, err));
+  t->device->rt->write(t->stream, t->validation_there, t->validation, n * sizeof *t->validation);
   return SER_OK;
 }
 
@@ -187,33 +187,33 @@ static ser_status make(trainer *t, ser_error *err) {
   ser_standardisation(t->mean, t->inv_std, job->dataset, t->train, t->train_count, t->config.frames);
   SER_TRY(t->device->rt->stream_create(t->device, &t->stream, err));
   SER_TRY(ser_model_create(&t->model, t->device, &t->config, err));
-  SER_TRY(ser_pass_create(&t->pass, t->model, batch, err));
   SER_TRY(ser_inference_create(&t->inference, t->model, t->stream, batch, err));
-  SER_TRY(
-      ser_feed_create(&t->feed, t->device, t->stream, job->dataset, t->mean, t->inv_std, t->config.frames, batch, err));
-  SER_TRY(make_buffers(t, err));
+  if (!job->resident) SER_TRY(ser_resident_make(&t->own, t->device, job->dataset, err));
+  SER_TRY(ser_feed_create(&t->feed, t->device, t->stream, job->dataset, job->resident ? job->resident : &t->own,
+                          t->mean, t->inv_std, t->config.frames, batch, err));
+  SER_TRY(make_steps(t, err));
+  SER_TRY(make_validation(t, err));
   ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
   return SER_OK;
 }
 
 static void end(trainer *t) {
+  if (t->stream) t->device->rt->sync(t->stream, NULL); /* steps may still be under way */
   ser_checkpoint_free(&t->state);
+  ser_steps_free(t->steps);
   ser_feed_free(t->feed);
+  ser_resident_free(&t->own);
   ser_inference_free(t->inference);
-  ser_pass_free(t->pass);
   ser_model_free(t->model);
   t->device->rt->free(t->device, t->memory);
   t->device->rt->stream_destroy(t->stream);
   free(t->train);
-  free(t->validation);
   free(t->order);
   free(t->shuffled);
+  free(t->validation);
   free(t->mean);
   free(t->inv_std);
-  free(t->losses_host);
-  free(t->logits_host);
-  free(t->norms_host);
-  free(t->probabilities);
+  free(t->answers);
   free(t->truth);
   free(t->answer);
   free(t->checkpoint_path);
@@ -225,11 +225,9 @@ static void end(trainer *t) {
 
 /* The device's parameters and moments into the state on the host. */
 static ser_status take_snapshot(trainer *t, ser_error *err) {
-  const ser_runtime *rt = t->device->rt;
-  size_t flat = (size_t)t->state.flat_count * sizeof(float), trained = (size_t)t->state.trained_count * sizeof(float);
-  SER_TRY(rt->read(t->stream, t->state.parameters, ser_model_flat(t->model), flat, err));
-  SER_TRY(rt->read(t->stream, t->state.m, t->m, trained, err));
-  return rt->read(t->stream, t->state.v, t->v, trained, err);
+  SER_TRY(t->device->rt->read(t->stream, t->state.parameters, ser_model_flat(t->model),
+                              (size_t)t->state.flat_count * sizeof(float), err));
+  return ser_steps_read_moments(t->steps, t->state.m, t->state.v, err);
 }
 
 static ser_status write_history(const trainer *t, ser_error *err) {
@@ -370,44 +368,14 @@ static ser_status begin(trainer *t, ser_error *err) {
   join_device(t);
   remove(t->model_path); /* of fewer epochs, where there is one */
   rt->write(t->stream, ser_model_flat(t->model), t->state.parameters, (size_t)t->state.flat_count * sizeof(float));
-  rt->write(t->stream, t->m, t->state.m, (size_t)t->state.trained_count * sizeof(float));
-  rt->write(t->stream, t->v, t->state.v, (size_t)t->state.trained_count * sizeof(float));
+  ser_steps_write_moments(t->steps, t->state.m, t->state.v);
   return rt->sync(t->stream, err);
 }
 
 /* ---- an epoch ---------------------------------------------------------------------------------------------------- */
 
-static int64_t batch_size(const trainer *t, int64_t step) {
-  int64_t batch = t->job->config->train.batch, left = (int64_t)t->train_count - step * batch;
-  return left < batch ? left : batch;
-}
-
-/* One step of the epoch: forward, backward, the norm of the gradient, Adam; what is looked at later stays on the
- * device. */
-static void train_step(trainer *t, int64_t step) {
-  const ser_config *c = t->job->config;
-  const ser_ops *ops = t->device->ops;
-  int64_t first = step * c->train.batch, count = batch_size(t, step), stride = ser_pass_stride(t->pass);
-  int64_t number = t->state.epoch * steps_an_epoch(t) + step; /* of the whole training, from 0 */
-  ser_batch batch = {.class_weights = t->class_weights,
-                     .seed = (uint64_t)t->job->seed,
-                     .step = (uint64_t)number,
-                     .label_smoothing = (float)c->train.label_smoothing,
-                     .focal_gamma = (float)c->train.focal_gamma};
-  ser_adam adam = {(float)c->train.lr, (float)c->train.beta1, (float)c->train.beta2, (float)c->train.eps, number + 1};
-  float *gradients = ser_pass_gradients(t->pass);
-  ser_feed_take(t->feed, t->stream, &batch, t->shuffled + first, count, true);
-  ser_pass_forward(t->pass, t->stream, &batch);
-  ser_pass_backward(t->pass, t->stream, &batch);
-  ops->gradient_norm(t->stream, t->norms + 2 * step, gradients, t->state.trained_count);
-  ops->adam(t->stream, ser_model_flat(t->model), t->m, t->v, gradients, t->state.trained_count, &adam);
-  t->device->rt->copy(t->stream, t->losses + first, ser_pass_losses(t->pass), (size_t)count * sizeof(float));
-  t->device->rt->copy(t->stream, t->logits + first * stride, ser_pass_logits(t->pass),
-                      (size_t)(count * stride) * sizeof(float));
-}
-
 static ser_status not_finite(const trainer *t, int64_t step, const char *what, ser_error *err) {
-  int64_t epoch = t->state.epoch, number = epoch * steps_an_epoch(t) + step + 1;
+  int64_t epoch = t->state.epoch, number = epoch * ser_steps_count(t->steps) + step + 1;
   if (!epoch)
     return ser_fail(err, SER_FAILED,
                     "%s: the %s is not finite at step %lld (epoch 1), before the first checkpoint; lower train.lr",
@@ -420,61 +388,69 @@ static ser_status not_finite(const trainer *t, int64_t step, const char *what, s
 
 /* Brings the losses and norms of steps [looked_steps, steps) to the host and refuses what is not finite. */
 static ser_status look(trainer *t, int64_t steps, ser_error *err) {
-  const ser_runtime *rt = t->device->rt;
-  int64_t batch = t->job->config->train.batch, from = t->looked_steps, first = from * batch;
-  int64_t last = (steps - 1) * batch + batch_size(t, steps - 1);
-  SER_TRY(rt->read(t->stream, t->losses_host + first, t->losses + first, (size_t)(last - first) * sizeof(float), err));
-  SER_TRY(rt->read(t->stream, t->norms_host + 2 * from, t->norms + 2 * from, (size_t)(2 * (steps - from)) * 4, err));
-  for (int64_t step = from; step < steps; step++) {
-    for (int64_t i = step * batch; i < step * batch + batch_size(t, step); i++)
-      if (!isfinite(t->losses_host[i])) return not_finite(t, step, "loss", err);
-    if (t->norms_host[2 * step + 1] != 0) return not_finite(t, step, "gradient", err);
+  int64_t batch = t->job->config->train.batch;
+  SER_TRY(ser_steps_read(t->steps, t->looked_steps, steps, err));
+  ser_steps_left left = ser_steps_left_of(t->steps);
+  for (int64_t step = t->looked_steps; step < steps; step++) {
+    for (int64_t i = step * batch; i < step * batch + ser_steps_clips(t->steps, step); i++)
+      if (!isfinite(left.losses[i])) return not_finite(t, step, "loss", err);
+    if (left.norms[2 * step + 1] != 0) return not_finite(t, step, "gradient", err);
   }
   t->looked_steps = steps;
   return SER_OK;
 }
 
 static ser_status sum_up_training(trainer *t, ser_epoch *epoch, ser_error *err) {
-  int64_t stride = ser_pass_stride(t->pass), n = (int64_t)t->train_count, right = 0, steps = steps_an_epoch(t);
+  int64_t n = (int64_t)t->train_count, right = 0, steps = ser_steps_count(t->steps);
   double loss = 0, norm = 0;
-  SER_TRY(t->device->rt->read(t->stream, t->logits_host, t->logits, (size_t)(n * stride) * sizeof(float), err));
+  SER_TRY(ser_steps_read_logits(t->steps, err));
+  ser_steps_left left = ser_steps_left_of(t->steps);
   for (int64_t i = 0; i < n; i++) {
-    loss += (double)t->losses_host[i];
-    right += ser_best_label(t->logits_host + i * stride, t->config.classes) == t->job->dataset->truth[t->shuffled[i]];
+    loss += (double)left.losses[i];
+    right += ser_best_label(left.logits + i * left.stride, t->config.classes) == t->job->dataset->truth[t->shuffled[i]];
   }
-  for (int64_t step = 0; step < steps; step++) norm += sqrt((double)t->norms_host[2 * step]);
+  for (int64_t step = 0; step < steps; step++) norm += sqrt((double)left.norms[2 * step]);
   epoch->train_loss = loss / (double)n;
   epoch->train_war = (double)right / (double)n;
   epoch->gradient_norm = norm / (double)steps;
   return SER_OK;
 }
 
-/* The validation clips through folded inference. The loss is the plain mean of -log p(truth): neither smoothed nor
- * weighted, so that it means the same whatever is trained with. */
-static ser_status validate(trainer *t, ser_epoch *epoch, ser_error *err) {
-  epoch->validation_loss = epoch->validation_war = epoch->validation_uar = NAN;
-  if (!t->validation_count) return SER_OK;
-  int64_t n = (int64_t)t->validation_count, most = t->job->config->train.batch, classes = t->config.classes;
-  double loss = 0;
+/* The validation clips through folded inference, read when all are through. */
+static ser_status answer_validation(trainer *t, ser_error *err) {
+  int64_t n = (int64_t)t->validation_count, most = t->job->config->train.batch;
+  int64_t stride = ser_inference_stride(t->inference);
   SER_TRY(ser_inference_refresh(t->inference, t->stream, err));
   for (int64_t first = 0; first < n; first += most) {
     int64_t count = n - first < most ? n - first : most;
     ser_batch batch = {0};
     SER_TRY(ser_interrupt_check(err));
-    ser_feed_take(t->feed, t->stream, &batch, t->validation + first, count, false);
-    SER_TRY(ser_inference_run(t->inference, t->stream, t->probabilities, batch.tile, batch.lengths, count, err));
-    for (int64_t i = 0; i < count; i++) {
-      const float *p = t->probabilities + i * classes;
-      int32_t truth = t->job->dataset->truth[t->validation[first + i]];
-      if (!isfinite(p[truth])) return not_finite(t, steps_an_epoch(t) - 1, "validation loss", err);
-      loss -= log(fmax((double)p[truth], 1e-30));
-      t->truth[first + i] = truth;
-      t->answer[first + i] = ser_best_label(p, classes);
-    }
+    SER_TRY(ser_feed_bring(t->feed, t->stream, t->validation + first, count, err));
+    ser_feed_take(t->feed, t->stream, &batch, t->validation_there + first, NULL, most, count, 1);
+    ser_inference_enqueue(t->inference, t->stream, t->answers_there + first * stride, batch.tile, batch.lengths, count);
+  }
+  return t->device->rt->read(t->stream, t->answers, t->answers_there, (size_t)(n * stride) * sizeof(float), err);
+}
+
+/* The loss is the plain mean of -log p(truth): neither smoothed nor weighted, so that it means the same whatever is
+ * trained with. */
+static ser_status validate(trainer *t, ser_epoch *epoch, ser_error *err) {
+  epoch->validation_loss = epoch->validation_war = epoch->validation_uar = NAN;
+  if (!t->validation_count) return SER_OK;
+  int64_t stride = ser_inference_stride(t->inference), classes = t->config.classes;
+  double loss = 0;
+  SER_TRY(answer_validation(t, err));
+  for (size_t i = 0; i < t->validation_count; i++) {
+    const float *p = t->answers + (int64_t)i * stride;
+    int32_t truth = t->job->dataset->truth[t->validation[i]];
+    if (!isfinite(p[truth])) return not_finite(t, ser_steps_count(t->steps) - 1, "validation loss", err);
+    loss -= log(fmax((double)p[truth], 1e-30));
+    t->truth[i] = truth;
+    t->answer[i] = ser_best_label(p, classes);
   }
   ser_metrics metrics;
   ser_metrics_compute(&metrics, t->truth, t->answer, t->validation_count, (int)classes);
-  epoch->validation_loss = loss / (double)n;
+  epoch->validation_loss = loss / (double)t->validation_count;
   epoch->validation_war = metrics.war;
   epoch->validation_uar = metrics.uar;
   return SER_OK;
@@ -487,7 +463,7 @@ static void record(trainer *t, const ser_epoch *epoch) {
   bool better = ser_epoch_better(epoch, best, t->job->config->train.select);
   SER_GROW(s->history, s->epoch, s->history_capacity);
   s->history[s->epoch++] = *epoch;
-  s->step = s->epoch * steps_an_epoch(t);
+  s->step = s->epoch * ser_steps_count(t->steps);
   if (better) {
     s->best_epoch = s->epoch;
     memcpy(s->best, s->parameters, (size_t)s->flat_count * sizeof(float));
@@ -506,16 +482,17 @@ static void show(const trainer *t, const ser_epoch *epoch) {
 }
 
 static ser_status run_epoch(trainer *t, ser_error *err) {
-  int64_t steps = steps_an_epoch(t);
+  int64_t steps = ser_steps_count(t->steps), every = ser_steps_between_looks(t->steps);
   ser_epoch epoch = {0};
   t->looked_steps = 0;
   ser_shuffle(t->order, t->train_count, (uint64_t)t->job->seed, (uint64_t)t->state.epoch);
-  for (size_t i = 0; i < t->train_count; i++) t->shuffled[i] = t->train[t->order[i]];
+  for (size_t i = 0; i < t->train_count; i++) t->shuffled[i] = (int32_t)t->train[t->order[i]];
+  SER_TRY(ser_steps_begin(t->steps, t->shuffled, t->state.epoch * steps, err));
   for (int64_t step = 0; step < steps; step++) {
     SER_TRY(ser_interrupt_check(err));
-    train_step(t, step);
-    if ((step + 1) % LOOK_EVERY == 0 || step + 1 == steps) SER_TRY(look(t, step + 1, err));
-    if (t->job->progress) ser_progress_add(t->job->progress, batch_size(t, step));
+    SER_TRY(ser_steps_take(t->steps, step, err));
+    if ((step + 1) % every == 0 || step + 1 == steps) SER_TRY(look(t, step + 1, err));
+    if (t->job->progress) ser_progress_add(t->job->progress, ser_steps_clips(t->steps, step));
   }
   SER_TRY(sum_up_training(t, &epoch, err));
   SER_TRY(validate(t, &epoch, err));

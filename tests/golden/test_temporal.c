@@ -22,7 +22,8 @@ typedef struct {
   ser_model *model;
   ser_pass *pass;
   int64_t cp, tp, most;
-  float *tile, *reversed, *m, *v;
+  float *tile, *m, *v;
+  ser_step *at;
   int64_t *lengths;
   int32_t *truth;
   float *flat; /* on the host: [flat_count] */
@@ -45,8 +46,8 @@ static rig rig_make(ser_device *device, ser_stream *stream, const ser_model_conf
   r.cp = SER_ROUND_UP(config->channels, SER_CHANNEL_PAD);
   r.tp = SER_ROUND_UP(config->frames, SER_TIME_PAD);
   size_t tensor = (size_t)(most * r.cp * r.tp) * 4, trained = (size_t)ser_model_trained_count(r.model) * 4;
-  r.tile = on_device(&r, tensor);
-  r.reversed = on_device(&r, tensor);
+  r.tile = on_device(&r, 2 * tensor);
+  r.at = on_device(&r, sizeof *r.at);
   r.m = on_device(&r, trained);
   r.v = on_device(&r, trained);
   r.lengths = on_device(&r, (size_t)most * 8);
@@ -58,12 +59,12 @@ static rig rig_make(ser_device *device, ser_stream *stream, const ser_model_conf
 static void rig_free(rig *r) {
   ser_pass_free(r->pass);
   ser_model_free(r->model);
-  void *memory[] = {r->tile, r->reversed, r->m, r->v, r->lengths, r->truth};
+  void *memory[] = {r->tile, r->m, r->v, r->at, r->lengths, r->truth};
   for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) r->device->rt->free(r->device, memory[i]);
   free(r->flat);
 }
 
-/* x [count][channels][frames] into the tile and its reverse. */
+/* x [count][channels][frames] into the tile, forwards and backwards. */
 static ser_batch rig_batch(rig *r, const float *x, const int64_t *lengths, const int32_t *truth, int64_t count) {
   size_t size = (size_t)(count * r->cp * r->tp);
   float *host = ser_alloc_zero(2 * size, 4);
@@ -74,28 +75,27 @@ static ser_batch rig_batch(rig *r, const float *x, const int64_t *lengths, const
       host[at + (size_t)i] = x[row * t + i];
       host[size + at + (size_t)(t - 1 - i)] = x[row * t + i];
     }
-  r->device->rt->write(r->stream, r->tile, host, size * 4);
-  r->device->rt->write(r->stream, r->reversed, host + size, size * 4);
+  r->device->rt->write(r->stream, r->tile, host, 2 * size * 4);
   r->device->rt->write(r->stream, r->lengths, lengths, (size_t)count * 8);
   r->device->rt->write(r->stream, r->truth, truth, (size_t)count * 4);
   free(host);
-  return (ser_batch){.tile = r->tile,
-                     .reversed = r->reversed,
-                     .lengths = r->lengths,
-                     .truth = r->truth,
-                     .batch = count,
-                     .label_smoothing = 0.1f};
+  return (ser_batch){
+      .tile = r->tile, .lengths = r->lengths, .truth = r->truth, .batch = count, .label_smoothing = 0.1f};
 }
 
-static double rig_step(rig *r, const ser_batch *batch, int64_t step) {
+/* A step behind `done` others. */
+static double rig_step(rig *r, const ser_batch *batch, int64_t done) {
   ser_error err = {0};
+  const ser_ops *ops = r->device->ops;
   float losses[64];
   double sum = 0;
-  ser_adam adam = {r->lr, 0.93f, 0.98f, 1e-8f, step + 1};
+  ser_adam adam = {r->lr, 0.93f, 0.98f, 1e-8f};
+  r->device->rt->write(r->stream, r->at, &(ser_step){.number = done, .place = -1}, sizeof(ser_step));
+  ops->step_begin(r->stream, r->at, &adam);
   ser_pass_forward(r->pass, r->stream, batch);
   ser_pass_backward(r->pass, r->stream, batch);
-  r->device->ops->adam(r->stream, ser_model_flat(r->model), r->m, r->v, ser_pass_gradients(r->pass),
-                       ser_model_trained_count(r->model), &adam);
+  ops->adam(r->stream, ser_model_flat(r->model), r->m, r->v, ser_pass_gradients(r->pass),
+            ser_model_trained_count(r->model), &adam, r->at);
   ASSERT_OK(r->device->rt->read(r->stream, losses, ser_pass_losses(r->pass), (size_t)batch->batch * 4, &err), err);
   for (int64_t i = 0; i < batch->batch; i++) sum += (double)losses[i];
   return sum / (double)batch->batch;

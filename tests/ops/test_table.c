@@ -1,5 +1,5 @@
-/* Every operation of the table is there on every instruction set, whether or not this processor could run it, and is
- * listed once under its own name. */
+/* Every operation of the table is there on every device and instruction set, whether or not this processor could run
+ * it, and is listed once under its own name. */
 #include <string.h>
 
 #include "device/cpu.h"
@@ -13,8 +13,17 @@ static void refuse_null(const char *isa, const ser_ops *ops) {
   }
 }
 
+static void check_device(ser_device *device, ser_stream *stream, void *context) {
+  ser_device_properties is;
+  (void)stream;
+  (void)context;
+  device->rt->properties(device, &is);
+  refuse_null(is.backend, device->ops);
+}
+
 static void every_entry_is_filled(void **state) {
   (void)state;
+  test_each_device(check_device, 1, NULL);
   refuse_null("base", &ser_cpu_ops_base);
 #if defined(__x86_64__)
   refuse_null("avx2", &ser_cpu_ops_avx2);

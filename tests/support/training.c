@@ -64,6 +64,7 @@ ser_status test_train_on(const test_rig *r, ser_device *device, const char *fold
   ser_training training = {.config = &r->config,
                            .manifest = &r->manifest,
                            .dataset = &r->dataset,
+                           .resident = r->resident,
                            .split = &r->split,
                            .seed = r->seed,
                            .folder = folder,

@@ -13,6 +13,7 @@ typedef struct {
   ser_manifest manifest;
   ser_dataset dataset;
   ser_split split;
+  const ser_resident *resident; /* NULL: each training brings the dataset */
   int64_t seed;
 } test_rig;
 

@@ -78,7 +78,7 @@ static const bad_input bad_files[] = {
     {"split:\n  test_speakers: [a, b, a]\n", "c.yaml:2:18: ", "split.test_speakers holds a twice", "take one out"},
     {"emotions: 7\n", "c.yaml:1:11: ", "emotions is '7'", "one of 6, 8"},
     {"audit: yes\n", "c.yaml:1:8: ", "audit is 'yes'", "one of exclude, report"},
-    {"precision: bf16\n", "c.yaml:1:12: ", "precision is 'bf16'", "must be fp32"},
+    {"precision: bf16\n", "c.yaml:1:12: ", "precision is 'bf16'", "one of fp32, tf32"},
     {"model:\n  residual: 2\n", "c.yaml:2:13: ", "model.residual is '2'", "true or false"},
     {"train:\n  epochs: 3\ntrain:\n  lr: 0.1\n", "c.yaml:3:1: ", "train is given twice (first in line 1)",
      "take one out"},

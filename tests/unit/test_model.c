@@ -186,7 +186,8 @@ typedef struct {
   int64_t lengths[CLIPS];
   int32_t truth[CLIPS];
   float weights[SER_EMOTIONS];
-  test_buffer tile, reversed, device_weights;
+  test_buffer tile, device_weights;
+  ser_step *at;
   int64_t *device_lengths;
   int32_t *device_truth;
 } rig;
@@ -217,8 +218,7 @@ static void fill_inputs(rig *r) {
     }
   }
   for (int i = 0; i < SER_EMOTIONS; i++) r->weights[i] = 0.5f + 0.25f * (float)i;
-  r->tile = test_buffer_from(r->device, r->stream, tile, size);
-  r->reversed = test_buffer_from(r->device, r->stream, reversed, size);
+  r->tile = test_buffer_from(r->device, r->stream, tile, 2 * size);
   r->device_weights = test_buffer_from(r->device, r->stream, r->weights, SER_EMOTIONS);
   free(tile);
 }
@@ -234,6 +234,8 @@ static rig rig_make(ser_device *device, ser_stream *stream, const variant *v) {
   fill_inputs(&r);
   r.device_lengths = device->rt->alloc(device, sizeof r.lengths, &err);
   r.device_truth = device->rt->alloc(device, sizeof r.truth, &err);
+  r.at = device->rt->alloc(device, sizeof *r.at, &err);
+  device->rt->write(stream, r.at, &(ser_step){.number = 8}, sizeof *r.at);
   device->rt->write(stream, r.device_lengths, r.lengths, sizeof r.lengths);
   device->rt->write(stream, r.device_truth, r.truth, sizeof r.truth);
   return r;
@@ -241,8 +243,8 @@ static rig rig_make(ser_device *device, ser_stream *stream, const variant *v) {
 
 static void rig_free(rig *r) {
   test_buffer_free(&r->tile);
-  test_buffer_free(&r->reversed);
   test_buffer_free(&r->device_weights);
+  r->device->rt->free(r->device, r->at);
   r->device->rt->free(r->device, r->device_lengths);
   r->device->rt->free(r->device, r->device_truth);
   ser_model_free(r->model);
@@ -252,18 +254,17 @@ static void rig_free(rig *r) {
 
 static ser_batch batch_of(const rig *r) {
   return (ser_batch){.tile = r->tile.data,
-                     .reversed = r->reversed.data,
                      .lengths = r->device_lengths,
                      .truth = r->device_truth,
                      .class_weights = r->v->weighted ? r->device_weights.data : NULL,
                      .batch = CLIPS,
                      .seed = 42,
-                     .step = 7,
+                     .step = r->at,
                      .label_smoothing = 0.1f,
                      .focal_gamma = r->v->focal_gamma};
 }
 
-/* The masks as model code lays them out: one draw a step, rows of [layer][clip]. */
+/* The masks of the eighth step as dropout_mask draws them: rows of [side][layer][clip]. */
 static float *masks_of(const ser_model_config *c) {
   if (c->dropout == 0) return NULL;
   int64_t rows = 4 * c->blocks * CLIPS, cp = SER_ROUND_UP(c->filters, SER_CHANNEL_PAD);

@@ -276,9 +276,9 @@ static void test_neighbours(void **state) {
   heard together, alone;
   for (int run = 0; run < 2; run++) {
     options.model = run ? m->timnet : m->model;
-    options.threads = options.jobs = 2 + run;
+    options.device.threads = options.jobs = 2 + run;
     predict(&together, &options, (const char *const *)paths, MANY);
-    options.threads = options.jobs = 1;
+    options.device.threads = options.jobs = 1;
     for (size_t i = 0; i < MANY; i += 3) {
       predict(&alone, &options, (const char *const *)&paths[i], 1);
       assert_int_equal(alone.windows[0], together.windows[i]);

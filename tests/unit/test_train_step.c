@@ -39,13 +39,13 @@ static float *copy_of(ser_stream *stream, const float *from, int64_t n) {
   return copy;
 }
 
-static void hear_adam(ser_stream *stream, float *p, float *m, float *v, const float *g, int64_t n,
-                      const ser_adam *adam) {
+static void hear_adam(ser_stream *stream, float *p, float *m, float *v, const float *g, int64_t n, const ser_adam *adam,
+                      const ser_step *step) {
   if (!ear.first) ear.first = copy_of(stream, p, n);
   ear.n = n;
   SER_GROW(ear.gradients, ear.steps, ear.capacity);
   ear.gradients[ear.steps++] = copy_of(stream, g, n);
-  ear.ops->adam(stream, p, m, v, g, n, adam);
+  ear.ops->adam(stream, p, m, v, g, n, adam, step);
 }
 
 /* A row's loss by its definition: w * (1 - p)^gamma * -sum of q log p, q the smoothed target. */

@@ -1,0 +1,191 @@
+/* A training's steps on its device: clips drawn, gathered and standardised, the pass forwards and backwards, the norm
+ * of the gradient, Adam, and what the host looks at later kept. Nothing in it depends on the host: the order of the
+ * epoch and where the training stands lie on the device, so that a captured step can be launched again and again. */
+#include "train/steps.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+/* Where each step is enqueued by itself, a look after so many: a step that went wrong can be named later as well. */
+enum { LOOK_EVERY = 16 };
+
+struct ser_steps {
+  ser_steps_options o;
+  ser_pass *pass;
+  int64_t stride, trained;
+  bool captured;
+  ser_graph *graphs[2]; /* of a full batch, of the smaller last one; NULL where there is none */
+  /* on the device */
+  void *memory;
+  float *class_weights;           /* [SER_EMOTIONS]; o.class_weights is the same or NULL */
+  float *m, *v;                   /* [trained] */
+  float *norm;                    /* [2] of the step */
+  float *losses, *logits, *norms; /* [clips], [clips][stride], [steps][2]: of the epoch */
+  int32_t *order;                 /* [clips] */
+  ser_step *at;
+  /* on the host */
+  const int32_t *order_host;
+  float *losses_host, *logits_host, *norms_host;
+};
+
+int64_t ser_steps_count(const ser_steps *s) {
+  return (s->o.clips + s->o.batch - 1) / s->o.batch;
+}
+
+int64_t ser_steps_clips(const ser_steps *s, int64_t step) {
+  int64_t left = s->o.clips - step * s->o.batch;
+  return left < s->o.batch ? left : s->o.batch;
+}
+
+int64_t ser_steps_between_looks(const ser_steps *s) {
+  return s->captured ? ser_steps_count(s) : LOOK_EVERY;
+}
+
+/* ---- making ------------------------------------------------------------------------------------------------------ */
+
+static ser_status make(ser_steps *s, ser_error *err) {
+  const ser_runtime *rt = s->o.device->rt;
+  size_t clips = (size_t)s->o.clips, steps = (size_t)ser_steps_count(s);
+  ser_device_properties properties;
+  rt->properties(s->o.device, &properties);
+  s->captured = properties.graphs;
+  SER_TRY(ser_pass_create(&s->pass, s->o.model, s->o.batch, err));
+  s->stride = ser_pass_stride(s->pass);
+  s->trained = ser_model_trained_count(s->o.model);
+  const ser_array arrays[] = {
+      {&s->m, (size_t)s->trained * sizeof(float)},
+      {&s->v, (size_t)s->trained * sizeof(float)},
+      {&s->class_weights, SER_EMOTIONS * sizeof(float)},
+      {&s->norm, 2 * sizeof(float)},
+      {&s->losses, clips * sizeof(float)},
+      {&s->logits, clips * (size_t)s->stride * sizeof(float)},
+      {&s->norms, 2 * steps * sizeof(float)},
+      {&s->order, clips * sizeof(int32_t)},
+      {&s->at, sizeof(ser_step)},
+  };
+  SER_TRY(ser_arrays_alloc(&s->memory, s->o.device, s->o.stream, arrays, sizeof arrays / sizeof *arrays, err));
+  if (s->o.class_weights) {
+    rt->write(s->o.stream, s->class_weights, s->o.class_weights, SER_EMOTIONS * sizeof(float));
+    s->o.class_weights = s->class_weights;
+  }
+  s->losses_host = ser_alloc(clips * sizeof(float));
+  s->logits_host = ser_alloc(clips * (size_t)s->stride * sizeof(float));
+  s->norms_host = ser_alloc(2 * steps * sizeof(float));
+  return SER_OK;
+}
+
+ser_status ser_steps_create(ser_steps **steps, const ser_steps_options *options, ser_error *err) {
+  ser_steps *made = ser_alloc_zero(1, sizeof *made);
+  made->o = *options;
+  ser_status status = make(made, err);
+  if (status != SER_OK) {
+    ser_steps_free(made);
+    made = NULL;
+  }
+  *steps = made;
+  return status;
+}
+
+void ser_steps_free(ser_steps *s) {
+  if (!s) return;
+  const ser_runtime *rt = s->o.device->rt;
+  for (int i = 0; i < 2; i++) rt->graph_destroy(s->graphs[i]);
+  ser_pass_free(s->pass);
+  rt->free(s->o.device, s->memory);
+  free(s->losses_host);
+  free(s->logits_host);
+  free(s->norms_host);
+  free(s);
+}
+
+void ser_steps_write_moments(ser_steps *s, const float *m, const float *v) {
+  const ser_runtime *rt = s->o.device->rt;
+  rt->write(s->o.stream, s->m, m, (size_t)s->trained * sizeof *m);
+  rt->write(s->o.stream, s->v, v, (size_t)s->trained * sizeof *v);
+}
+
+ser_status ser_steps_read_moments(const ser_steps *s, float *m, float *v, ser_error *err) {
+  const ser_runtime *rt = s->o.device->rt;
+  SER_TRY(rt->read(s->o.stream, m, s->m, (size_t)s->trained * sizeof *m, err));
+  return rt->read(s->o.stream, v, s->v, (size_t)s->trained * sizeof *v, err);
+}
+
+/* ---- a step ------------------------------------------------------------------------------------------------------ */
+
+/* Everything of a step of `count` clips; only enqueues. */
+static void enqueue_step(ser_steps *s, int64_t count) {
+  const ser_ops *ops = s->o.device->ops;
+  ser_stream *stream = s->o.stream;
+  float *gradients = ser_pass_gradients(s->pass);
+  ser_batch batch = {.class_weights = s->o.class_weights,
+                     .seed = s->o.seed,
+                     .step = s->at,
+                     .label_smoothing = s->o.label_smoothing,
+                     .focal_gamma = s->o.focal_gamma};
+  const ser_keep left[] = {
+      {s->losses, ser_pass_losses(s->pass), count, s->o.batch},
+      {s->logits, ser_pass_logits(s->pass), count * s->stride, s->o.batch * s->stride},
+      {s->norms, s->norm, 2, 2},
+  };
+  ops->step_begin(stream, s->at, &s->o.adam);
+  ser_feed_take(s->o.feed, stream, &batch, s->order, s->at, s->o.batch, count, 2);
+  ser_pass_forward(s->pass, stream, &batch);
+  ser_pass_backward(s->pass, stream, &batch);
+  ops->gradient_norm(stream, s->norm, gradients, s->trained);
+  ops->adam(stream, ser_model_flat(s->o.model), s->m, s->v, gradients, s->trained, &s->o.adam, s->at);
+  ops->keep(stream, left, sizeof left / sizeof *left, s->at);
+}
+
+static ser_graph **graph_of(ser_steps *s, int64_t count) {
+  return &s->graphs[count < s->o.batch];
+}
+
+static ser_status capture(ser_steps *s, int64_t count, ser_error *err) {
+  const ser_runtime *rt = s->o.device->rt;
+  if (!s->captured || *graph_of(s, count)) return SER_OK;
+  SER_TRY(rt->graph_begin(s->o.stream, err));
+  enqueue_step(s, count);
+  return rt->graph_end(s->o.stream, graph_of(s, count), err);
+}
+
+ser_status ser_steps_begin(ser_steps *s, const int32_t *order, int64_t done, ser_error *err) {
+  const ser_runtime *rt = s->o.device->rt;
+  const ser_step at = {.number = done, .place = -1};
+  s->order_host = order;
+  rt->write(s->o.stream, s->order, order, (size_t)s->o.clips * sizeof *order);
+  rt->write(s->o.stream, s->at, &at, sizeof at);
+  SER_TRY(capture(s, ser_steps_clips(s, 0), err));
+  return capture(s, ser_steps_clips(s, ser_steps_count(s) - 1), err);
+}
+
+ser_status ser_steps_take(ser_steps *s, int64_t step, ser_error *err) {
+  int64_t count = ser_steps_clips(s, step);
+  SER_TRY(ser_feed_bring(s->o.feed, s->o.stream, s->order_host + step * s->o.batch, count, err));
+  if (s->captured)
+    s->o.device->rt->graph_launch(s->o.stream, *graph_of(s, count));
+  else
+    enqueue_step(s, count);
+  return SER_OK;
+}
+
+/* ---- what they left ---------------------------------------------------------------------------------------------- */
+
+ser_steps_left ser_steps_left_of(const ser_steps *s) {
+  return (ser_steps_left){s->losses_host, s->norms_host, s->logits_host, s->stride};
+}
+
+ser_status ser_steps_read(ser_steps *s, int64_t from, int64_t to, ser_error *err) {
+  const ser_runtime *rt = s->o.device->rt;
+  int64_t first = from * s->o.batch, last = (to - 1) * s->o.batch + ser_steps_clips(s, to - 1);
+  SER_TRY(
+      rt->read(s->o.stream, s->losses_host + first, s->losses + first, (size_t)(last - first) * sizeof(float), err));
+  return rt->read(s->o.stream, s->norms_host + 2 * from, s->norms + 2 * from, (size_t)(2 * (to - from)) * sizeof(float),
+                  err);
+}
+
+ser_status ser_steps_read_logits(ser_steps *s, ser_error *err) {
+  return s->o.device->rt->read(s->o.stream, s->logits_host, s->logits, (size_t)(s->o.clips * s->stride) * sizeof(float),
+                               err);
+}

@@ -1,0 +1,150 @@
+/* Batches of features under way: on every device, and on a CPU that plays one with memory of its own, each batch gives
+ * the rows that its clips have alone, whatever else is under way: pinned samples or not, 16-bit ones, a clip that is
+ * longer than a batch; and in the steady state nothing is allocated. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "features/features.h"
+#include "support/apart.h"
+#include "support/harness.h"
+
+enum { RATE = 22050, CLIPS = 10, SENDS = 6, MOST_CLIPS = 3, MOST_FRAMES = 300 };
+static const ser_mfcc_config mfcc39 = {RATE, 2048, 512, 128, 13, 162, 0, true};
+
+typedef struct {
+  size_t count, clips[2];
+  bool pinned, int16;
+} sending;
+/* Clip 7 is longer than a batch; clip 3 is too short for features. */
+static const sending sendings[SENDS] = {{2, {0, 1}, true, false}, {2, {2, 3}, true, true},  {1, {4, 0}, false, false},
+                                        {2, {5, 6}, true, true},  {1, {7, 0}, true, false}, {2, {8, 9}, false, false}};
+static const int64_t samples_of[CLIPS] = {30000, 41234, 22050, 3000, 60000, 25001, 33333, 400000, 11025, 512 * 60};
+
+typedef struct {
+  ser_device *device;
+  float *samples[CLIPS], *alone[CLIPS]; /* alone: features */
+  int64_t rows[CLIPS];
+  void *pinned[CLIPS];
+} fixture;
+
+static void make(fixture *f, ser_device *device) {
+  ser_error err = {0};
+  ser_mfcc *mfcc;
+  f->device = device;
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 1, 2000, &err), err);
+  for (size_t i = 0; i < CLIPS; i++) {
+    int64_t offset[2];
+    float *samples = f->samples[i] = test_speech(60 + i, samples_of[i], RATE);
+    for (int64_t k = 0; k < samples_of[i]; k++) samples[k] = (float)(int16_t)(samples[k] * 32768) / 32768;
+    ASSERT_OK(
+        ser_mfcc_compute(mfcc, &f->alone[i], offset, (const float *const *)&f->samples[i], &samples_of[i], 1, &err),
+        err);
+    f->rows[i] = offset[1];
+    f->pinned[i] = device->rt->pin(device, (size_t)samples_of[i] * sizeof(float), &err);
+    assert_non_null(f->pinned[i]);
+  }
+  ser_mfcc_free(mfcc);
+}
+
+static void end(fixture *f) {
+  for (size_t i = 0; i < CLIPS; i++) {
+    f->device->rt->unpin(f->device, f->pinned[i]);
+    free(f->samples[i]);
+    free(f->alone[i]);
+  }
+}
+
+/* The clip as the sending has it. What is pinned is written only now, and what is not may go once it is sent. */
+static ser_signal signal_of(const fixture *f, const sending *s, size_t clip) {
+  int64_t count = samples_of[clip];
+  if (!s->pinned) return (ser_signal){.samples = f->samples[clip], .count = count};
+  int16_t *whole = f->pinned[clip];
+  for (int64_t k = 0; k < count && s->int16; k++) whole[k] = (int16_t)(f->samples[clip][k] * 32768);
+  if (!s->int16) memcpy(f->pinned[clip], f->samples[clip], (size_t)count * sizeof(float));
+  return (ser_signal){f->pinned[clip], s->int16, true, count};
+}
+
+static void check(const fixture *f, const sending *s, ser_mfcc *mfcc) {
+  ser_error err = {0};
+  const float *features;
+  const int64_t *offset;
+  int64_t columns = ser_feature_columns(&mfcc39);
+  ASSERT_OK(ser_mfcc_collect(mfcc, &features, &offset, &err), err);
+  for (size_t i = 0; i < s->count; i++) {
+    size_t clip = s->clips[i], bytes = (size_t)(f->rows[clip] * columns) * sizeof(float);
+    assert_int_equal(offset[i + 1] - offset[i], f->rows[clip]);
+    if (bytes && memcmp(features + offset[i] * columns, f->alone[clip], bytes))
+      fail_msg("clip %zu has other bytes with others under way", clip);
+  }
+}
+
+static void run(const fixture *f, int expected_slots) {
+  ser_error err = {0};
+  ser_mfcc *mfcc;
+  ser_device_counters before = {0}, after;
+  ASSERT_OK(ser_mfcc_create(&mfcc, f->device, &mfcc39, MOST_CLIPS, MOST_FRAMES, &err), err);
+  for (int round = 0; round < 3; round++) {
+    size_t sent = 0, back = 0, most = 0;
+    if (round == 1) f->device->rt->counters(f->device, &before); /* the first has made room for the long clip */
+    while (back < SENDS) {
+      if (sent == SENDS || ser_mfcc_full(mfcc)) {
+        if (sent - back > most) most = sent - back;
+        check(f, &sendings[back++], mfcc);
+        continue;
+      }
+      const sending *s = &sendings[sent++];
+      ser_signal signals[2];
+      for (size_t i = 0; i < s->count; i++) signals[i] = signal_of(f, s, s->clips[i]);
+      ASSERT_OK(ser_mfcc_submit(mfcc, signals, s->count, &err), err);
+    }
+    assert_int_equal(most, expected_slots);
+    assert_true(ser_mfcc_idle(mfcc));
+  }
+  f->device->rt->counters(f->device, &after);
+  assert_int_equal(before.allocations, after.allocations);
+  ser_mfcc_free(mfcc);
+}
+
+/* int16 needs a device with memory of its own: a CPU plays one. */
+static void each_device(ser_device *device, ser_stream *stream, void *context) {
+  ser_device_properties properties;
+  fixture f;
+  (void)stream;
+  (void)context;
+  device->rt->properties(device, &properties);
+  if (properties.host_memory) test_device_apart(device);
+  make(&f, device);
+  run(&f, 3);
+  end(&f);
+}
+
+static void batches_under_way(void **state) {
+  (void)state;
+  test_each_device(each_device, 2, NULL);
+}
+
+/* What a job does that is stopped: batches under way are left there. */
+static void freed_under_way(ser_device *device, ser_stream *stream, void *context) {
+  ser_error err = {0};
+  ser_mfcc *mfcc;
+  fixture f;
+  (void)stream;
+  (void)context;
+  make(&f, device);
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, MOST_CLIPS, MOST_FRAMES, &err), err);
+  ser_signal signal = signal_of(&f, &sendings[0], 0);
+  ASSERT_OK(ser_mfcc_submit(mfcc, &signal, 1, &err), err);
+  ser_mfcc_free(mfcc);
+  end(&f);
+}
+
+static void stopped(void **state) {
+  (void)state;
+  test_each_device(freed_under_way, 2, NULL);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(batches_under_way), cmocka_unit_test(stopped)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,196 @@
+/* Trainings on the device that the tests run on: the same bytes again, wherever the data set lies, resumed and side by
+ * side; no allocation after the first epoch, and where a step is a graph no wait inside an epoch; on a GPU the same
+ * numbers as on the CPU, within what two backends' roundings make of them. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/csv.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/threads.h"
+#include "support/harness.h"
+#include "support/training.h"
+#include "train/feed.h"
+
+static const char *const kinds[][4] = {
+    {"model.branch=reference", "model.residual=false", "model.pool=all", "model.dropout=0"},
+    {"model.branch=reference", "model.residual=true", "model.pool=real", "model.dropout=0.1"},
+    {"model.branch=timnet", "model.residual=false", "model.pool=real", "model.dropout=0.1"},
+};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+static test_rig rig_of(size_t kind) {
+  ser_error err = {0};
+  test_rig r = test_rig_make();
+  for (int i = 0; i < 4; i++) ASSERT_OK(ser_config_set(&r.config, kinds[kind][i], &err), err);
+  r.config.train.epochs = 3;
+  return r;
+}
+
+static ser_device *open_device(void) {
+  ser_error err = {0};
+  ser_device *device;
+  ASSERT_OK(test_device_open(&device, 1, &err), err);
+  return device;
+}
+
+/* Into a folder of that name; gives what the device has counted meanwhile. */
+static ser_device_counters train(const test_rig *r, ser_device *device, const char *name) {
+  ser_error err = {0};
+  ser_device_counters before, after;
+  char *folder = ser_path_join(r->folder, name);
+  device->rt->counters(device, &before);
+  ASSERT_OK(test_train_on(r, device, folder, false, &err), err);
+  device->rt->counters(device, &after);
+  free(folder);
+  return (ser_device_counters){.allocations = after.allocations - before.allocations,
+                               .launches = after.launches - before.launches,
+                               .written = after.written - before.written,
+                               .waits = after.waits - before.waits};
+}
+
+static void expect_same(const test_rig *r, const char *a, const char *b) {
+  char *paths[2] = {ser_path_join(r->folder, a), ser_path_join(r->folder, b)};
+  test_same_training(paths[0], paths[1]);
+  free(paths[0]);
+  free(paths[1]);
+}
+
+/* ---- the same bytes ------------------------------------------------------------------------------------------------
+ */
+
+typedef struct {
+  test_rig r;
+  ser_status status[3];
+  ser_error errors[3];
+} together;
+
+static void train_beside(void *context, size_t task, int thread) {
+  together *t = context;
+  char *folder = ser_format("%s/beside-%d", t->r.folder, (int)task);
+  ser_device *device;
+  (void)thread;
+  t->status[task] = test_device_open(&device, 1, &t->errors[task]);
+  if (t->status[task] == SER_OK) {
+    t->status[task] = test_train_on(&t->r, device, folder, false, &t->errors[task]);
+    ser_device_close(device);
+  }
+  free(folder);
+}
+
+static void test_same_bytes(void **state) {
+  static const ser_resident nowhere;
+  (void)state;
+  for (size_t k = 0; k < KINDS; k++) {
+    ser_error err = {0};
+    ser_resident resident;
+    ser_device *device = open_device(), *holder = open_device();
+    together t = {.r = rig_of(k)};
+    test_rig *r = &t.r;
+    train(r, device, "whole");
+    train(r, device, "again");
+    expect_same(r, "whole", "again");
+    r->config.train.epochs = 1;
+    train(r, device, "resumed");
+    r->config.train.epochs = 3;
+    train(r, device, "resumed");
+    expect_same(r, "whole", "resumed");
+    r->resident = &nowhere;
+    train(r, device, "brought");
+    expect_same(r, "whole", "brought");
+    ASSERT_OK(ser_resident_make(&resident, holder, &r->dataset, &err), err);
+    r->resident = &resident;
+    ser_pool *pool = ser_pool_create(3);
+    ser_pool_run_dynamic(pool, 3, train_beside, &t);
+    ser_pool_free(pool);
+    for (int i = 0; i < 3; i++) {
+      char *name = ser_format("beside-%d", i);
+      ASSERT_OK(t.status[i], t.errors[i]);
+      expect_same(r, "whole", name);
+      free(name);
+    }
+    ser_resident_free(&resident);
+    ser_device_close(holder);
+    ser_device_close(device);
+    test_rig_free(r);
+  }
+}
+
+/* ---- what an epoch costs -------------------------------------------------------------------------------------------
+ */
+
+static void test_counted(void **state) {
+  static const ser_resident nowhere;
+  static const int64_t batches[2] = {16, 4};
+  (void)state;
+  for (int brought = 0; brought < 2; brought++) {
+    int64_t waits[2];
+    ser_device *device = open_device();
+    ser_device_properties properties;
+    device->rt->properties(device, &properties);
+    for (int i = 0; i < 2; i++) {
+      test_rig r = rig_of(1);
+      r.resident = brought ? &nowhere : NULL;
+      r.config.train.batch = batches[i];
+      ser_device_counters first = train(&r, device, "three");
+      r.config.train.epochs = 5;
+      ser_device_counters more = train(&r, device, "five");
+      assert_int_equal(first.allocations, more.allocations);
+      waits[i] = more.waits - first.waits;
+      print_message("batches of %d, %s: %g launches, %g bytes written, %g waits an epoch\n", (int)batches[i],
+                    brought ? "brought" : "on the device", (double)(more.launches - first.launches) / 2,
+                    (double)(more.written - first.written) / 2, (double)waits[i] / 2);
+      test_rig_free(&r);
+    }
+    if (properties.graphs && !brought) assert_int_equal(waits[0], waits[1]);
+    ser_device_close(device);
+  }
+}
+
+/* ---- beside the CPU ------------------------------------------------------------------------------------------------
+ */
+
+static ser_csv read_history(const test_rig *r, const char *name) {
+  ser_error err = {0};
+  ser_csv table;
+  char *path = ser_format("%s/%s/history.csv", r->folder, name);
+  ASSERT_OK(ser_csv_read(&table, path, &err), err);
+  free(path);
+  return table;
+}
+
+/* The first epoch's losses: later ones drift apart, as Adam makes much of the last bits of small gradients. */
+static void test_beside_cpu(void **state) {
+  static const char *const columns[] = {"train_loss", "gradient_norm", "validation_loss"};
+  (void)state;
+  for (size_t k = 0; k < KINDS; k++) {
+    test_rig r = rig_of(k);
+    ser_error err = {0};
+    ser_device *device = open_device(), *cpu;
+    ASSERT_OK(ser_device_open(&cpu, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
+    r.config.train.epochs = 1;
+    train(&r, device, "here");
+    train(&r, cpu, "cpu");
+    ser_csv here = read_history(&r, "here"), there = read_history(&r, "cpu");
+    for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
+      double got = strtod(ser_csv_cell(&here, 0, ser_csv_column(&here, columns[c])), NULL);
+      double want = strtod(ser_csv_cell(&there, 0, ser_csv_column(&there, columns[c])), NULL);
+      print_message("%s: %s %.9g, on the CPU %.9g\n", kinds[k][0], columns[c], got, want);
+      assert_true(fabs(got - want) < 1e-3 * want);
+    }
+    ser_csv_free(&here);
+    ser_csv_free(&there);
+    ser_device_close(device);
+    ser_device_close(cpu);
+    test_rig_free(&r);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_counted),
+                                     cmocka_unit_test(test_beside_cpu)};
+  ser_log_set_quiet(true);
+  return cmocka_run_group_tests_name("unit.train_device", tests, NULL, NULL);
+}
