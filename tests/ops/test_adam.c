@@ -1,4 +1,5 @@
-/* adam against torch.optim.Adam's formula in double over several steps, and gradient_norm against a sum in double. */
+/* step_begin and adam against torch.optim.Adam's formula in double over several steps, what is kept of each step, and
+ * gradient_norm against a sum in double. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +16,16 @@ static void run(test_buffers *all, const void *context, float *out) {
   float *p_in = test_in(all, p, n), *m = test_in(all, zeros, n), *v = test_in(all, zeros, n);
   double *want = ser_alloc_zero(3 * n, sizeof *want);
   for (size_t i = 0; i < n; i++) want[i] = (double)p[i];
+  ser_adam adam = {1e-3f, 0.93f, 0.98f, 1e-8f};
+  ser_step *at = test_step(all, 0, -1);
   for (int64_t step = 1; step <= STEPS; step++) {
     float *g = test_numbers(10 + (uint64_t)step, n, -1, 1);
     for (size_t i = 0; i < n; i += 7) g[i] *= 1e-6f;
     if (n > 3) g[3] = 0;
     float *g_in = test_in(all, g, n);
-    ser_adam adam = {1e-3f, 0.93f, 0.98f, 1e-8f, step};
     int64_t before = test_allocations(all->device);
-    all->device->ops->adam(all->stream, p_in, m, v, g_in, (int64_t)n, &adam);
+    all->device->ops->step_begin(all->stream, at, &adam);
+    all->device->ops->adam(all->stream, p_in, m, v, g_in, (int64_t)n, &adam, at);
     assert_int_equal(test_allocations(all->device), before);
     double b1 = (double)adam.beta1, b2 = (double)adam.beta2;
     for (size_t i = 0; i < n; i++) {
@@ -50,6 +53,79 @@ static void formula(void **state) {
   (void)state;
   static const size_t sizes[] = {1, 4, 7, 8, 17, 1000, 8191, 8192, 8193, 50001};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) test_operation(run, NULL, &sizes[i], 3 * sizes[i]);
+}
+
+/* Far from the start, where beta^number is all but gone, and in the midst. */
+static void run_steps(test_buffers *all, const void *context, float *out) {
+  static const int64_t numbers[] = {0, 1, 99, 1234, 49999, INT64_C(1) << 40};
+  ser_adam adam = {1e-3f, 0.9f, 0.999f, 1e-8f};
+  (void)context;
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    ser_step *step = test_step(all, numbers[i], (int64_t)i - 1), got;
+    float bits[sizeof got / sizeof(float)];
+    int64_t before = test_allocations(all->device);
+    all->device->ops->step_begin(all->stream, step, &adam);
+    assert_int_equal(test_allocations(all->device), before);
+    test_read(all, bits, (const float *)(const void *)step);
+    memcpy(&got, bits, sizeof got);
+    double number = (double)numbers[i] + 1, first = 1 - pow((double)adam.beta1, number);
+    double rate = (double)adam.lr / first, correction = 1 / sqrt(1 - pow((double)adam.beta2, number));
+    assert_true(got.number == numbers[i] + 1 && got.place == (int64_t)i);
+    assert_true(fabs((double)got.rate - rate) <= 6e-8 * rate);
+    assert_true(fabs((double)got.correction - correction) <= 6e-8 * correction);
+    out[2 * i] = got.rate;
+    out[2 * i + 1] = got.correction;
+  }
+}
+
+static void steps(void **state) {
+  (void)state;
+  test_operation(run_steps, NULL, NULL, 12);
+}
+
+/* Three steps of an epoch, with up to SER_KEEP_MOST parts of unlike sizes: parts + 1 buffers of 3 * stride. */
+enum { KEPT_STEPS = 3, KEPT_STRIDE = 300 };
+static const int64_t kept[SER_KEEP_MOST] = {64, 1, KEPT_STRIDE, 17};
+
+static void run_keep(test_buffers *all, const void *context, float *out) {
+  int parts = *(const int *)context;
+  ser_keep keep[SER_KEEP_MOST];
+  ser_adam adam = {1e-3f, 0.9f, 0.999f, 1e-8f};
+  ser_step *step = test_step(all, 7, -1);
+  for (int i = 0; i < parts; i++) {
+    float *from = test_numbers((uint64_t)i, (size_t)kept[i], -1, 1);
+    keep[i] = (ser_keep){test_out(all, KEPT_STEPS * KEPT_STRIDE), test_in(all, from, (size_t)kept[i]), kept[i],
+                         i == 1 ? 1 : KEPT_STRIDE};
+    free(from);
+  }
+  for (int s = 0; s < KEPT_STEPS; s++) {
+    int64_t before = test_allocations(all->device);
+    all->device->ops->step_begin(all->stream, step, &adam);
+    if (s != 1) all->device->ops->keep(all->stream, keep, parts, step);
+    assert_int_equal(test_allocations(all->device), before);
+  }
+  for (int i = 0; i < parts; i++) test_read(all, out + (size_t)i * KEPT_STEPS * KEPT_STRIDE, keep[i].to);
+}
+
+static void check_keep(const void *context, const float *out) {
+  int parts = *(const int *)context;
+  for (int i = 0; i < parts; i++, out += KEPT_STEPS * KEPT_STRIDE) {
+    float *from = test_numbers((uint64_t)i, (size_t)kept[i], -1, 1);
+    int64_t stride = i == 1 ? 1 : KEPT_STRIDE;
+    for (int64_t at = 0; at < KEPT_STEPS * KEPT_STRIDE; at++) {
+      int64_t step = at / stride, inside = at % stride;
+      bool written = step < KEPT_STEPS && step != 1 && inside < kept[i]; /* step 1 kept nothing */
+      if (written ? out[at] != from[inside] : !isnan(out[at]))
+        fail_msg("part %d holds %g at %d", i, (double)out[at], (int)at);
+    }
+    free(from);
+  }
+}
+
+static void keeping(void **state) {
+  (void)state;
+  for (int parts = 1; parts <= SER_KEEP_MOST; parts++)
+    test_operation(run_keep, check_keep, &parts, (size_t)parts * KEPT_STEPS * KEPT_STRIDE);
 }
 
 static void run_norm(test_buffers *all, const void *context, float *out) {
@@ -84,6 +160,8 @@ static void norm(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(formula),
+      cmocka_unit_test(steps),
+      cmocka_unit_test(keeping),
       cmocka_unit_test(norm),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

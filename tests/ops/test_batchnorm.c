@@ -7,38 +7,72 @@
 #include "base/memory.h"
 #include "support/temporal.h"
 
-static const float eps = 1e-3f, momentum = 0.01f;
+enum { GAP = 5, RUNNING_GAP = 3 }; /* floats between the sides' parameters */
+
+static ser_batchnorm norm_of(int64_t channels) {
+  return (ser_batchnorm){1e-3f, 0.01f, channels + GAP, channels + RUNNING_GAP};
+}
 
 typedef struct {
   int64_t batch, channels, time;
 } norm_case;
 
-/* scale, shift, mean, inv_std [Cp], running mean and variance [C]; then the same from moments about a far-off mean. */
-static void run_finish(test_buffers *all, const void *context, float *out) {
+/* Of both sides. */
+typedef struct {
+  float *moments, *gamma, *beta, *mean, *var;
+} finish_data;
+
+static finish_data make_finish(const norm_case *k) {
+  test_dims d = test_dims_make(2 * k->batch, k->channels, k->time);
+  size_t cp = (size_t)d.cp, c = (size_t)d.c;
+  finish_data data = {test_vectors(1, 2 * d.b, d.c, -1, 1), test_parameters(2, c, c + GAP, -2, 2),
+                      test_parameters(3, c, c + GAP, -1, 1), test_parameters(4, c, c + RUNNING_GAP, -1, 1),
+                      test_parameters(5, c, c + RUNNING_GAP, 0.5, 2)};
+  for (int64_t b = 0; b < d.b; b++) {
+    float *mean = data.moments + (size_t)b * 2 * cp;
+    for (size_t i = cp; i < cp + c; i++) mean[i] = k->time > 1 ? (1 + mean[i]) * (float)k->time : 0;
+    mean[0] += 1000; /* a channel far from zero */
+  }
+  return data;
+}
+
+static void free_finish(finish_data *data) {
+  float *mine[] = {data->moments, data->gamma, data->beta, data->mean, data->var};
+  for (int i = 0; i < 5; i++) free(mine[i]);
+}
+
+/* scale, shift, mean, inv_std [Cp], running mean and variance [C]. */
+static void run_finish(test_buffers *all, const void *context, test_sides s, float *out) {
+  const norm_case *k = context;
+  test_dims d = test_dims_make(k->batch, k->channels, k->time);
+  size_t cp = (size_t)d.cp, c = (size_t)d.c, outputs = 4 * cp + 2 * c, running_stride = c + RUNNING_GAP;
+  finish_data data = make_finish(k);
+  float *results[4];
+  for (int i = 0; i < 4; i++) results[i] = test_out_sides(all, s, cp, cp);
+  float *running[2] = {test_in_sides(all, data.mean, s, c, running_stride),
+                       test_in_sides(all, data.var, s, c, running_stride)};
+  float *m = test_in_sides(all, data.moments, s, 2 * d.columns, 2 * d.columns);
+  float *g = test_in_sides(all, data.gamma, s, c, c + GAP), *be = test_in_sides(all, data.beta, s, c, c + GAP);
+  ser_tensor_shape shape = {s.count, k->batch, k->channels, k->time};
+  ser_batchnorm norm = norm_of(k->channels);
+  int64_t before = test_allocations(all->device);
+  all->device->ops->batchnorm_finish(all->stream, results[0], results[1], results[2], results[3], running[0],
+                                     running[1], m, g, be, &norm, &shape);
+  assert_int_equal(test_allocations(all->device), before);
+  for (size_t i = 0; i < 4; i++) test_read_sides(all, out + i * cp, outputs, results[i], s, cp, cp);
+  for (size_t i = 0; i < 2; i++) test_read_sides(all, out + 4 * cp + i * c, outputs, running[i], s, c, running_stride);
+  free_finish(&data);
+}
+
+static void check_finish(const void *context, int64_t side, const float *out) {
   const norm_case *k = context;
   test_dims d = test_dims_make(k->batch, k->channels, k->time);
   size_t cp = (size_t)d.cp, c = (size_t)d.c;
-  float *moments = test_numbers(1, 2 * d.columns, -1, 1), *gamma = test_numbers(2, c, -2, 2);
-  float *beta = test_numbers(3, c, -1, 1), *mean = test_numbers(4, c, -1, 1), *var = test_numbers(5, c, 0.5, 2);
-  for (int64_t b = 0; b < k->batch; b++)
-    for (size_t i = 0; i < cp; i++) {
-      float *squares = &moments[((size_t)b * 2 + 1) * cp + i];
-      *squares = i < c && k->time > 1 ? (1 + *squares) * (float)k->time : 0;
-      if (i >= c) moments[(size_t)b * 2 * cp + i] = 0;
-      if (i == 0) moments[(size_t)b * 2 * cp] += 1000; /* a channel far from zero */
-    }
-  float *results[4];
-  for (int i = 0; i < 4; i++) results[i] = test_out(all, cp);
-  float *running[2] = {test_in(all, mean, c), test_in(all, var, c)};
-  float *m = test_in(all, moments, 2 * d.columns), *g = test_in(all, gamma, c), *be = test_in(all, beta, c);
-  ser_tensor_shape shape = {k->batch, k->channels, k->time};
-  int64_t before = test_allocations(all->device);
-  all->device->ops->batchnorm_finish(all->stream, results[0], results[1], results[2], results[3], running[0],
-                                     running[1], m, g, be, eps, momentum, &shape);
-  assert_int_equal(test_allocations(all->device), before);
-  for (size_t i = 0; i < 4; i++) test_read(all, out + i * cp, results[i]);
-  for (size_t i = 0; i < 2; i++) test_read(all, out + 4 * cp + i * c, running[i]);
-
+  finish_data data = make_finish(k);
+  ser_batchnorm norm = norm_of(k->channels);
+  const float *moments = data.moments + (size_t)side * 2 * d.columns;
+  const float *gamma = data.gamma + side * norm.side_stride, *beta = data.beta + side * norm.side_stride;
+  const float *mean = data.mean + side * norm.running_stride, *var = data.var + side * norm.running_stride;
   double *want = ser_alloc_zero(4 * cp + 2 * c, sizeof *want), n = (double)(k->batch * k->time);
   for (size_t i = 0; i < c; i++) {
     double centre = 0, squares = 0;
@@ -46,7 +80,7 @@ static void run_finish(test_buffers *all, const void *context, float *out) {
     for (int64_t b = 0; b < k->batch; b++)
       squares += (double)moments[((size_t)b * 2 + 1) * cp + i] +
                  (double)k->time * pow((double)moments[(size_t)b * 2 * cp + i] - centre, 2);
-    double r = 1 / sqrt(squares / n + (double)eps);
+    double r = 1 / sqrt(squares / n + (double)norm.eps);
     want[i] = (double)gamma[i] * r;
     want[cp + i] = (double)beta[i] - centre * (double)gamma[i] * r;
     want[2 * cp + i] = centre;
@@ -57,8 +91,7 @@ static void run_finish(test_buffers *all, const void *context, float *out) {
   test_vector_padding(out, 4, k->channels);
   test_close("batch norm's vectors", out, want, 4 * cp + 2 * c, 1e-6);
   free(want);
-  float *mine[] = {moments, gamma, beta, mean, var};
-  for (int i = 0; i < 5; i++) free(mine[i]);
+  free_finish(&data);
 }
 
 static void finish(void **state) {
@@ -66,37 +99,63 @@ static void finish(void **state) {
   static const norm_case cases[] = {{1, 1, 1}, {1, 39, 162}, {3, 5, 7}, {64, 39, 162}, {3, 40, 16}, {2, 41, 163}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     test_dims d = test_dims_make(1, cases[i].channels, 1);
-    test_operation(run_finish, NULL, &cases[i], (size_t)(4 * d.cp + 2 * d.c));
+    test_operation_sides(run_finish, check_finish, &cases[i], (size_t)(4 * d.cp + 2 * d.c));
   }
 }
 
+/* Of both sides. */
+typedef struct {
+  float *da, *y, *drop, *v[4]; /* v: scale, shift, mean, inv_std */
+} backward_data;
+
+static backward_data make_backward(const norm_case *k) {
+  test_dims d = test_dims_make(2 * k->batch, k->channels, k->time);
+  backward_data data = {.da = test_tensor(1, &d), .y = test_tensor(2, &d), .drop = test_drops(3, &d)};
+  for (int i = 0; i < 4; i++) data.v[i] = test_vectors(4 + (uint64_t)i, 2, d.c, i == 3 ? 0.5 : -1, i == 3 ? 2 : 1);
+  return data;
+}
+
+static void free_backward(backward_data *data) {
+  float *mine[] = {data->da, data->y, data->drop, data->v[0], data->v[1], data->v[2], data->v[3]};
+  for (int i = 0; i < 7; i++) free(mine[i]);
+}
+
 /* Per-clip sums, then their means over all, dgamma and dbeta. */
-static void run_backward(test_buffers *all, const void *context, float *out) {
+static void run_backward(test_buffers *all, const void *context, test_sides s, float *out) {
+  const norm_case *k = context;
+  test_dims d = test_dims_make(k->batch, k->channels, k->time);
+  size_t cp = (size_t)d.cp, c = (size_t)d.c, n = d.columns, outputs = 2 * n + 2 * cp + 2 * c, stride = c + GAP;
+  backward_data data = make_backward(k);
+  float *v[4];
+  for (int i = 0; i < 4; i++) v[i] = test_in_sides(all, data.v[i], s, cp, cp);
+  ser_gradient g = {
+      .da = test_in_sides(all, data.da, s, d.count, d.count),
+      .y = {test_in_sides(all, data.y, s, d.count, d.count), v[0], v[1], test_in_sides(all, data.drop, s, n, n)},
+      .mean = v[2],
+      .inv_std = v[3]};
+  float *sums = test_out_sides(all, s, 2 * n, 2 * n), *means = test_out_sides(all, s, 2 * cp, 2 * cp);
+  float *dgamma = test_out_sides(all, s, c, stride), *dbeta = test_out_sides(all, s, c, stride);
+  ser_tensor_shape shape = {s.count, k->batch, k->channels, k->time};
+  ser_batchnorm norm = norm_of(k->channels);
+  int64_t before = test_allocations(all->device);
+  all->device->ops->batchnorm_backward_sums(all->stream, sums, &g, &shape);
+  all->device->ops->batchnorm_backward_finish(all->stream, means, dgamma, dbeta, sums, &norm, &shape);
+  assert_int_equal(test_allocations(all->device), before);
+  test_read_sides(all, out, outputs, sums, s, 2 * n, 2 * n);
+  test_read_sides(all, out + 2 * n, outputs, means, s, 2 * cp, 2 * cp);
+  test_read_sides(all, out + 2 * n + 2 * cp, outputs, dgamma, s, c, stride);
+  test_read_sides(all, out + 2 * n + 2 * cp + c, outputs, dbeta, s, c, stride);
+  free_backward(&data);
+}
+
+static void check_backward(const void *context, int64_t side, const float *out) {
   const norm_case *k = context;
   test_dims d = test_dims_make(k->batch, k->channels, k->time);
   size_t cp = (size_t)d.cp, c = (size_t)d.c;
-  float *da = test_tensor(1, &d), *y = test_tensor(2, &d), *drop = test_drops(3, &d), *s[4];
-  for (int i = 0; i < 4; i++) s[i] = test_vector(4 + (uint64_t)i, d.c, i == 3 ? 0.5 : -1, i == 3 ? 2 : 1);
-  ser_gradient host = {.da = da, .y = {y, s[0], s[1], drop}, .mean = s[2], .inv_std = s[3]};
-  ser_gradient g = {
-      .da = test_in(all, da, d.count),
-      .y = {test_in(all, y, d.count), test_in(all, s[0], cp), test_in(all, s[1], cp), test_in(all, drop, d.columns)},
-      .mean = test_in(all, s[2], cp),
-      .inv_std = test_in(all, s[3], cp)};
-  float *sums = test_out(all, 2 * d.columns), *means = test_out(all, 2 * cp);
-  float *dgamma = test_out(all, c), *dbeta = test_out(all, c);
-  ser_tensor_shape shape = {k->batch, k->channels, k->time};
-  int64_t before = test_allocations(all->device);
-  all->device->ops->batchnorm_backward_sums(all->stream, sums, &g, &shape);
-  all->device->ops->batchnorm_backward_finish(all->stream, means, dgamma, dbeta, sums, &shape);
-  assert_int_equal(test_allocations(all->device), before);
-  test_read(all, out, sums);
-  test_read(all, out + 2 * d.columns, means);
-  test_read(all, out + 2 * d.columns + 2 * cp, dgamma);
-  test_read(all, out + 2 * d.columns + 2 * cp + c, dbeta);
-
-  double *da_double = test_activation(da, NULL, NULL, NULL, &d);
-  test_gradient parts = test_gradient_make(da_double, &host, &d);
+  backward_data data = make_backward(k);
+  ser_gradient host = {.y = {data.y, data.v[0], data.v[1], data.drop}, .mean = data.v[2], .inv_std = data.v[3]};
+  double *da_double = test_plain(data.da, side, &d);
+  test_gradient parts = test_gradient_make(da_double, &host, side, &d);
   double *want = ser_alloc_zero(2 * d.columns + 2 * cp + 2 * c, sizeof *want);
   double *total = want + 2 * d.columns, n = (double)(k->batch * k->time);
   for (int64_t b = 0; b < d.b; b++)
@@ -116,8 +175,7 @@ static void run_backward(test_buffers *all, const void *context, float *out) {
   free(want);
   free(da_double);
   test_gradient_free(&parts);
-  float *mine[] = {da, y, drop, s[0], s[1], s[2], s[3]};
-  for (int i = 0; i < 7; i++) free(mine[i]);
+  free_backward(&data);
 }
 
 static void backward(void **state) {
@@ -125,7 +183,7 @@ static void backward(void **state) {
   static const norm_case cases[] = {{1, 1, 1}, {1, 39, 162}, {3, 5, 7}, {64, 39, 162}, {3, 40, 16}, {2, 41, 163}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     test_dims d = test_dims_make(cases[i].batch, cases[i].channels, cases[i].time);
-    test_operation(run_backward, NULL, &cases[i], 2 * d.columns + 2 * (size_t)(d.cp + d.c));
+    test_operation_sides(run_backward, check_backward, &cases[i], 2 * d.columns + 2 * (size_t)(d.cp + d.c));
   }
 }
 
@@ -166,7 +224,8 @@ static double chain_objective(const chain *k, const test_dims *d) {
         for (int64_t t = 0; t < TIME; t++) var += pow(y[test_at(d, b, c, t)] - mean, 2) / n;
       for (int64_t b = 0; b < BATCH; b++)
         for (int64_t t = 0; t < TIME; t++) {
-          double z = (y[test_at(d, b, c, t)] - mean) / sqrt(var + (double)eps) * k->gamma[l][c] + k->beta[l][c];
+          double z =
+              (y[test_at(d, b, c, t)] - mean) / sqrt(var + (double)norm_of(0).eps) * k->gamma[l][c] + k->beta[l][c];
           a[test_at(d, b, c, t)] = fmax(z, 0) * k->drop[l][b * d->cp + c];
         }
     }
@@ -214,14 +273,15 @@ static void run_chain(test_buffers *all, const void *context, float *out) {
   const ser_ops *ops = all->device->ops;
   test_dims d = test_dims_make(BATCH, CHANNELS, TIME);
   size_t cp = (size_t)d.cp;
-  ser_tensor_shape shape = {BATCH, CHANNELS, TIME};
+  ser_tensor_shape shape = {1, BATCH, CHANNELS, TIME};
+  ser_batchnorm parameters = norm_of(CHANNELS);
   ser_activation x = {.x = put(all, k->x, d.count)}, read[2] = {x};
   ser_gradient norm[2] = {{0}};
   ser_plan *plans[2];
   float *w[2], *gradients[2][3], *sums = test_out(all, 2 * d.columns);
   ser_error err = {0};
   for (int l = 0; l < 2; l++) {
-    ser_conv_shape conv = {BATCH, CHANNELS, CHANNELS, TIME, KERNEL, 1 + l};
+    ser_conv_shape conv = {1, BATCH, CHANNELS, CHANNELS, TIME, KERNEL, 1 + l, 0};
     ASSERT_OK(ops->conv_prepare(all->device, &plans[l], &conv, &err), err);
     float *y = test_out(all, d.count), *moments = test_out(all, 2 * d.columns), *v[4];
     for (int i = 0; i < 4; i++) v[i] = test_out(all, cp);
@@ -231,7 +291,7 @@ static void run_chain(test_buffers *all, const void *context, float *out) {
     ops->causal_conv_forward(all->stream, plans[l], test_workspace(all, plans[l]), y, moments, &read[l], w[l], NULL,
                              BATCH);
     ops->batchnorm_finish(all->stream, v[0], v[1], v[2], v[3], running[0], running[1], moments,
-                          put(all, k->gamma[l], CHANNELS), put(all, k->beta[l], CHANNELS), eps, momentum, &shape);
+                          put(all, k->gamma[l], CHANNELS), put(all, k->beta[l], CHANNELS), &parameters, &shape);
     norm[l] = (ser_gradient){.y = {y, v[0], v[1], put(all, k->drop[l], d.columns)}, .mean = v[2], .inv_std = v[3]};
     if (l == 0) read[1] = norm[0].y;
     gradients[l][0] = test_out(all, WEIGHTS);
@@ -244,7 +304,7 @@ static void run_chain(test_buffers *all, const void *context, float *out) {
   ops->batchnorm_backward_sums(all->stream, sums, &norm[1], &shape);
   for (int l = 1; l >= 0; l--) {
     float *means = test_out(all, 2 * cp);
-    ops->batchnorm_backward_finish(all->stream, means, gradients[l][1], gradients[l][2], sums, &shape);
+    ops->batchnorm_backward_finish(all->stream, means, gradients[l][1], gradients[l][2], sums, &parameters, &shape);
     norm[l].sums = means;
     ops->causal_conv_backward(all->stream, plans[l], test_workspace(all, plans[l]), dx[l], gradients[l][0], NULL,
                               l ? sums : NULL, &read[l], l ? &norm[0] : NULL, &norm[l], w[l], false, BATCH);

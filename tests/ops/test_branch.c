@@ -44,16 +44,14 @@ static void run(test_buffers *all, const void *context, float *out) {
             d = test_dims_make(batch, s->channels_in, s->time);
   float *tile = test_tensor(2, &whole), *weights = make_weights(s);
   int64_t lengths[64];
-  float bits[128];
   for (int64_t b = 0; b < batch; b++)
     lengths[b] = k->real ? (k->first + b) % 5 == 2 ? s->time + 5 : length_of(k, k->first + b) : 0;
-  memcpy(bits, lengths, (size_t)batch * 8);
   ser_plan *plan;
   ser_error err = {0};
   ASSERT_OK(ops->branch_prepare(all->device, &plan, s, &err), err);
   float *tile_in = test_in(all, tile + k->first * d.cp * d.tp, d.count);
   float *w = test_in(all, weights, (size_t)(2 * side_weights(s)));
-  const void *lengths_in = k->real ? test_in(all, bits, 2 * (size_t)batch) : NULL;
+  const int64_t *lengths_in = test_put(all, k->real ? lengths : NULL, (size_t)batch * sizeof *lengths);
   float *pooled = test_out(all, outputs(k));
   void *workspace = test_workspace(all, plan);
   int64_t before = test_allocations(all->device);

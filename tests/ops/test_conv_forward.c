@@ -1,5 +1,5 @@
 /* causal_conv_forward against loops in double: every kernel length, dilations within and beyond the clip, odd sizes,
- * left-out arguments; bytes that depend on neither threads nor batch nor neighbours. */
+ * left-out arguments; bytes that depend on neither threads nor batch nor neighbours nor the other side. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,18 +14,21 @@ typedef struct {
   int64_t most;         /* the plan's batch where not 0 */
 } conv_case;
 
+/* Of both sides. */
 typedef struct {
   float *x, *scale, *shift, *drop, *w, *bias;
+  size_t weights, stride; /* of w; of w and bias */
 } conv_data;
 
 static conv_data make_data(const conv_case *k) {
-  test_dims d = test_dims_make(k->batch, k->in, k->time);
-  conv_data data = {.x = test_tensor(1, &d),
-                    .w = test_numbers(2, (size_t)(k->out * k->in * k->kernel), -1, 1),
-                    .bias = k->bias ? test_numbers(3, (size_t)k->out, -1, 1) : NULL};
+  test_dims d = test_dims_make(2 * k->batch, k->in, k->time);
+  conv_data data = {.x = test_tensor(1, &d), .weights = (size_t)(k->out * k->in * k->kernel)};
+  data.stride = data.weights + 5;
+  data.w = test_parameters(2, data.weights, data.stride, -1, 1);
+  if (k->bias) data.bias = test_parameters(3, (size_t)k->out, data.stride, -1, 1);
   if (k->norm) {
-    data.scale = test_vector(4, k->in, -1.5, 1.5);
-    data.shift = test_vector(5, k->in, -0.5, 1);
+    data.scale = test_vectors(4, 2, k->in, -1.5, 1.5);
+    data.shift = test_vectors(5, 2, k->in, -0.5, 1);
     if (k->drop) data.drop = test_drops(6, &d);
   }
   return data;
@@ -40,52 +43,59 @@ static void free_data(conv_data *data) {
   free(data->bias);
 }
 
+/* Floats of a side: y, moments. */
 static size_t outputs(const conv_case *k) {
   test_dims y = test_dims_make(k->count ? k->count : k->batch, k->out, k->time);
   return y.count + (k->moments ? 2 * y.columns : 0);
 }
 
-static void run(test_buffers *all, const void *context, float *out) {
+static void run(test_buffers *all, const void *context, test_sides s, float *out) {
   const conv_case *k = context;
   const ser_ops *ops = all->device->ops;
   int64_t batch = k->count ? k->count : k->batch;
   test_dims d = test_dims_make(batch, k->in, k->time), dy = test_dims_make(batch, k->out, k->time);
   conv_data data = make_data(k);
-  ser_conv_shape shape = {k->most ? k->most : batch, k->in, k->out, k->time, k->kernel, k->dilation};
+  test_clips clips = {s, k->batch, k->first, batch};
+  size_t cp = (size_t)d.cp;
+  ser_conv_shape shape = {s.count,     k->most ? k->most : batch, k->in, k->out, k->time, k->kernel,
+                          k->dilation, (int64_t)data.stride};
   ser_plan *plan;
   ser_error err = {0};
   ASSERT_OK(ops->conv_prepare(all->device, &plan, &shape, &err), err);
-  ser_activation x = {test_in(all, data.x + k->first * d.cp * d.tp, d.count), test_in(all, data.scale, (size_t)d.cp),
-                      test_in(all, data.shift, (size_t)d.cp),
-                      data.drop ? test_in(all, data.drop + k->first * d.cp, d.columns) : NULL};
-  float *w = test_in(all, data.w, (size_t)(k->out * k->in * k->kernel));
-  float *bias = test_in(all, data.bias, (size_t)k->out);
-  float *y = test_out(all, dy.count), *moments = k->moments ? test_out(all, 2 * dy.columns) : NULL;
+  ser_activation x = {test_in_clips(all, data.x, &clips, d.cp * d.tp), test_in_sides(all, data.scale, s, cp, cp),
+                      test_in_sides(all, data.shift, s, cp, cp), test_in_clips(all, data.drop, &clips, d.cp)};
+  float *w = test_in_sides(all, data.w, s, data.weights, data.stride);
+  float *bias = test_in_sides(all, data.bias, s, (size_t)k->out, data.stride);
+  size_t n = outputs(k), m = 2 * dy.columns;
+  float *y = test_out_sides(all, s, dy.count, dy.count), *moments = k->moments ? test_out_sides(all, s, m, m) : NULL;
   void *workspace = test_workspace(all, plan);
   int64_t before = test_allocations(all->device);
   ops->causal_conv_forward(all->stream, plan, workspace, y, moments, &x, w, bias, batch);
   assert_int_equal(test_allocations(all->device), before);
-  test_read(all, out, y);
-  if (moments) test_read(all, out + dy.count, moments);
+  test_read_sides(all, out, n, y, s, dy.count, dy.count);
+  if (moments) test_read_sides(all, out + dy.count, n, moments, s, m, m);
   ser_plan_free(plan);
   free_data(&data);
 }
 
-static void check(const void *context, const float *out) {
+static void check(const void *context, int64_t side, const float *out) {
   const conv_case *k = context;
   test_dims d = test_dims_make(k->batch, k->in, k->time), dy = test_dims_make(k->batch, k->out, k->time);
   conv_data data = make_data(k);
-  double *a = test_activation(data.x, data.scale, data.shift, data.drop, &d);
+  const float *w = data.w + (size_t)side * data.stride,
+              *bias = data.bias ? data.bias + (size_t)side * data.stride : NULL;
+  ser_activation x = {data.x, data.scale, data.shift, data.drop};
+  double *a = test_activation(&x, side, &d);
   double *y = ser_alloc_zero(dy.count, sizeof *y), *moments = ser_alloc_zero(2 * dy.columns, sizeof *moments);
   for (int64_t b = 0; b < k->batch; b++)
     for (int64_t o = 0; o < k->out; o++) {
       double mean = 0, squares = 0;
       for (int64_t t = 0; t < k->time; t++) {
-        double sum = k->bias ? (double)data.bias[o] : 0;
+        double sum = bias ? (double)bias[o] : 0;
         for (int64_t j = 0; j < k->kernel; j++) {
           int64_t from = t - (k->kernel - 1 - j) * k->dilation;
           for (int64_t i = 0; i < k->in && from >= 0; i++)
-            sum += (double)data.w[(o * k->in + i) * k->kernel + j] * a[test_at(&d, b, i, from)];
+            sum += (double)w[(o * k->in + i) * k->kernel + j] * a[test_at(&d, b, i, from)];
         }
         y[test_at(&dy, b, o, t)] = sum;
         mean += sum / (double)k->time;
@@ -106,7 +116,7 @@ static void check(const void *context, const float *out) {
 }
 
 static void try_case(conv_case k) {
-  test_operation(run, check, &k, outputs(&k));
+  test_operation_sides(run, check, &k, outputs(&k));
 }
 
 static void sizes(void **state) {
@@ -166,20 +176,24 @@ static void one_device(ser_device *device, ser_stream *stream, void *context) {
   conv_case k = *(const conv_case *)context;
   size_t whole = outputs(&k), alone = whole / (size_t)k.batch;
   test_dims d = test_dims_make(1, k.out, k.time);
-  float *together = ser_alloc(whole * sizeof *together), *single = ser_alloc(alone * sizeof *single);
+  float *together = ser_alloc(2 * whole * sizeof *together), *single = ser_alloc(2 * alone * sizeof *single);
   test_buffers all = {.device = device, .stream = stream};
-  run(&all, &k, together);
+  test_sides both = {0, 2};
+  run(&all, &k, both, together);
   test_buffers_free(&all);
   for (int64_t b = 0; b < k.batch; b++) {
     conv_case one = k;
     one.first = b;
     one.count = 1;
     one.most = b % 2 ? 64 : 0;
-    run(&all, &one, single);
+    run(&all, &one, both, single);
     test_buffers_free(&all);
-    assert_memory_equal(single, together + (size_t)b * d.count, d.count * sizeof *single);
-    assert_memory_equal(single + d.count, together + (size_t)k.batch * d.count + (size_t)b * 2 * d.columns,
-                        2 * d.columns * sizeof *single);
+    for (size_t side = 0; side < 2; side++) {
+      const float *got = single + side * alone, *want = together + side * whole;
+      assert_memory_equal(got, want + (size_t)b * d.count, d.count * sizeof *got);
+      assert_memory_equal(got + d.count, want + (size_t)k.batch * d.count + (size_t)b * 2 * d.columns,
+                          2 * d.columns * sizeof *got);
+    }
   }
   free(together);
   free(single);

@@ -23,18 +23,23 @@ static void known_answers(void **state) {
 }
 
 typedef struct {
-  int64_t batch, channels, first;
+  int64_t layers, sides, batch, channels;
   float p;
-  uint64_t seed, stream_id;
+  uint64_t seed;
+  int64_t number; /* of the step */
 } drop_case;
+
+static size_t masks(const drop_case *k) {
+  return test_dims_make(k->layers * k->sides * k->batch, k->channels, 1).columns;
+}
 
 static void run(test_buffers *all, const void *context, float *out) {
   const drop_case *k = context;
-  test_dims d = test_dims_make(k->batch, k->channels, 1);
-  float *drop = test_out(all, d.columns);
-  ser_tensor_shape shape = {k->batch, k->channels, 162};
+  float *drop = test_out(all, masks(k));
+  ser_tensor_shape shape = {k->sides, k->batch, k->channels, 162};
+  const ser_step *step = test_step(all, k->number, 3);
   int64_t before = test_allocations(all->device);
-  all->device->ops->dropout_mask(all->stream, drop, k->p, k->seed, k->stream_id, k->first, &shape);
+  all->device->ops->dropout_mask(all->stream, drop, k->p, k->seed, step, k->layers, &shape);
   assert_int_equal(test_allocations(all->device), before);
   test_read(all, out, drop);
 }
@@ -42,48 +47,43 @@ static void run(test_buffers *all, const void *context, float *out) {
 static void check(const void *context, const float *out) {
   const drop_case *k = context;
   test_dims d = test_dims_make(k->batch, k->channels, 1);
-  for (int64_t b = 0; b < d.b; b++)
-    for (int64_t c = 0; c < d.cp; c++) {
-      uint64_t low = (uint64_t)(k->first + b) * (uint64_t)(d.cp / 4) + (uint64_t)(c / 4);
-      float uniform = ser_uniform(ser_philox_at(k->seed, k->stream_id, low).v[c % 4]);
-      float want = c >= d.c || uniform < k->p ? 0 : 1 / (1 - k->p);
-      if (out[b * d.cp + c] != want)
-        fail_msg("clip %lld, channel %lld: %g, not %g", (long long)b, (long long)c, (double)out[b * d.cp + c],
-                 (double)want);
-    }
+  for (int64_t i = 0; i < (int64_t)masks(k); i++) { /* [layers][sides][batch][channels] */
+    int64_t c = i % d.cp, b = i / d.cp % d.b, side = i / d.cp / d.b % k->sides, layer = i / d.cp / d.b / k->sides;
+    int64_t row = (side * k->layers + layer) * d.b + b;
+    float uniform =
+        ser_uniform(ser_philox_at(k->seed, (uint64_t)(k->number - 1), (uint64_t)(row * (d.cp / 4) + c / 4)).v[c % 4]);
+    float want = c >= d.c || uniform < k->p ? 0 : 1 / (1 - k->p);
+    if (out[i] != want)
+      fail_msg("layer %d, side %d, clip %d, channel %d: %g, not %g", (int)layer, (int)side, (int)b, (int)c,
+               (double)out[i], (double)want);
+  }
 }
 
 static void the_rule(void **state) {
   (void)state;
-  static const drop_case cases[] = {{1, 1, 0, 0.1f, 0, 0},
-                                    {64, 39, 0, 0.1f, 7, 3},
-                                    {3, 41, 1000, 0.5f, UINT64_MAX, UINT64_MAX},
-                                    {3, 40, INT64_C(1) << 40, 0.3f, 12, UINT64_C(1) << 50},
-                                    {5, 5, 1, 0, 1, 1}};
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-    test_operation(run, check, &cases[i], test_dims_make(cases[i].batch, cases[i].channels, 1).columns);
+  static const drop_case cases[] = {{1, 1, 1, 1, 0.1f, 0, 1},
+                                    {16, 2, 64, 39, 0.1f, 7, 4},
+                                    {3, 1, 3, 41, 0.5f, UINT64_MAX, INT64_MAX},
+                                    {20, 2, 3, 40, 0.3f, 12, INT64_C(1) << 50},
+                                    {2, 2, 5, 5, 0, 1, 2}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) test_operation(run, check, &cases[i], masks(&cases[i]));
+}
+
+static void check_published(const void *context, const float *out) {
+  (void)context;
+  assert_true(out[0] == 0 && out[1] == 1 / 0.375f && out[2] == 1 / 0.375f && out[3] == 0 && out[4] == 0);
 }
 
 /* The published vector for counter and key zero, as the mask shows it: uniforms 0.399, 0.881, 0.736, 0.606. */
 static void the_published_vector(void **state) {
   (void)state;
-  drop_case k = {1, 4, 0, 0.625f, 0, 0};
-  float out[8];
-  ser_device *device;
-  ser_error err = {0};
-  ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
-  test_buffers all = {.device = device};
-  ASSERT_OK(device->rt->stream_create(device, &all.stream, &err), err);
-  run(&all, &k, out);
-  test_buffers_free(&all);
-  device->rt->stream_destroy(all.stream);
-  ser_device_close(device);
-  assert_true(out[0] == 0 && out[1] == 1 / 0.375f && out[2] == 1 / 0.375f && out[3] == 0 && out[4] == 0);
+  drop_case k = {1, 1, 1, 4, 0.625f, 0, 1};
+  test_operation(run, check_published, &k, 8);
 }
 
 static void check_share(const void *context, const float *out) {
   const drop_case *k = context;
-  test_dims d = test_dims_make(k->batch, k->channels, 1);
+  test_dims d = test_dims_make(k->layers * k->sides * k->batch, k->channels, 1);
   int64_t dropped = 0;
   for (int64_t i = 0; i < (int64_t)d.columns; i++) dropped += i % d.cp < d.c && out[i] == 0;
   double share = (double)dropped / (double)(d.b * d.c);
@@ -92,8 +92,8 @@ static void check_share(const void *context, const float *out) {
 
 static void the_share_that_is_dropped(void **state) {
   (void)state;
-  drop_case k = {1000, 39, 0, 0.1f, 99, 5};
-  test_operation(run, check_share, &k, 40000);
+  drop_case k = {10, 2, 50, 39, 0.1f, 99, 6};
+  test_operation(run, check_share, &k, masks(&k));
 }
 
 int main(void) {

@@ -13,19 +13,21 @@ typedef struct {
   bool x_plain, in_place; /* x is read as it is; dx is dout */
 } join_case;
 
+/* Of both sides. */
 typedef struct {
   float *x[2], *scale[2], *shift[2], *drop[2], *dout; /* of x and a */
 } join_data;
 
-static join_data make_join(const join_case *k, const test_dims *d) {
+static join_data make_join(const join_case *k) {
+  test_dims dims = test_dims_make(2 * k->batch, k->channels, k->time), *d = &dims;
   join_data data = {.dout = test_tensor(9, d)};
   for (uint64_t i = 0; i < 2; i++) {
     data.x[i] = test_tensor(1 + i, d);
     if (i == 1)
       for (size_t at = 0; at < d->count; at++) data.x[i][at] *= 12; /* far into the gate's flat ends */
     if (i == 0 && k->x_plain) continue;
-    data.scale[i] = test_vector(3 + i, k->channels, -1, 1);
-    data.shift[i] = test_vector(5 + i, k->channels, -0.2, 1);
+    data.scale[i] = test_vectors(3 + i, 2, k->channels, -1, 1);
+    data.shift[i] = test_vectors(5 + i, 2, k->channels, -0.2, 1);
     if (i == 1) data.drop[i] = test_drops(7, d);
   }
   return data;
@@ -41,24 +43,26 @@ static void free_join(join_data *data) {
   free(data->dout);
 }
 
-static void run_join(test_buffers *all, const void *context, float *out) {
+static void run_join(test_buffers *all, const void *context, test_sides s, float *out) {
   const join_case *k = context;
   test_dims d = test_dims_make(k->batch, k->channels, k->time);
-  join_data data = make_join(k, &d);
+  size_t n = d.count, cp = (size_t)d.cp;
+  join_data data = make_join(k);
   ser_activation a[2];
   for (int i = 0; i < 2; i++)
-    a[i] = (ser_activation){test_in(all, data.x[i], d.count), test_in(all, data.scale[i], (size_t)d.cp),
-                            test_in(all, data.shift[i], (size_t)d.cp), test_in(all, data.drop[i], d.columns)};
-  float *dout = test_in(all, data.dout, d.count), *joined = test_out(all, d.count), *da = test_out(all, d.count);
-  float *dx = k->in_place ? dout : test_out(all, d.count);
-  ser_tensor_shape shape = {k->batch, k->channels, k->time};
+    a[i] = (ser_activation){test_in_sides(all, data.x[i], s, n, n), test_in_sides(all, data.scale[i], s, cp, cp),
+                            test_in_sides(all, data.shift[i], s, cp, cp),
+                            test_in_sides(all, data.drop[i], s, d.columns, d.columns)};
+  float *dout = test_in_sides(all, data.dout, s, n, n), *joined = test_out_sides(all, s, n, n);
+  float *da = test_out_sides(all, s, n, n), *dx = k->in_place ? dout : test_out_sides(all, s, n, n);
+  ser_tensor_shape shape = {s.count, k->batch, k->channels, k->time};
   int64_t before = test_allocations(all->device);
   all->device->ops->join_forward(all->stream, joined, &a[0], &a[1], k->join, &shape);
   all->device->ops->join_backward(all->stream, dx, da, dout, &a[0], &a[1], k->join, &shape);
   assert_int_equal(test_allocations(all->device), before);
-  test_read(all, out, joined);
-  test_read(all, out + d.count, dx);
-  test_read(all, out + 2 * d.count, da);
+  test_read_sides(all, out, 3 * n, joined, s, n, n);
+  test_read_sides(all, out + n, 3 * n, dx, s, n, n);
+  test_read_sides(all, out + 2 * n, 3 * n, da, s, n, n);
   free_join(&data);
 }
 
@@ -66,14 +70,18 @@ static double joined(double x, double a, ser_join join) {
   return join == SER_JOIN_GATE ? x / (1 + exp(-a)) : x + a;
 }
 
-static void check_join(const void *context, const float *out) {
+static void check_join(const void *context, int64_t side, const float *out) {
   const join_case *k = context;
   test_dims d = test_dims_make(k->batch, k->channels, k->time);
-  join_data data = make_join(k, &d);
+  join_data data = make_join(k);
   double *v[2], *want = ser_alloc_zero(3 * d.count, sizeof *want);
-  for (int i = 0; i < 2; i++) v[i] = test_activation(data.x[i], data.scale[i], data.shift[i], data.drop[i], &d);
+  const float *dout = data.dout + (size_t)side * d.count;
+  for (int i = 0; i < 2; i++) {
+    ser_activation host = {data.x[i], data.scale[i], data.shift[i], data.drop[i]};
+    v[i] = test_activation(&host, side, &d);
+  }
   for (size_t i = 0; i < d.count; i++) {
-    double x = v[0][i], a = v[1][i], g = (double)data.dout[i], step = 1e-5;
+    double x = v[0][i], a = v[1][i], g = (double)dout[i], step = 1e-5;
     want[i] = (int64_t)i % d.tp < d.t ? joined(x, a, k->join) : 0;
     want[d.count + i] = g * (joined(x + step, a, k->join) - joined(x - step, a, k->join)) / (2 * step);
     want[2 * d.count + i] = g * (joined(x, a + step, k->join) - joined(x, a - step, k->join)) / (2 * step);
@@ -95,7 +103,7 @@ static void join(void **state) {
     for (int variant = 0; variant < 4; variant++) {
       join_case k = {i == 5 ? 64 : 3,  channels[i],     times[i], variant < 2 ? SER_JOIN_GATE : SER_JOIN_RESIDUAL,
                      variant % 2 == 0, variant % 2 == 1};
-      test_operation(run_join, check_join, &k, 3 * test_dims_make(k.batch, k.channels, k.time).count);
+      test_operation_sides(run_join, check_join, &k, 3 * test_dims_make(k.batch, k.channels, k.time).count);
     }
 }
 
@@ -110,7 +118,7 @@ static void run_flat(test_buffers *all, const void *context, float *out) {
   values[1] = NAN;
   ser_activation x = {.x = test_in(all, ones, d.count)}, a = {.x = test_in(all, values, d.count)};
   float *joined_out = test_out(all, d.count);
-  ser_tensor_shape shape = {1, 8, 16};
+  ser_tensor_shape shape = {1, 1, 8, 16};
   all->device->ops->join_forward(all->stream, joined_out, &x, &a, SER_JOIN_GATE, &shape);
   test_read(all, out, joined_out);
   assert_true(isnan(out[1]));
@@ -134,7 +142,7 @@ static void the_gate_is_flat_far_out_and_keeps_nan(void **state) {
 /* ---- pooling ---- */
 
 typedef struct {
-  int64_t batch, channels, time;
+  int64_t sides, batch, channels, time;
   bool real, plain;
 } pool_case;
 
@@ -145,76 +153,94 @@ static int64_t *make_lengths(const pool_case *k) {
   return lengths;
 }
 
-/* A device copy of the lengths: floats are what buffers hold. */
-static const int64_t *put_lengths(test_buffers *all, const pool_case *k) {
-  if (!k->real) return NULL;
-  int64_t *lengths = make_lengths(k);
-  float *bits = ser_alloc((size_t)k->batch * 8);
-  memcpy(bits, lengths, (size_t)k->batch * 8);
-  const void *put = test_in(all, bits, 2 * (size_t)k->batch);
-  free(bits);
-  free(lengths);
-  return put;
+/* Of all the case's sides, but dpooled, which is of neither. */
+typedef struct {
+  float *x, *before, *drop, *scale, *shift, *dpooled;
+  int64_t *lengths;
+} pool_data;
+
+static pool_data make_pool(const pool_case *k) {
+  test_dims d = test_dims_make(k->sides * k->batch, k->channels, k->time);
+  test_dims pooled = test_dims_make(k->batch, k->channels, 1);
+  return (pool_data){test_tensor(1, &d),
+                     test_tensor(3, &d),
+                     test_drops(4, &d),
+                     test_vectors(5, k->sides, d.c, -1, 1),
+                     test_vectors(6, k->sides, d.c, 0, 1),
+                     test_drops(7, &pooled),
+                     make_lengths(k)};
 }
 
-/* pooled; then d of the forward side written; then d of the backward side added to a tensor. */
+static void free_pool(pool_data *data) {
+  float *mine[] = {data->x, data->before, data->drop, data->scale, data->shift, data->dpooled};
+  for (int i = 0; i < 6; i++) free(mine[i]);
+  free(data->lengths);
+}
+
+/* pooled; then d written; then d added to a tensor. */
 static void run_pool(test_buffers *all, const void *context, float *out) {
   const pool_case *k = context;
-  test_dims d = test_dims_make(k->batch, k->channels, k->time);
-  float *x[2] = {test_tensor(1, &d), test_tensor(2, &d)}, *before_d = test_tensor(3, &d), *drop = test_drops(4, &d);
-  float *scale = test_vector(5, d.c, -1, 1), *shift = test_vector(6, d.c, 0, 1), *dpooled = test_drops(7, &d);
-  ser_activation a = {test_in(all, x[0], d.count), test_in(all, scale, (size_t)d.cp), test_in(all, shift, (size_t)d.cp),
-                      test_in(all, drop, d.columns)};
-  ser_activation b = {.x = test_in(all, x[1], d.count)};
-  if (k->plain) a = (ser_activation){.x = a.x};
-  const int64_t *lengths = put_lengths(all, k);
-  float *pooled = test_out(all, d.columns), *g = test_in(all, dpooled, d.columns);
-  float *written = test_out(all, d.count), *added = test_in(all, before_d, d.count);
-  ser_tensor_shape shape = {k->batch, k->channels, k->time};
+  test_dims d = test_dims_make(k->sides * k->batch, k->channels, k->time);
+  size_t vectors = (size_t)(k->sides * d.cp), columns = (size_t)(k->batch * d.cp);
+  pool_data data = make_pool(k);
+  ser_activation x = {test_in(all, data.x, d.count), test_in(all, data.scale, vectors),
+                      test_in(all, data.shift, vectors), test_in(all, data.drop, d.columns)};
+  if (k->plain) x = (ser_activation){.x = x.x};
+  const int64_t *lengths = test_put(all, k->real ? data.lengths : NULL, (size_t)k->batch * sizeof *lengths);
+  float *pooled = test_out(all, columns), *g = test_in(all, data.dpooled, columns);
+  float *written = test_out(all, d.count), *added = test_in(all, data.before, d.count);
+  ser_tensor_shape shape = {k->sides, k->batch, k->channels, k->time};
   int64_t before = test_allocations(all->device);
-  all->device->ops->pool_forward(all->stream, pooled, &a, &b, lengths, &shape);
-  all->device->ops->pool_backward(all->stream, written, g, lengths, false, false, &shape);
-  all->device->ops->pool_backward(all->stream, added, g, lengths, true, true, &shape);
+  all->device->ops->pool_forward(all->stream, pooled, &x, lengths, &shape);
+  all->device->ops->pool_backward(all->stream, written, g, lengths, false, &shape);
+  all->device->ops->pool_backward(all->stream, added, g, lengths, true, &shape);
   assert_int_equal(test_allocations(all->device), before);
   test_read(all, out, pooled);
-  test_read(all, out + d.columns, written);
-  test_read(all, out + d.columns + d.count, added);
+  test_read(all, out + columns, written);
+  test_read(all, out + columns + d.count, added);
+  free_pool(&data);
+}
 
-  int64_t *length = make_lengths(k);
-  double *want = ser_alloc_zero(d.columns + 2 * d.count, sizeof *want);
-  double *va = test_activation(x[0], k->plain ? NULL : scale, shift, drop, &d);
-  for (int64_t i = 0; i < d.b; i++)
-    for (int64_t c = 0; c < d.c; c++) {
-      int64_t real = !k->real || length[i] > d.t ? d.t : length[i];
-      for (int64_t t = 0; t < d.t; t++) {
-        int64_t at = test_at(&d, i, c, t);
-        bool ahead = t < real, behind = t >= d.t - real;
-        double share = (double)dpooled[i * d.cp + c] / (double)real;
-        if (ahead) want[i * d.cp + c] += va[at] / (double)real;
-        if (behind) want[i * d.cp + c] += (double)x[1][at] / (double)real;
-        want[(int64_t)d.columns + at] = ahead ? share : 0;
-        want[(int64_t)(d.columns + d.count) + at] = (double)before_d[at] + (behind ? share : 0);
+static void check_pool(const void *context, const float *out) {
+  const pool_case *k = context;
+  test_dims d = test_dims_make(k->sides * k->batch, k->channels, k->time);
+  test_dims one = test_dims_make(k->batch, k->channels, k->time);
+  pool_data data = make_pool(k);
+  double *want = ser_alloc_zero(one.columns + 2 * d.count, sizeof *want);
+  for (int64_t side = 0; side < k->sides; side++) {
+    ser_activation host = {data.x, k->plain ? NULL : data.scale, data.shift, data.drop};
+    double *x = test_activation(&host, side, &one), *written = want + one.columns + (size_t)side * one.count;
+    const float *before = data.before + (size_t)side * one.count;
+    for (int64_t b = 0; b < k->batch; b++)
+      for (int64_t c = 0; c < d.c; c++) {
+        int64_t length = !k->real || data.lengths[b] > d.t ? d.t : data.lengths[b];
+        for (int64_t t = 0; t < d.t; t++) {
+          int64_t at = test_at(&one, b, c, t);
+          bool pooled = side ? t >= d.t - length : t < length;
+          double share = pooled ? 1 / (double)length : 0, spread = share * (double)data.dpooled[b * d.cp + c];
+          want[b * d.cp + c] += x[at] * share;
+          written[at] = spread;
+          written[(int64_t)d.count + at] = (double)before[at] + spread;
+        }
       }
-    }
-  test_vector_padding(out, d.b, d.c);
-  test_padding(out + d.columns, &d);
-  test_padding(out + d.columns + d.count, &d);
-  test_close("pooled", out, want, d.columns + 2 * d.count, 1e-6);
-  float *mine[] = {x[0], x[1], before_d, drop, scale, shift, dpooled};
-  for (int i = 0; i < 7; i++) free(mine[i]);
-  free(length);
+    free(x);
+  }
+  test_vector_padding(out, k->batch, d.c);
+  test_padding(out + one.columns, &d);
+  test_padding(out + one.columns + d.count, &d);
+  test_close("pooled", out, want, one.columns + 2 * d.count, 1e-6);
   free(want);
-  free(va);
+  free_pool(&data);
 }
 
 static void pool(void **state) {
   (void)state;
   static const int64_t times[] = {1, 7, 16, 17, 162, 163}, channels[] = {1, 5, 39, 40, 41, 39};
   for (size_t i = 0; i < 6; i++)
-    for (int variant = 0; variant < 3; variant++) {
-      pool_case k = {i == 4 ? 64 : 6, channels[i], times[i], variant > 0, variant == 1};
+    for (int variant = 0; variant < 6; variant++) {
+      pool_case k = {1 + variant / 3, i == 4 ? 64 : 6, channels[i], times[i], variant % 3 > 0, variant % 3 == 1};
       test_dims d = test_dims_make(k.batch, k.channels, k.time);
-      test_operation(run_pool, NULL, &k, d.columns + 2 * d.count);
+      test_operation(run_pool, check_pool, &k, d.columns + (size_t)k.sides * 2 * d.count);
     }
 }
 
@@ -236,7 +262,7 @@ static void run_mix(test_buffers *all, const void *context, float *out) {
   }
   float *dx = test_in(all, x, n * scales), *dw = test_in(all, w, scales), *dg = test_in(all, g, n);
   float *mixed = test_out(all, n), *dscales = test_out(all, n * scales), *weights = test_out(all, scales);
-  ser_tensor_shape shape = {k->batch, k->channels, 162};
+  ser_tensor_shape shape = {1, k->batch, k->channels, 162};
   int64_t before = test_allocations(all->device);
   all->device->ops->scale_mix_forward(all->stream, mixed, dx, dw, k->scales, &shape);
   all->device->ops->scale_mix_backward(all->stream, dscales, weights, dg, dx, dw, k->scales, &shape);

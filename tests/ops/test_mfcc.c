@@ -1,5 +1,5 @@
-/* The audio operations against loops in double, for each instruction set: log-mel rows, features with deltas, batches
- * for a model; their bytes whatever the batch, the neighbours and the threads. */
+/* The audio operations against loops in double, for each instruction set: log-mel rows and features with deltas; their
+ * bytes whatever the batch, the neighbours and the threads. */
 #include "support/harness.h"
 
 #include <math.h>
@@ -398,75 +398,6 @@ static void test_invariance(void **state) {
   for (int i = 0; i < 3; i++) invariance_forget(&kept[i]);
 }
 
-/* ---- batches for a model ----------------------------------------------------------------------------------------- */
-
-/* One batch of five clips, the last of which ends with the features' last row. */
-static void check_gather_case(ser_device *device, ser_stream *stream, int64_t channels, int64_t time, bool reversed) {
-  enum { BATCH = 5 };
-  int64_t length[BATCH] = {time, 0, 1, time + 9, time > 1 ? time - 1 : 1}, start[BATCH], rows = 3;
-  for (int b = 0; b < BATCH; b++) {
-    start[b] = rows;
-    rows += length[b];
-  }
-  ser_tensor_shape shape = {BATCH, channels, time};
-  int64_t cp = SER_ROUND_UP(channels, SER_CHANNEL_PAD), tp = SER_ROUND_UP(time, SER_TIME_PAD);
-  size_t count = (size_t)(rows * channels), floats = (size_t)(BATCH * cp * tp);
-  float *features = ser_alloc(count * sizeof(float)), *mean = ser_alloc_zero((size_t)cp, sizeof(float));
-  float *inv_std = ser_alloc_zero((size_t)cp, sizeof(float));
-  for (size_t i = 0; i < count; i++) features[i] = 50 * test_random(5, i);
-  for (int64_t c = 0; c < channels; c++) {
-    mean[c] = test_random(6, (uint64_t)c);
-    inv_std[c] = 1.5f + test_random(7, (uint64_t)c);
-  }
-  test_buffer x = test_buffer_from(device, stream, features, count);
-  test_buffer m = test_buffer_from(device, stream, mean, (size_t)cp);
-  test_buffer s = test_buffer_from(device, stream, inv_std, (size_t)cp);
-  test_buffer tile = test_buffer_make(device, stream, floats), back = test_buffer_make(device, stream, floats);
-  int64_t *d_start = upload(device, stream, start, BATCH), *d_length = upload(device, stream, length, BATCH);
-  device->ops->gather_standardise(stream, tile.data, reversed ? back.data : NULL, x.data, d_start, d_length, m.data,
-                                  s.data, &shape);
-  float *got = ser_alloc(floats * sizeof(float)), *got_back = ser_alloc(floats * sizeof(float));
-  double *want = ser_alloc_zero(floats, sizeof *want), *want_back = ser_alloc_zero(floats, sizeof *want_back);
-  for (int64_t b = 0; b < BATCH; b++)
-    for (int64_t c = 0; c < channels; c++)
-      for (int64_t t = 0; t < time; t++) {
-        double value = ((double)features[(start[b] + t < rows ? start[b] + t : 0) * channels + c] - (double)mean[c]) *
-                       (double)inv_std[c];
-        if (t >= length[b]) value = 0;
-        want[(b * cp + c) * tp + t] = value;
-        want_back[(b * cp + c) * tp + time - 1 - t] = value;
-      }
-  test_buffer_read(&tile, got);
-  test_buffer_read(&back, got_back);
-  double difference = test_difference(got, want, floats);
-  if (reversed) difference = fmax(difference, test_difference(got_back, want_back, floats));
-  if (!(difference < 1e-6)) fail_msg("%d channels, %d frames: %g off", (int)channels, (int)time, difference);
-  for (size_t i = 0; i < floats; i++)
-    if (want[i] == 0 && got[i] != 0)
-      fail_msg("padding of %d channels, %d frames is not zero", (int)channels, (int)time);
-  for (size_t i = 0; !reversed && i < floats; i++) assert_true(isnan(got_back[i]));
-  test_buffer *buffers[] = {&x, &m, &s, &tile, &back};
-  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) test_buffer_free(buffers[i]);
-  void *host[] = {features, mean, inv_std, got, got_back, want, want_back};
-  for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
-  device->rt->free(device, d_start);
-  device->rt->free(device, d_length);
-}
-
-static void check_gather(ser_device *device, ser_stream *stream, void *context) {
-  (void)context;
-  static const int64_t channels[] = {39, 13, 8, 17, 5, 1, 40}, times[] = {162, 16, 7, 33, 1};
-  for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
-    for (size_t j = 0; j < sizeof times / sizeof *times; j++)
-      for (int reversed = 0; reversed < 2; reversed++)
-        check_gather_case(device, stream, channels[i], times[j], reversed);
-}
-
-static void test_gather(void **state) {
-  (void)state;
-  test_each_device(check_gather, 2, NULL);
-}
-
 /* ---- shapes that cannot be ----------------------------------------------------------------------------------------
  */
 
@@ -495,8 +426,8 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_logmel),     cmocka_unit_test(test_silence), cmocka_unit_test(test_finish),
-      cmocka_unit_test(test_invariance), cmocka_unit_test(test_gather),  cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_logmel),     cmocka_unit_test(test_silence),  cmocka_unit_test(test_finish),
+      cmocka_unit_test(test_invariance), cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
