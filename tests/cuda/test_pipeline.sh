@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# The whole path on the CUDA device: index, extract, train, evaluate, predict, for each kind of model, and the answers
+# beside the CPU's; on the software device with its operations put off as long as may be, in several orders, and leaks
+# failures. A training that was begun on one backend goes on on the other. What was launched and called is left in
+# SERENADE_REPORTS for the test of coverage.
+# Usage: test_pipeline.sh
+set -euo pipefail
+
+serenade=$SERENADE_BINARY
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/serenade-cuda-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+fail() {
+  echo "FAILED: $*" >&2
+  [[ -f err ]] && sed 's/^/  stderr: /' err >&2
+  exit 1
+}
+
+# on_cuda NAME [OPTIONS of the software device] -- ARGUMENTS of serenade
+on_cuda() {
+  local name=$1 options=() got=0
+  shift
+  while [[ $1 != -- ]]; do
+    options+=("$1")
+    shift
+  done
+  shift
+  [[ -z ${SERENADE_REPORTS:-} ]] || options+=(--report "$SERENADE_REPORTS/pipeline-$name-%p.json")
+  bash "$here/../support/on_device.sh" "${options[@]}" -- "$serenade" "$@" >out 2>err </dev/null || got=$?
+  if [[ $got == 77 ]]; then
+    cat out
+    exit 77
+  fi
+  [[ $got == 0 ]] || fail "exit status $got on the device: serenade $*"
+}
+
+on_cpu() {
+  "$serenade" "$@" --device cpu >out 2>err </dev/null || fail "exit status $? on the CPU: serenade $*"
+}
+
+# alike TOLERANCE FILE FILE [COLUMNS]: the same lines and words, and numbers (of the columns, or all) that differ by no
+# more than that, relative to those above 1.
+alike() {
+  awk -F, -v tolerance="$1" -v columns="${4:-}" '
+    BEGIN { only = split(columns, list, " "); for (i = 1; i <= only; i++) wanted[list[i]] = 1 }
+    NR == FNR { lines++; for (i = 1; i <= NF; i++) first[FNR, i] = $i; fields[FNR] = NF; next }
+    { others++ }
+    NF != fields[FNR] { print "line " FNR ": " NF " fields beside " fields[FNR]; bad = 1 }
+    {
+      for (i = 1; i <= NF; i++) {
+        if ((only && !wanted[i]) || $i == first[FNR, i]) continue
+        apart = $i - first[FNR, i]
+        if (apart < 0) apart = -apart
+        size = $i < 0 ? -$i : $i
+        if (size < 1) size = 1
+        if (apart + 0 == 0 || apart > tolerance * size) {
+          print "line " FNR ", field " i ": " first[FNR, i] " beside " $i
+          bad = 1
+        }
+      }
+    }
+    END { if (lines != others || !lines) print lines + 0 " lines beside " others + 0; exit bad || lines != others || !lines }
+  ' "$2" "$3"
+}
+
+"$SERENADE_MAKE_CORPUS" corpus
+base=(--set features.mfcc39.frames=40 --set model.blocks=3 --set model.filters=12 --set train.batch=16
+  --set train.epochs=3 --set train.lr=0.005)
+"$serenade" index --ravdess corpus --tess corpus/TESS -o manifest.csv --quiet
+"$serenade" audit manifest.csv --quiet >/dev/null
+
+# NAME, the software device's options, the model's settings
+models=(
+  "plain|--defer --seed 1|"
+  "residual|--defer --seed 2 --order reverse|--set model.residual=true --set model.pool=real --set model.kernel=3"
+  "timnet|--defer --seed 3 --order random|--set model.branch=timnet --set train.focal_gamma=1"
+  "weighted|--device t4 --defer --seed 4|--set train.class_weights=balanced --set conv=cudnn"
+  "seeds|--defer --seed 5|--set train.seeds=[1,2] --set conv=fused --set train.epochs=2"
+)
+for line in "${models[@]}"; do
+  IFS='|' read -r name options settings <<<"$line"
+  read -ra options <<<"$options"
+  read -ra settings <<<"$settings"
+  echo "== $name (${options[*]})"
+  printf 'corpora:\n  ravdess: corpus/RAVDESS\n  tess: corpus/TESS\n' >"$name.yaml"
+  on_cuda "$name" "${options[@]}" -- run "$name.yaml" -o "cuda-$name" "${base[@]}" "${settings[@]}" --device cuda
+  on_cpu run "$name.yaml" -o "cpu-$name" "${base[@]}" "${settings[@]}"
+  grep -q '^# device: cuda' "cuda-$name/config.yaml" || fail "config.yaml of $name does not tell the device"
+  while read -r history; do
+    alike 1e-3 "$history" "cpu-${history#cuda-}" "1 2 4 5" || fail "$name: the histories differ"
+  done < <(find "cuda-$name" -name history.csv)
+done
+
+echo "== predict, beside the CPU, with the model of either"
+model=$(find cpu-timnet -name model.safetensors)
+mapfile -t clips < <(find corpus -name '*.wav' | sort | head -n 40)
+on_cuda predict --defer --seed 6 -- predict "$model" "${clips[@]}" --format csv --device cuda
+cp out cuda.csv
+on_cpu predict "$model" "${clips[@]}" --format csv
+alike 1e-4 cuda.csv out || fail "the predictions differ"
+on_cuda evaluate -- evaluate cuda-plain --device cuda
+
+echo "== a training begun on one backend goes on on the other"
+on_cpu train plain.yaml -o "turns" "${base[@]}" --manifest manifest.csv --set train.epochs=2
+on_cuda turns --defer --seed 7 -- train plain.yaml -o turns "${base[@]}" --manifest manifest.csv --resume --device cuda
+alike 1e-3 turns/history.csv cpu-plain/history.csv "1 2 4 5" || fail "the history that went on differs"
+
+echo "== same seed, same bytes"
+on_cuda again --defer --seed 8 --order random -- run plain.yaml -o again "${base[@]}" --device cuda
+for file in history.csv model.safetensors checkpoint; do
+  cmp "cuda-plain/$file" "again/$file" || fail "$file has other bytes the second time"
+done
