@@ -13,6 +13,11 @@ ser_status cuda_stream_create(ser_device *device, ser_stream **stream, ser_error
   own->cuda = made;
   own->next = cuda->streams;
   cuda->streams = own;
+  own->scratch = cuda_alloc(device, CUDA_SCRATCH, err);
+  if (!own->scratch) {
+    cuda_stream_destroy(own);
+    return SER_FAILED;
+  }
   *stream = own;
   return SER_OK;
 }
@@ -24,6 +29,7 @@ void cuda_stream_destroy(ser_stream *stream) {
   while (*link != stream) link = &(*link)->next;
   *link = stream->next;
   cudaStreamSynchronize(stream->cuda);
+  cuda_free(&stream->device->device, stream->scratch);
   cudaStreamDestroy(stream->cuda);
   cudaGetLastError();
   free(stream);
