@@ -11,9 +11,8 @@ demangle="cat"
 command -v c++filt >/dev/null && demangle="c++filt -p"
 # One line a kernel and architecture: architecture, registers, shared memory, stack, spilled bytes, name.
 awk '
-  /Compiling entry function/ { split($0, part, "\047"); entry = part[2]; arch = part[4] }
-  /Function properties for/ { inside = $NF }
-  /bytes stack frame/ { if (inside == entry) { stack = $1; spilled = $5 + $9 } }
+  /Compiling entry function/ { split($0, part, "\047"); entry = part[2]; arch = part[4]; stack = spilled = 0 }
+  /bytes stack frame/ { stack += $1; spilled += $5 + $9 } # of functions that it calls, too
   /Used [0-9]+ registers/ {
     shared = 0
     for (i = 2; i <= NF; i++) if ($i ~ /^smem/) shared = $(i - 2)

@@ -224,8 +224,8 @@ static void check_refusals(ser_device *device, ser_stream *stream, void *context
   const ser_runtime *rt = device->rt;
   ser_error err = {0};
   ser_device_counters before = counters_of(device);
-  assert_null(rt->alloc(device, (size_t)1 << 60, &err));
-  assert_true(strstr(err.text, "out of memory") && strstr(err.text, "1152921504606846976") &&
+  assert_null(rt->alloc(device, SIZE_MAX - 64, &err));
+  assert_true(strstr(err.text, "out of memory") && strstr(err.text, "18446744073709551551") &&
               strstr(err.text, "batch"));
   assert_int_equal(counters_of(device).allocations, before.allocations);
   assert_int_equal(counters_of(device).bytes, before.bytes);
@@ -304,6 +304,32 @@ static void counters(void **state) {
   test_each_device(check_counters, 3, NULL);
 }
 
+/* What a device lacks is refused as a wrong wish, not as a fault; what it has is told. */
+static void wishes(void **state) {
+  (void)state;
+  ser_error err = {0};
+  ser_device *device;
+  ser_device_properties is;
+  ser_device_options options = {.kind = test_on_cuda() ? SER_DEVICE_CUDA : SER_DEVICE_CPU, .conv = SER_CONV_CUDNN};
+  ASSERT_OK(ser_device_open(&device, &options, &err), err);
+  device->rt->properties(device, &is);
+  assert_string_equal(is.conv, test_on_cuda() ? "cudnn" : "cpu");
+  ser_device_close(device);
+  options.precision = SER_PRECISION_TF32;
+  ser_status status = ser_device_open(&device, &options, &err);
+  if (test_on_cuda() && strcmp(is.isa, "sm_80") >= 0) {
+    ASSERT_OK(status, err);
+    device->rt->properties(device, &is);
+    assert_string_equal(is.precision, "tf32");
+    ser_device_close(device);
+  } else {
+    assert_int_equal(status, SER_USAGE);
+    assert_null(device);
+    assert_true(strstr(err.text, "tf32") && strstr(err.text, "take it out"));
+    assert_true(strstr(err.text, test_on_cuda() ? is.isa : "CPU"));
+  }
+}
+
 /* Devices side by side, a thread each, some capturing while others allocate and wait. */
 static void *work_alone(void *context) {
   enum { N = 3000, TURNS = 20 };
@@ -356,7 +382,7 @@ static void side_by_side(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(copies),   cmocka_unit_test(later),    cmocka_unit_test(events),      cmocka_unit_test(graphs),
-      cmocka_unit_test(refusals), cmocka_unit_test(counters), cmocka_unit_test(side_by_side)};
+      cmocka_unit_test(copies),   cmocka_unit_test(later),    cmocka_unit_test(events), cmocka_unit_test(graphs),
+      cmocka_unit_test(refusals), cmocka_unit_test(counters), cmocka_unit_test(wishes), cmocka_unit_test(side_by_side)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
