@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The whole path on the CUDA device: index, extract, train, evaluate, predict, for each kind of model, and the answers
 # beside the CPU's; on the software device with its operations put off as long as may be, in several orders, and leaks
-# failures. A training that was begun on one backend goes on on the other. What was launched and called is left in
-# SERENADE_REPORTS for the test of coverage.
+# failures. A training that was begun on one backend goes on on the other. What was launched and called is left beside
+# SERENADE_REPORT for the test of coverage.
 # Usage: test_pipeline.sh
 set -euo pipefail
 
@@ -11,6 +11,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/serenade-cuda-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+report=${SERENADE_REPORT:-}
 
 fail() {
   echo "FAILED: $*" >&2
@@ -27,8 +28,7 @@ on_cuda() {
     shift
   done
   shift
-  [[ -z ${SERENADE_REPORTS:-} ]] || options+=(--report "$SERENADE_REPORTS/pipeline-$name-%p.json")
-  bash "$here/../support/on_device.sh" "${options[@]}" -- "$serenade" "$@" >out 2>err </dev/null || got=$?
+  SERENADE_REPORT=${report:+$report-$name} bash "$here/../support/on_device.sh" "${options[@]}" -- "$serenade" "$@" >out 2>err </dev/null || got=$?
   if [[ $got == 77 ]]; then
     cat out
     exit 77

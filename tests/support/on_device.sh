@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a test program on a CUDA device: on the software device whose launcher SERENADE_SOFTGPU names, with the given
-# options and those of SERENADE_SOFTGPU_OPTIONS, leaks being failures; else on the machine's GPU, where options mean
-# nothing; else it exits with 77 and says why there is no device.
+# options and those of SERENADE_SOFTGPU_OPTIONS, leaks being failures, its report in SERENADE_REPORT.json; else on the
+# machine's GPU, where options mean nothing; else it exits with 77 and says why there is no device.
 # Usage: on_device.sh [options of the software device] -- PROGRAM [ARGUMENTS]
 set -euo pipefail
 
@@ -14,6 +14,7 @@ shift
 export SERENADE_TEST_DEVICE=cuda
 if [[ -n ${SERENADE_SOFTGPU:-} ]]; then
   read -ra more <<<"${SERENADE_SOFTGPU_OPTIONS:-}"
+  [[ -z ${SERENADE_REPORT:-} ]] || more+=(--report "$SERENADE_REPORT.json")
   exec "$SERENADE_SOFTGPU" --leak-fatal "${options[@]}" "${more[@]}" -- "$@"
 fi
 if ! why=$("$SERENADE_BINARY" info device --device cuda 2>&1 >/dev/null); then
