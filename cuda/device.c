@@ -37,7 +37,8 @@ static void cuda_properties(const ser_device *device, ser_device_properties *out
   int trainings = cuda->multiprocessors / 16;
   out->trainings = trainings < 1 ? 1 : trainings > 8 ? 8 : trainings;
   snprintf(out->precision, sizeof out->precision, "%s", cuda->precision == SER_PRECISION_TF32 ? "tf32" : "fp32");
-  snprintf(out->conv, sizeof out->conv, "%s", cuda->conv == SER_CONV_CUDNN ? "cudnn" : "fused");
+  static const char *const forms[] = {[SER_CONV_AUTO] = "auto", [SER_CONV_CUDNN] = "cudnn", [SER_CONV_FUSED] = "fused"};
+  snprintf(out->conv, sizeof out->conv, "%s", forms[cuda->conv]);
 }
 
 static void cuda_counters_of(const ser_device *device, ser_device_counters *out) {
@@ -48,6 +49,7 @@ static const ser_runtime runtime = {
     .close = cuda_close,
     .properties = cuda_properties,
     .counters = cuda_counters_of,
+    .choose_conv = cuda_choose_conv,
     .alloc = cuda_alloc,
     .free = cuda_free,
     .pin = cuda_pin,
@@ -127,7 +129,7 @@ static ser_status cuda_open(ser_device **device, const ser_device_options *optio
   cuda->device.rt = &runtime;
   cuda->device.ops = &ser_cuda_ops;
   cuda->precision = options->precision;
-  cuda->conv = options->conv == SER_CONV_CUDNN ? SER_CONV_CUDNN : SER_CONV_FUSED;
+  cuda->conv = options->conv;
   SER_TRY_DONE(read_device(cuda, err));
   SER_TRY_DONE(refuse_unfit(cuda, options, err));
   int failed = (int)cudaStreamCreateWithFlags(&cuda->setup, cudaStreamNonBlocking);

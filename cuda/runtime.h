@@ -12,6 +12,9 @@ extern "C" {
 int cuda_lowest_architecture(void);
 ser_status cuda_probe(ser_error *err);
 
+/* choose.c */
+ser_status cuda_choose_conv(ser_device *device, const ser_conv_shape *shape, ser_error *err);
+
 /* memory.c */
 void *cuda_alloc(ser_device *device, size_t bytes, ser_error *err);
 void cuda_free(ser_device *device, void *memory);

@@ -206,10 +206,18 @@ static void cpu_range_end(ser_device *device) {
   (void)device;
 }
 
+static ser_status cpu_choose_conv(ser_device *device, const ser_conv_shape *shape, ser_error *err) {
+  (void)device;
+  (void)shape;
+  (void)err;
+  return SER_OK;
+}
+
 static const ser_runtime cpu_runtime = {
     .close = cpu_close,
     .properties = cpu_properties,
     .counters = cpu_counters,
+    .choose_conv = cpu_choose_conv,
     .alloc = cpu_alloc,
     .free = cpu_free,
     .stream_create = cpu_stream_create,

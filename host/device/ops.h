@@ -79,7 +79,7 @@ typedef struct {
 
 /* Causal dilated convolution: y[b][o][t] = bias[o] + sum over i, k of w[o][i][k] * a[b][i][t - (K - 1 - k) * dilation],
  * a = the activation read, zero before t = 0 (PyTorch Conv1d weight order behind a left padding). */
-typedef struct {
+typedef struct ser_conv_shape {
   int64_t sides;
   int64_t batch;   /* the largest B; running may use fewer clips */
   int64_t in, out; /* channels */

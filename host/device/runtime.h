@@ -26,6 +26,7 @@ typedef struct ser_stream ser_stream;
 typedef struct ser_event ser_event;
 typedef struct ser_graph ser_graph;
 struct ser_ops;
+struct ser_conv_shape;
 
 typedef struct {
   char backend[16];     /* "cpu", "cuda" */
@@ -38,7 +39,7 @@ typedef struct {
   bool host_memory;     /* operations may follow host pointers: what lies on the host need not be written */
   bool graphs;          /* streams can be captured */
   char precision[8];    /* "fp32", "tf32" */
-  char conv[8];         /* how convolutions run: "cpu", "cudnn", "fused" */
+  char conv[8];         /* how convolutions run: "cpu", "cudnn", "fused"; "auto" before choose_conv */
 } ser_device_properties;
 
 /* Counters of one device since it was opened: tests ask them whether a loop allocated, benchmarks what a batch costs.
@@ -57,6 +58,10 @@ typedef struct {
   void (*close)(ser_device *device);
   void (*properties)(const ser_device *device, ser_device_properties *out);
   void (*counters)(const ser_device *device, ser_device_counters *out);
+
+  /* Settles how convolutions run where that was left to the device (conv auto), by measuring convolutions of this
+   * shape; before their plans are made. Where there is nothing to choose it does nothing. */
+  ser_status (*choose_conv)(ser_device *device, const struct ser_conv_shape *shape, ser_error *err);
 
   /* 64-byte aligned, uninitialised. NULL when the device is out of memory, with the error set. */
   void *(*alloc)(ser_device *device, size_t bytes, ser_error *err);

@@ -186,7 +186,9 @@ ser_status ser_checkpoint_read(ser_checkpoint *c, bool *fits, const char *identi
 char *ser_computing_name(ser_device *device) {
   ser_device_properties properties;
   device->rt->properties(device, &properties);
-  return ser_format("%s %s", properties.backend, properties.isa);
+  /* Among GPUs the form of the convolutions and the precision change the bytes, too. */
+  if (properties.host_memory) return ser_format("%s %s", properties.backend, properties.isa);
+  return ser_format("%s %s %s %s", properties.backend, properties.isa, properties.conv, properties.precision);
 }
 
 char *ser_computing_join(const char *list, const char *name) {

@@ -24,9 +24,11 @@ typedef struct {
   char manifest_hash[SER_HASH_HEX], split_hash[SER_HASH_HEX];
   char *cache_folder;
   int cores;
-  int side_by_side;   /* trainings at a time, as the device has it */
-  bool host_memory;   /* its operations read the dataset where it is */
-  ser_device *holder; /* else: the device that holds it for all trainings */
+  int side_by_side; /* trainings at a time, as the device has it */
+  bool host_memory;
+  ser_conv_choice conv;
+      /* as the device has chosen, where that was left to it */ /* its operations read the dataset where it is */
+  ser_device *holder;                                           /* else: the device that holds it for all trainings */
   ser_resident resident;
   ser_progress *progress;
 } job;
@@ -50,6 +52,26 @@ static ser_status list_starts(char **list, const job *j, const char *here, ser_e
   return status;
 }
 
+/* The device measures what was left to it; all trainings then run their convolutions in the same way. */
+static ser_status choose_conv(const job *j, ser_device *device, ser_error *err) {
+  const ser_config *c = j->config;
+  ser_model_config model = ser_training_model(c, 1, 1);
+  ser_conv_shape shape = {.sides = 2,
+                          .batch = c->train.batch,
+                          .in = model.filters,
+                          .out = model.filters,
+                          .time = model.frames,
+                          .kernel = model.kernel,
+                          .dilation = (int64_t)1 << (model.blocks / 2),
+                          .side_stride = SER_ROUND_UP(model.filters * model.filters * model.kernel, 16)};
+  return device->rt->choose_conv(device, &shape, err);
+}
+
+static ser_conv_choice conv_of(const ser_device_properties *properties, ser_conv_choice asked) {
+  if (!strcmp(properties->conv, "cudnn")) return SER_CONV_CUDNN;
+  return strcmp(properties->conv, "fused") ? asked : SER_CONV_FUSED;
+}
+
 /* config.yaml: every key resolved, and as comments what was chosen at run time. The device is asked here for all. */
 static ser_status write_config(job *j, ser_error *err) {
   ser_text yaml = {0};
@@ -57,7 +79,13 @@ static ser_status write_config(job *j, ser_error *err) {
   ser_device_properties properties;
   ser_device_options asked = ser_config_device(j->config, j->cores);
   SER_TRY(ser_device_open(&device, &asked, err));
+  ser_status chosen = choose_conv(j, device, err);
+  if (chosen != SER_OK) {
+    ser_device_close(device);
+    return chosen;
+  }
   device->rt->properties(device, &properties);
+  j->conv = conv_of(&properties, asked.conv);
   j->side_by_side = properties.trainings;
   j->host_memory = properties.host_memory;
   char *here = ser_computing_name(device), *starts = NULL;
@@ -65,8 +93,10 @@ static ser_status write_config(job *j, ser_error *err) {
   ser_status status = list_starts(&starts, j, here, err);
   ser_config_write(&yaml, j->config);
   ser_text_printf(&yaml,
-                  "# chosen at run time\n# device: %s (%s)\n# instruction set: %s\n# threads: %d\n# started on: %s\n",
-                  properties.backend, properties.name, properties.isa, properties.threads, starts);
+                  "# chosen at run time\n# device: %s (%s)\n# instruction set: %s\n# threads: %d\n# precision: %s\n"
+                  "# convolutions: %s\n# started on: %s\n",
+                  properties.backend, properties.name, properties.isa, properties.threads, properties.precision,
+                  properties.conv, starts);
   char *path = ser_path_join(j->options->folder, "config.yaml");
   if (status == SER_OK) status = ser_write_if_new(path, &yaml, err);
   free(path);
@@ -178,6 +208,7 @@ static void train_part(void *context, size_t task, int thread) {
   (void)thread;
   if (ser_interrupt_check(err) != SER_OK) return;
   ser_device_options asked = ser_config_device(j->config, w->threads);
+  asked.conv = j->conv;
   if (ser_device_open(&device, &asked, err) != SER_OK) return;
   ser_training training = {.config = j->config,
                            .manifest = &j->manifest,
