@@ -52,13 +52,13 @@ typedef struct {
   cudnnHandle_t cudnn;
 } cuda_device;
 
-#define CUDA_SCRATCH 4096
+enum { CUDA_SCRATCH = 4096 };
 
 struct ser_stream {
   cuda_device *device;
   cudaStream_t cuda;
+  void *scratch;                /* CUDA_SCRATCH bytes of the device, for operations that have no workspace */
   ser_stream *next;             /* of the device's list */
-  void *scratch;                /* CUDA_SCRATCH bytes, for operations that have no workspace of their own */
   bool failed;                  /* error holds the first that went wrong */
   bool capturing;               /* what is enqueued goes into a graph: counts belong to that */
   ser_device_counters captured; /* of the capture under way */

@@ -8,16 +8,18 @@ ser_status cuda_stream_create(ser_device *device, ser_stream **stream, ser_error
   cudaStream_t made;
   *stream = NULL;
   CUDA_TRY(CUDA_RUNTIME, cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), err);
+  void *scratch = cuda_alloc(device, CUDA_SCRATCH, err);
+  if (!scratch) {
+    cudaStreamDestroy(made);
+    cudaGetLastError();
+    return SER_FAILED;
+  }
   ser_stream *own = ser_alloc_zero(1, sizeof *own);
   own->device = cuda;
   own->cuda = made;
+  own->scratch = scratch;
   own->next = cuda->streams;
   cuda->streams = own;
-  own->scratch = cuda_alloc(device, CUDA_SCRATCH, err);
-  if (!own->scratch) {
-    cuda_stream_destroy(own);
-    return SER_FAILED;
-  }
   *stream = own;
   return SER_OK;
 }
@@ -29,9 +31,9 @@ void cuda_stream_destroy(ser_stream *stream) {
   while (*link != stream) link = &(*link)->next;
   *link = stream->next;
   cudaStreamSynchronize(stream->cuda);
-  cuda_free(&stream->device->device, stream->scratch);
   cudaStreamDestroy(stream->cuda);
   cudaGetLastError();
+  cuda_free(&stream->device->device, stream->scratch);
   free(stream);
 }
 

@@ -20,7 +20,7 @@ static __global__ void gather_standardise_kernel(float *tile, const float *featu
   __syncthreads();
   int t = t0 + (int)threadIdx.x, mirrored = t < d.t ? d.t - 1 - t : t;
   if (t >= d.tp) return;
-  int64_t other = (int64_t)d.b * d.cp * d.tp;
+  int64_t other = (int64_t)d.batch * d.cp * d.tp;
   for (int i = (int)threadIdx.y; i < TILE && c0 + i < d.cp; i += TILE_ROWS) {
     float *row = tile + ((int64_t)b * d.cp + c0 + i) * d.tp;
     row[t] = turned[threadIdx.x][i];
@@ -33,7 +33,7 @@ extern "C" void cuda_gather_standardise(ser_stream *stream, float *tile, const f
                                         const ser_tensor_shape *shape) {
   cuda_dims d = cuda_dims_of(shape);
   int time_tiles = (d.tp + TILE - 1) / TILE;
-  CUDA_LAUNCH(stream, gather_standardise_kernel, dim3((unsigned)(d.b * time_tiles), cuda_blocks(d.cp, TILE)),
+  CUDA_LAUNCH(stream, gather_standardise_kernel, dim3((unsigned)(d.batch * time_tiles), cuda_blocks(d.cp, TILE)),
               dim3(TILE, TILE_ROWS), 0, tile, features, start, length, mean, inv_std, time_tiles, d);
 }
 

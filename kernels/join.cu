@@ -1,80 +1,66 @@
-/* Joining a block's input x with its output a: x + a, or x * sigmoid(a) (TIM-Net's gate), and the gradients. A warp
- * makes a row, four columns a lane at a time. */
+/* The CUDA form of join.c: joining a block's input x with its output a, x + a or x * sigmoid(a), and the gradients. A
+ * warp takes a row, four columns a lane. */
+#include "kernels/cuda_kernels.h"
 #include "kernels/temporal_cuda.h"
 
 static __device__ inline float sigmoid(float x) {
   return 1 / (1 + expf(-x));
 }
 
-static __device__ inline float join(float x, float a, bool gate) {
-  return gate ? x * sigmoid(a) : x + a;
-}
-
-static __global__ void join_forward_kernel(float *out, ser_activation x, ser_activation a, bool gate, cuda_dims d) {
-  int64_t row = cuda_row();
-  if (row >= cuda_rows(&d)) return;
-  cuda_place at = cuda_place_of(row, &d);
-  cuda_act_row xr = cuda_act_row_of(&x, row, at, &d), ar = cuda_act_row_of(&a, row, at, &d);
-  float4 *to = (float4 *)(out + row * d.tp);
-  for (int q = (int)threadIdx.x; q < d.tp / 4; q += WARP) {
-    float4 xv = ((const float4 *)xr.x)[q], av = ((const float4 *)ar.x)[q], v;
-    int t = 4 * q;
-    v.x = t + 0 < d.t ? join(cuda_act(&xr, xv.x), cuda_act(&ar, av.x), gate) : 0;
-    v.y = t + 1 < d.t ? join(cuda_act(&xr, xv.y), cuda_act(&ar, av.y), gate) : 0;
-    v.z = t + 2 < d.t ? join(cuda_act(&xr, xv.z), cuda_act(&ar, av.z), gate) : 0;
-    v.w = t + 3 < d.t ? join(cuda_act(&xr, xv.w), cuda_act(&ar, av.w), gate) : 0;
-    to[q] = v;
+static __global__ void join_forward_kernel(float *out, ser_activation x, ser_activation a, ser_join join, cuda_dims d) {
+  int at = (int)(blockIdx.x * CUDA_ROWS + threadIdx.y);
+  if (at >= d.sides * d.batch * d.cp) return;
+  cuda_row row = cuda_row_at(at, d);
+  cuda_act xs = cuda_act_of(x, row, d), as = cuda_act_of(a, row, d);
+  out += (int64_t)at * d.tp;
+  for (int t = 4 * (int)threadIdx.x; t < d.tp; t += 4 * CUDA_WARP) {
+    float4 xv = cuda_act_four(xs, t, d), av = cuda_act_four(as, t, d);
+    float4 sum = make_float4(xv.x + av.x, xv.y + av.y, xv.z + av.z, xv.w + av.w);
+    if (join == SER_JOIN_GATE)
+      sum = make_float4(xv.x * sigmoid(av.x), xv.y * sigmoid(av.y), xv.z * sigmoid(av.z), xv.w * sigmoid(av.w));
+    *(float4 *)(out + t) = sum;
   }
 }
 
-extern "C" void cuda_join_forward(ser_stream *stream, float *out, const ser_activation *x, const ser_activation *a,
-                                  ser_join join, const ser_tensor_shape *shape) {
+void cuda_join_forward(ser_stream *stream, float *out, const ser_activation *x, const ser_activation *a, ser_join join,
+                       const ser_tensor_shape *shape) {
   cuda_dims d = cuda_dims_of(shape);
-  CUDA_LAUNCH(stream, join_forward_kernel, cuda_row_blocks(cuda_rows(&d)), cuda_row_block(), 0, out, *x, *a,
-              join == SER_JOIN_GATE, d);
+  CUDA_LAUNCH(stream, join_forward_kernel, cuda_blocks(d.sides * d.batch * d.cp, CUDA_ROWS), dim3(CUDA_WARP, CUDA_ROWS),
+              0, out, *x, *a, join, d);
 }
 
-/* One column: dx in .x, da in .y. */
-static __device__ inline float2 join_gradient(float g, float x, float a, const cuda_act_row *xr, const cuda_act_row *ar,
-                                              bool gate) {
-  if (!gate) return make_float2(g, g);
-  float s = sigmoid(cuda_act(ar, a)), dx = g * s;
-  return make_float2(dx, dx * cuda_act(xr, x) * (1 - s));
+/* g becomes dx, da is written. */
+static __device__ inline void gate_backward(float *g, float *da, float x, float a) {
+  float s = sigmoid(a);
+  *g *= s;
+  *da = *g * x * (1 - s);
 }
 
-/* dx may be dout: each lane reads what it then writes. */
+/* dx may be dout: each lane reads its columns before it writes them. */
 static __global__ void join_backward_kernel(float *dx, float *da, const float *dout, ser_activation x, ser_activation a,
-                                            bool gate, cuda_dims d) {
-  int64_t row = cuda_row();
-  if (row >= cuda_rows(&d)) return;
-  cuda_place at = cuda_place_of(row, &d);
-  cuda_act_row xr = cuda_act_row_of(&x, row, at, &d), ar = cuda_act_row_of(&a, row, at, &d);
-  for (int q = (int)threadIdx.x; q < d.tp / 4; q += WARP) {
-    float4 g = ((const float4 *)(dout + row * d.tp))[q], xv = g, av = g, to_x, to_a;
-    if (gate) {
-      xv = ((const float4 *)xr.x)[q];
-      av = ((const float4 *)ar.x)[q];
+                                            ser_join join, cuda_dims d) {
+  int at = (int)(blockIdx.x * CUDA_ROWS + threadIdx.y);
+  if (at >= d.sides * d.batch * d.cp) return;
+  cuda_row row = cuda_row_at(at, d);
+  cuda_act xs = cuda_act_of(x, row, d), as = cuda_act_of(a, row, d);
+  int64_t first = (int64_t)at * d.tp;
+  for (int t = 4 * (int)threadIdx.x; t < d.tp; t += 4 * CUDA_WARP) {
+    float4 g = *(const float4 *)(dout + first + t), da_four = g;
+    if (join == SER_JOIN_GATE) {
+      float4 xv = cuda_act_four(xs, t, d), av = cuda_act_four(as, t, d);
+      gate_backward(&g.x, &da_four.x, xv.x, av.x);
+      gate_backward(&g.y, &da_four.y, xv.y, av.y);
+      gate_backward(&g.z, &da_four.z, xv.z, av.z);
+      gate_backward(&g.w, &da_four.w, xv.w, av.w);
     }
-    float2 v = join_gradient(g.x, xv.x, av.x, &xr, &ar, gate);
-    to_x.x = v.x;
-    to_a.x = v.y;
-    v = join_gradient(g.y, xv.y, av.y, &xr, &ar, gate);
-    to_x.y = v.x;
-    to_a.y = v.y;
-    v = join_gradient(g.z, xv.z, av.z, &xr, &ar, gate);
-    to_x.z = v.x;
-    to_a.z = v.y;
-    v = join_gradient(g.w, xv.w, av.w, &xr, &ar, gate);
-    to_x.w = v.x;
-    to_a.w = v.y;
-    ((float4 *)(dx + row * d.tp))[q] = to_x;
-    ((float4 *)(da + row * d.tp))[q] = to_a;
+    *(float4 *)(dx + first + t) = g;
+    *(float4 *)(da + first + t) = da_four;
   }
 }
 
-extern "C" void cuda_join_backward(ser_stream *stream, float *dx, float *da, const float *dout, const ser_activation *x,
-                                   const ser_activation *a, ser_join join, const ser_tensor_shape *shape) {
+void cuda_join_backward(ser_stream *stream, float *dx, float *da, const float *dout, const ser_activation *x,
+                        const ser_activation *a, ser_join join, const ser_tensor_shape *shape) {
   cuda_dims d = cuda_dims_of(shape);
-  CUDA_LAUNCH(stream, join_backward_kernel, cuda_row_blocks(cuda_rows(&d)), cuda_row_block(), 0, dx, da, dout, *x, *a,
-              join == SER_JOIN_GATE, d);
+  CUDA_LAUNCH(stream, join_backward_kernel, cuda_blocks(d.sides * d.batch * d.cp, CUDA_ROWS),
+              dim3(CUDA_WARP, CUDA_ROWS), 0, dx, da, dout, *x, *a, join, d);
 }

@@ -1,73 +1,68 @@
-/* Softmax, and softmax with its loss: label smoothing, focal weighting, class weights, as the CPU form has them.
- * Classes are few: a thread makes a row, in double. */
+/* The CUDA form of loss.c: softmax, and softmax with cross-entropy, label smoothing, focal weighting and class weights.
+ * In double, a warp a row, the classes dealt to its lanes. */
+#include "kernels/cuda_kernels.h"
 #include "kernels/temporal_cuda.h"
 
-enum { LOSS_THREADS = 64 };
-
-/* log of the sum of exp(logits), without overflow. NaN and infinite logits give NaN. */
-static __device__ double log_sum_exp(const float *z, int classes) {
-  double largest = (double)z[0], sum = 0;
-  for (int k = 1; k < classes; k++)
-    if ((double)z[k] > largest) largest = (double)z[k];
-  for (int k = 0; k < classes; k++) sum += exp((double)z[k] - largest);
-  return largest + log(sum);
+/* log of the sum of exp(logits), without overflow, for the whole warp. NaN and infinite logits give NaN. */
+static __device__ double log_sum_exp(const float *logits, int classes) {
+  double largest = (double)logits[0], sum = 0;
+  for (int k = (int)threadIdx.x; k < classes; k += CUDA_WARP) largest = fmax(largest, (double)logits[k]);
+  for (int apart = CUDA_WARP / 2; apart; apart /= 2)
+    largest = fmax(largest, __shfl_xor_sync(0xffffffffu, largest, apart));
+  for (int k = (int)threadIdx.x; k < classes; k += CUDA_WARP) sum += exp((double)logits[k] - largest);
+  return largest + log(cuda_warp_sum(sum));
 }
 
-static __global__ void softmax_kernel(float *probabilities, const float *logits, int classes, int stride,
-                                      int64_t rows) {
-  int64_t r = (int64_t)blockIdx.x * LOSS_THREADS + threadIdx.x;
-  if (r >= rows) return;
-  const float *z = logits + r * stride;
-  float *p = probabilities + r * stride;
+static __global__ void softmax_kernel(float *probabilities, const float *logits, int classes, int64_t stride,
+                                      int rows) {
+  int row = (int)(blockIdx.x * CUDA_ROWS + threadIdx.y);
+  if (row >= rows) return;
+  const float *z = logits + row * stride;
+  float *p = probabilities + row * stride;
   double log_sum = log_sum_exp(z, classes);
-  for (int k = 0; k < stride; k++) p[k] = k < classes ? (float)exp((double)z[k] - log_sum) : 0;
+  for (int k = (int)threadIdx.x; k < stride; k += CUDA_WARP)
+    p[k] = k < classes ? (float)exp((double)z[k] - log_sum) : 0;
 }
 
-extern "C" void cuda_softmax(ser_stream *stream, float *probabilities, const float *logits, const ser_loss_shape *shape,
-                             int64_t rows) {
-  if (rows)
-    CUDA_LAUNCH(stream, softmax_kernel, cuda_blocks(rows, LOSS_THREADS), LOSS_THREADS, 0, probabilities, logits,
-                (int)shape->classes, (int)shape->stride, rows);
+void cuda_softmax(ser_stream *stream, float *probabilities, const float *logits, const ser_loss_shape *shape,
+                  int64_t rows) {
+  CUDA_LAUNCH(stream, softmax_kernel, cuda_blocks(rows, CUDA_ROWS), dim3(CUDA_WARP, CUDA_ROWS), 0, probabilities,
+              logits, (int)shape->classes, shape->stride, (int)rows);
 }
 
-/* The maths stands beside the CPU form (loss.c: loss_of_row). A truth that is no class cannot be refused here: it gives
- * NaN, which the trainer refuses. */
+/* As loss.c's loss_of_row has it: l = weight * f * ce with ce = -sum of q log p and f = (1 - p_truth)^gamma, and
+ * dz = weight * share * (f * (p - q) + ce * df/dz). A truth that is no class gives NaN, so that it shows. */
 static __global__ void softmax_loss_kernel(float *losses, float *dlogits, const float *logits, const int32_t *truths,
-                                           const float *class_weights, ser_loss_shape shape, int64_t rows) {
-  int64_t r = (int64_t)blockIdx.x * LOSS_THREADS + threadIdx.x;
-  if (r >= rows) return;
-  int classes = (int)shape.classes, stride = (int)shape.stride, truth = truths[r];
-  const float *z = logits + r * stride;
-  float *dz = dlogits + r * stride;
-  bool broken = truth < 0 || truth >= classes;
-  if (broken) truth = 0;
-  double weight = broken ? (double)NAN : class_weights ? (double)class_weights[truth] : 1;
+                                           const float *class_weights, ser_loss_shape shape, int rows) {
+  int row = (int)(blockIdx.x * CUDA_ROWS + threadIdx.y), classes = (int)shape.classes, lane = (int)threadIdx.x;
+  if (row >= rows) return;
+  const float *z = logits + row * shape.stride;
+  float *dz = dlogits + row * shape.stride;
+  int truth = truths[row];
+  bool known = truth >= 0 && truth < classes;
   double log_sum = log_sum_exp(z, classes), smoothing = (double)shape.label_smoothing;
   double gamma = (double)shape.focal_gamma, even = smoothing / (double)classes;
-  double ce = 0, rest = 0, p_truth = exp((double)z[truth] - log_sum);
-  for (int k = 0; k < classes; k++) {
-    double log_p = (double)z[k] - log_sum;
-    ce -= (even + (k == truth ? 1 - smoothing : 0)) * log_p;
+  double weight = !known ? nan("") : class_weights ? (double)class_weights[truth] : 1;
+  double ce = 0, rest = 0, p_truth = exp((double)z[known ? truth : 0] - log_sum);
+  for (int k = lane; k < classes; k += CUDA_WARP) {
+    double log_p = (double)z[k] - log_sum, q = even + (k == truth ? 1 - smoothing : 0);
+    ce -= q * log_p;
     if (k != truth) rest += exp(log_p); /* 1 - p_truth without its cancellation */
   }
-  double f = gamma > 0 ? pow(rest, gamma) : 1, slope = gamma > 0 ? gamma * f * p_truth * ce : 0;
-  double share = weight / (double)rows;
-  for (int k = 0; k < stride; k++) {
-    if (k >= classes) {
-      dz[k] = 0;
-      continue;
-    }
-    double p = exp((double)z[k] - log_sum), q = even + (k == truth ? 1 - smoothing : 0);
+  ce = cuda_warp_sum(ce);
+  rest = cuda_warp_sum(rest);
+  double f = gamma > 0 ? pow(rest, gamma) : 1;
+  double slope = gamma > 0 ? gamma * f * p_truth * ce : 0; /* f is 0 where rest is */
+  for (int k = lane; k < shape.stride; k += CUDA_WARP) {
+    double p = k < classes ? exp((double)z[k] - log_sum) : 0, q = even + (k == truth ? 1 - smoothing : 0);
     double focal = k == truth ? -slope : rest == 0 ? 0 : slope * (p / rest);
-    dz[k] = (float)(share * (f * (p - q) + focal));
+    dz[k] = k < classes ? (float)(weight / (double)rows * (f * (p - q) + focal)) : 0;
   }
-  losses[r] = (float)(weight * f * ce);
+  if (lane == 0) losses[row] = (float)(weight * f * ce);
 }
 
-extern "C" void cuda_softmax_loss(ser_stream *stream, float *losses, float *dlogits, const float *logits,
-                                  const int32_t *truth, const float *class_weights, const ser_loss_shape *shape,
-                                  int64_t rows) {
-  if (rows)
-    CUDA_LAUNCH(stream, softmax_loss_kernel, cuda_blocks(rows, LOSS_THREADS), LOSS_THREADS, 0, losses, dlogits, logits,
-                truth, class_weights, *shape, rows);
+void cuda_softmax_loss(ser_stream *stream, float *losses, float *dlogits, const float *logits, const int32_t *truth,
+                       const float *class_weights, const ser_loss_shape *shape, int64_t rows) {
+  CUDA_LAUNCH(stream, softmax_loss_kernel, cuda_blocks(rows, CUDA_ROWS), dim3(CUDA_WARP, CUDA_ROWS), 0, losses, dlogits,
+              logits, truth, class_weights, *shape, (int)rows);
 }

@@ -2,7 +2,7 @@
 #ifndef SER_KERNELS_MFCC_CUDA_H
 #define SER_KERNELS_MFCC_CUDA_H
 
-#include "kernels/temporal_cuda.h"
+#include "kernels/cuda_kernels.h"
 
 typedef struct {
   cuda_plan plan;

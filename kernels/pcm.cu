@@ -1,5 +1,5 @@
 /* Samples as floats in [-1, 1) from 16-bit integers, as libsndfile reads them. A thread makes four. */
-#include "kernels/temporal_cuda.h"
+#include "kernels/cuda_kernels.h"
 
 enum { THREADS = 256, SAMPLES = 4 };
 

@@ -1,52 +1,47 @@
-/* What the CUDA operations on temporal tensors [S][B][Cp][Tp] share: reading an element of an activation or of a
- * gradient, as device/ops.h defines them, sums over a warp, and how rows are laid over blocks. A row is one channel of
- * one clip of one side: Tp floats, of which T count. */
+/* What the CUDA kernels on temporal tensors [S][B][Cp][Tp] share: reading an activation and a gradient as device/ops.h
+ * defines them, and sums over a warp. The device forms of temporal.h: a row is one channel of one clip on one side, Tp
+ * floats, of which T count. Rows begin on 64 bytes, so that four columns are one float4. */
 #ifndef SER_KERNELS_TEMPORAL_CUDA_H
 #define SER_KERNELS_TEMPORAL_CUDA_H
 
-#include "kernels/cuda_kernels.h"
+#include "cuda/cuda.h"
 
-enum { WARP = 32, ROW_LANES = 32, ROWS_A_BLOCK = 4 };
+enum { CUDA_WARP = 32, CUDA_ROWS = 8 }; /* rows, a warp each, of a block of those kernels that work on rows */
 
+/* What a kernel needs of a shape; sides * batch * cp fits an int. */
 typedef struct {
-  int sides, b, c, cp, t, tp;
+  int sides, batch, c, cp, t, tp;
 } cuda_dims;
 
-static inline cuda_dims cuda_dims_of(const ser_tensor_shape *s) {
-  cuda_dims d = {(int)s->sides,    (int)s->batch,
-                 (int)s->channels, (int)SER_ROUND_UP(s->channels, SER_CHANNEL_PAD),
-                 (int)s->time,     (int)SER_ROUND_UP(s->time, SER_TIME_PAD)};
+static inline cuda_dims cuda_dims_of(const ser_tensor_shape *shape) {
+  cuda_dims d;
+  d.sides = (int)shape->sides;
+  d.batch = (int)shape->batch;
+  d.c = (int)shape->channels;
+  d.cp = (int)SER_ROUND_UP(shape->channels, SER_CHANNEL_PAD);
+  d.t = (int)shape->time;
+  d.tp = (int)SER_ROUND_UP(shape->time, SER_TIME_PAD);
   return d;
 }
 
-static __host__ __device__ inline int64_t cuda_rows(const cuda_dims *d) {
-  return (int64_t)d->sides * d->b * d->cp;
-}
-
-/* A block of ROWS_A_BLOCK warps, a row each: kernels get their row from cuda_row(). */
-static inline dim3 cuda_row_block(void) {
-  return dim3(ROW_LANES, ROWS_A_BLOCK);
-}
-static inline unsigned cuda_row_blocks(int64_t rows) {
-  return cuda_blocks(rows, ROWS_A_BLOCK);
-}
-static __device__ inline int64_t cuda_row(void) {
-  return (int64_t)blockIdx.x * ROWS_A_BLOCK + threadIdx.y;
-}
-
-/* Where a row stands: its side, its clip of the side, its channel. */
+/* A row and where its channel's parameters lie: `at` counts the rows of [S][B][Cp], `vector` the entries of [S][Cp]. */
 typedef struct {
-  int side, b, c;
-} cuda_place;
-static __device__ inline cuda_place cuda_place_of(int64_t row, const cuda_dims *d) {
-  unsigned clip = (unsigned)(row / d->cp); /* of all sides */
-  cuda_place place = {(int)(clip / (unsigned)d->b), (int)(clip % (unsigned)d->b), (int)(row % d->cp)};
-  return place;
+  int at, side, b, c, vector;
+} cuda_row;
+
+static __device__ inline cuda_row cuda_row_of(int side, int b, int c, const cuda_dims &d) {
+  cuda_row row = {(side * d.batch + b) * d.cp + c, side, b, c, side * d.cp + c};
+  return row;
 }
 
-/* max(0, v), but NaN stays NaN: a broken run must show. */
-static __device__ inline float cuda_relu(float v) {
-  return v < 0 ? 0 : v;
+static __device__ inline cuda_row cuda_row_at(int at, const cuda_dims &d) {
+  unsigned clip = (unsigned)at / (unsigned)d.cp, side = clip / (unsigned)d.batch;
+  return cuda_row_of((int)side, (int)(clip - side * (unsigned)d.batch), at - (int)clip * d.cp, d);
+}
+
+/* max(0, x), but NaN stays NaN: a broken run must show. */
+static __device__ inline float cuda_relu(float x) {
+  return x < 0 ? 0 : x;
 }
 
 /* relu(x * scale + shift) * drop, or x alone where plain. */
@@ -54,60 +49,94 @@ typedef struct {
   const float *x; /* [Tp] */
   float scale, shift, drop;
   bool plain;
-} cuda_act_row;
+} cuda_act;
 
-static __device__ inline cuda_act_row cuda_act_row_of(const ser_activation *a, int64_t row, cuda_place at,
-                                                      const cuda_dims *d) {
-  cuda_act_row r = {a->x + row * d->tp, 1, 0, 1, !a->scale};
-  if (r.plain) return r;
-  r.scale = a->scale[at.side * d->cp + at.c];
-  r.shift = a->shift[at.side * d->cp + at.c];
-  if (a->drop) r.drop = a->drop[row];
-  return r;
+static __device__ inline cuda_act cuda_act_of(const ser_activation &a, const cuda_row &row, const cuda_dims &d) {
+  cuda_act act = {a.x + (int64_t)row.at * d.tp, 1, 0, 1, !a.scale};
+  if (act.plain) return act;
+  act.scale = a.scale[row.vector];
+  act.shift = a.shift[row.vector];
+  if (a.drop) act.drop = a.drop[row.at];
+  return act;
 }
 
-/* Column t < T of the row. */
-static __device__ inline float cuda_act(const cuda_act_row *r, float x) {
-  return r->plain ? x : cuda_relu(fmaf(x, r->scale, r->shift)) * r->drop;
+/* Of an x that has been read; not for columns from T on, which cuda_act_at and cuda_act_four know to be zero. */
+static __device__ inline float cuda_act_value(const cuda_act &act, float x) {
+  return act.plain ? x : cuda_relu(fmaf(x, act.scale, act.shift)) * act.drop;
 }
 
-/* A row of the gradient at a batch norm's input: dz, xhat, dy = scale * (dz - sum_dz - xhat * sum_dzx). */
+static __device__ inline float cuda_act_at(const cuda_act &act, int t, const cuda_dims &d) {
+  return t < d.t ? cuda_act_value(act, act.x[t]) : 0;
+}
+
+/* Columns t .. t + 3, t a multiple of 4 below Tp. */
+static __device__ inline float4 cuda_act_four(const cuda_act &act, int t, const cuda_dims &d) {
+  float4 x = *(const float4 *)(act.x + t);
+  if (act.plain) return x; /* its padding is zero */
+  return make_float4(t < d.t ? cuda_act_value(act, x.x) : 0, t + 1 < d.t ? cuda_act_value(act, x.y) : 0,
+                     t + 2 < d.t ? cuda_act_value(act, x.z) : 0, t + 3 < d.t ? cuda_act_value(act, x.w) : 0);
+}
+
+/* A row of the gradient at a batch norm's input, dy = scale * (dz - sums[0] - xhat * sums[1]), in the form
+ * dz * pass - even - (y - mean) * slope; dy = da where plain. */
 typedef struct {
   const float *da, *y; /* [Tp] */
-  float scale, shift, drop, mean, inv_std, sum_dz, sum_dzx;
-  bool plain; /* dy = da */
-} cuda_grad_row;
+  float scale, shift, mean, pass, even, slope;
+  float drop, inv_std; /* of the sums */
+  bool plain;
+} cuda_grad;
 
-static __device__ inline cuda_grad_row cuda_grad_row_of(const ser_gradient *g, int64_t row, cuda_place at,
-                                                        const cuda_dims *d) {
-  cuda_grad_row r = {g->da ? g->da + row * d->tp : NULL, NULL, 1, 0, 1, 0, 0, 0, 0, !g->y.scale};
-  if (r.plain) return r;
-  int channel = at.side * d->cp + at.c;
-  r.y = g->y.x + row * d->tp;
-  r.scale = g->y.scale[channel];
-  r.shift = g->y.shift[channel];
-  if (g->y.drop) r.drop = g->y.drop[row];
-  r.mean = g->mean[channel];
-  r.inv_std = g->inv_std[channel];
-  if (g->sums) {
-    r.sum_dz = g->sums[2 * at.side * d->cp + at.c];
-    r.sum_dzx = g->sums[(2 * at.side + 1) * d->cp + at.c];
-  }
-  return r;
+/* g.da and g.sums may be NULL where the caller does without. */
+static __device__ inline cuda_grad cuda_grad_of(const ser_gradient &g, const cuda_row &row, const cuda_dims &d) {
+  int64_t at = (int64_t)row.at * d.tp;
+  cuda_grad grad = {g.da ? g.da + at : NULL, NULL, 1, 0, 0, 1, 0, 0, 1, 1, !g.y.scale};
+  if (grad.plain) return grad;
+  grad.y = g.y.x + at;
+  grad.scale = g.y.scale[row.vector];
+  grad.shift = g.y.shift[row.vector];
+  grad.mean = g.mean[row.vector];
+  grad.inv_std = g.inv_std[row.vector];
+  if (g.y.drop) grad.drop = g.y.drop[row.at];
+  grad.pass = grad.scale * grad.drop;
+  if (!g.sums) return grad;
+  const float *sums = g.sums + (int64_t)row.side * 2 * d.cp + row.c;
+  grad.even = grad.scale * sums[0];
+  grad.slope = grad.scale * sums[d.cp] * grad.inv_std;
+  return grad;
 }
 
-/* dy at a column t < T where the tensors hold da and y. */
-static __device__ inline float cuda_grad(const cuda_grad_row *r, float da, float y) {
-  if (r->plain) return da;
-  float dz = fmaf(y, r->scale, r->shift) > 0 ? da * (r->scale * r->drop) : 0;
-  return dz - r->scale * r->sum_dz - (y - r->mean) * (r->scale * r->sum_dzx * r->inv_std);
+/* dy of a da and a y that have been read; not for columns from T on, where it is zero. */
+static __device__ inline float cuda_grad_value(const cuda_grad &grad, float da, float y) {
+  if (grad.plain) return da;
+  float dz = fmaf(y, grad.scale, grad.shift) > 0 ? da * grad.pass : 0;
+  return dz - grad.even - (y - grad.mean) * grad.slope;
 }
 
-/* The sum over a warp, in every lane, by halves: one order. */
-static __device__ inline double cuda_warp_sum(double v) {
-#pragma unroll
-  for (int apart = WARP / 2; apart; apart /= 2) v += __shfl_xor_sync(0xffffffffu, v, apart);
-  return v;
+/* Adds to the sums of dz and dz * xhat what column has da and y, without the factors drop and inv_std, which the sums
+ * get in the end. Columns from T on add nothing, since their da is zero. */
+static __device__ inline void cuda_grad_add(float *dz_sum, float *product_sum, const cuda_grad &grad, float da,
+                                            float y) {
+  float dz = fmaf(y, grad.scale, grad.shift) > 0 ? da : 0;
+  *dz_sum += dz;
+  *product_sum = fmaf(dz, y - grad.mean, *product_sum);
+}
+
+/* The sum over the warp's lanes, the same in each; all of them must come. */
+static __device__ inline double cuda_warp_sum(double x) {
+  for (int apart = CUDA_WARP / 2; apart; apart /= 2) x += __shfl_xor_sync(0xffffffffu, x, apart);
+  return x;
+}
+
+/* The sum over the block's lanes, for thread 0; room [32] is shared. A whole number of warps, all of which must come.
+ * Ends with a barrier, so that the room may be used again. */
+static __device__ inline double cuda_block_sum(double x, double *room) {
+  int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP, warps = blockDim.x / CUDA_WARP;
+  x = cuda_warp_sum(x);
+  if (lane == 0) room[warp] = x;
+  __syncthreads();
+  if (warp == 0) x = cuda_warp_sum(lane < warps ? room[lane] : 0);
+  __syncthreads();
+  return x;
 }
 
 #endif
