@@ -9,14 +9,6 @@
 #include "base/memory.h"
 #include "support/temporal.h"
 
-typedef struct {
-  int64_t batch, in, out, time, kernel, dilation;
-  bool x_norm; /* x is read through a norm, ReLU and a mask; else as it is */
-  bool y_norm; /* dy is made from da through a norm; else it is da */
-  bool dx, next, dbias, add;
-  int64_t first, count; /* the clips that are run: all where count is 0 */
-} conv_case;
-
 /* Of both sides. */
 typedef struct {
   float *x, *w, *da, *y, *before;
@@ -24,6 +16,15 @@ typedef struct {
   float *x_drop, *y_drop, *sums;
   size_t weights, stride; /* of w; of w, dw and dbias */
 } conv_data;
+
+typedef struct {
+  int64_t batch, in, out, time, kernel, dilation;
+  bool x_norm; /* x is read through a norm, ReLU and a mask; else as it is */
+  bool y_norm; /* dy is made from da through a norm; else it is da */
+  bool dx, next, dbias, add;
+  int64_t first, count; /* the clips that are run: all where count is 0 */
+  conv_data data;
+} conv_case;
 
 static conv_data make_data(const conv_case *k) {
   test_dims d = test_dims_make(2 * k->batch, k->in, k->time), dy = test_dims_make(2 * k->batch, k->out, k->time);
@@ -103,7 +104,7 @@ static void run(test_buffers *all, const void *context, test_sides s, float *out
   const ser_ops *ops = all->device->ops;
   int64_t batch = k->count ? k->count : k->batch;
   test_dims d = test_dims_make(batch, k->in, k->time), dy = test_dims_make(batch, k->out, k->time);
-  conv_data data = make_data(k);
+  const conv_data data = k->data;
   test_clips clips = {s, k->batch, k->first, batch};
   ser_conv_shape shape = {s.count, batch, k->in, k->out, k->time, k->kernel, k->dilation, (int64_t)data.stride};
   ser_plan *plan;
@@ -131,7 +132,6 @@ static void run(test_buffers *all, const void *context, test_sides s, float *out
   test_read_sides(all, out + at.dw, at.end, dw, s, data.weights, data.stride);
   if (dbias) test_read_sides(all, out + at.dbias, at.end, dbias, s, outs, data.stride);
   ser_plan_free(plan);
-  free_data(&data);
 }
 
 /* The loops in double: dx, dw, dbias (all written) from dy and the activation a. */
@@ -176,7 +176,7 @@ static void check_next(const conv_case *k, const conv_data *data, int64_t side, 
 static void check(const void *context, int64_t side, const float *out) {
   const conv_case *k = context;
   test_dims d = test_dims_make(k->batch, k->in, k->time), e = test_dims_make(k->batch, k->out, k->time);
-  conv_data data = make_data(k);
+  const conv_data data = k->data;
   size_t weights = data.weights;
   ser_gradient from = host_y(&data, k);
   double *da = test_plain(data.da, side, &e);
@@ -197,11 +197,12 @@ static void check(const void *context, int64_t side, const float *out) {
   double *mine[] = {da, a, dx, dw, dbias};
   for (int i = 0; i < 5; i++) free(mine[i]);
   test_gradient_free(&dy);
-  free_data(&data);
 }
 
 static void try_case(conv_case k) {
+  k.data = make_data(&k);
   test_operation_sides(run, check, &k, places_of(&k).end);
+  free_data(&k.data);
 }
 
 static void sizes(void **state) {
@@ -318,7 +319,9 @@ static void a_clip_does_not_see_its_neighbours(void **state) {
                  .dx = true,
                  .next = true,
                  .add = true};
+  k.data = make_data(&k);
   test_each_device(one_device, 2, &k);
+  free_data(&k.data);
 }
 
 /* sum of da * conv(a, w), in double: linear in a and w, so that central differences are exact but for rounding. */

@@ -7,18 +7,19 @@
 #include "base/memory.h"
 #include "support/temporal.h"
 
-typedef struct {
-  int64_t batch, in, out, time, kernel, dilation;
-  bool norm, drop, bias, moments;
-  int64_t first, count; /* the clips that are run: all where count is 0 */
-  int64_t most;         /* the plan's batch where not 0 */
-} conv_case;
-
 /* Of both sides. */
 typedef struct {
   float *x, *scale, *shift, *drop, *w, *bias;
   size_t weights, stride; /* of w; of w and bias */
 } conv_data;
+
+typedef struct {
+  int64_t batch, in, out, time, kernel, dilation;
+  bool norm, drop, bias, moments;
+  int64_t first, count; /* the clips that are run: all where count is 0 */
+  int64_t most;         /* the plan's batch where not 0 */
+  conv_data data;
+} conv_case;
 
 static conv_data make_data(const conv_case *k) {
   test_dims d = test_dims_make(2 * k->batch, k->in, k->time);
@@ -54,7 +55,7 @@ static void run(test_buffers *all, const void *context, test_sides s, float *out
   const ser_ops *ops = all->device->ops;
   int64_t batch = k->count ? k->count : k->batch;
   test_dims d = test_dims_make(batch, k->in, k->time), dy = test_dims_make(batch, k->out, k->time);
-  conv_data data = make_data(k);
+  const conv_data data = k->data;
   test_clips clips = {s, k->batch, k->first, batch};
   size_t cp = (size_t)d.cp;
   ser_conv_shape shape = {s.count,     k->most ? k->most : batch, k->in, k->out, k->time, k->kernel,
@@ -75,13 +76,12 @@ static void run(test_buffers *all, const void *context, test_sides s, float *out
   test_read_sides(all, out, n, y, s, dy.count, dy.count);
   if (moments) test_read_sides(all, out + dy.count, n, moments, s, m, m);
   ser_plan_free(plan);
-  free_data(&data);
 }
 
 static void check(const void *context, int64_t side, const float *out) {
   const conv_case *k = context;
   test_dims d = test_dims_make(k->batch, k->in, k->time), dy = test_dims_make(k->batch, k->out, k->time);
-  conv_data data = make_data(k);
+  const conv_data data = k->data;
   const float *w = data.w + (size_t)side * data.stride,
               *bias = data.bias ? data.bias + (size_t)side * data.stride : NULL;
   ser_activation x = {data.x, data.scale, data.shift, data.drop};
@@ -112,11 +112,12 @@ static void check(const void *context, int64_t side, const float *out) {
   free(a);
   free(y);
   free(moments);
-  free_data(&data);
 }
 
 static void try_case(conv_case k) {
+  k.data = make_data(&k);
   test_operation_sides(run, check, &k, outputs(&k));
+  free_data(&k.data);
 }
 
 static void sizes(void **state) {
@@ -210,7 +211,9 @@ static void a_clip_does_not_see_its_neighbours(void **state) {
                  .norm = true,
                  .drop = true,
                  .moments = true};
+  k.data = make_data(&k);
   test_each_device(one_device, 2, &k);
+  free_data(&k.data);
 }
 
 int main(void) {

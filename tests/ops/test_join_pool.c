@@ -7,16 +7,17 @@
 #include "base/memory.h"
 #include "support/temporal.h"
 
-typedef struct {
-  int64_t batch, channels, time;
-  ser_join join;
-  bool x_plain, in_place; /* x is read as it is; dx is dout */
-} join_case;
-
 /* Of both sides. */
 typedef struct {
   float *x[2], *scale[2], *shift[2], *drop[2], *dout; /* of x and a */
 } join_data;
+
+typedef struct {
+  int64_t batch, channels, time;
+  ser_join join;
+  bool x_plain, in_place; /* x is read as it is; dx is dout */
+  join_data data;
+} join_case;
 
 static join_data make_join(const join_case *k) {
   test_dims dims = test_dims_make(2 * k->batch, k->channels, k->time), *d = &dims;
@@ -47,7 +48,7 @@ static void run_join(test_buffers *all, const void *context, test_sides s, float
   const join_case *k = context;
   test_dims d = test_dims_make(k->batch, k->channels, k->time);
   size_t n = d.count, cp = (size_t)d.cp;
-  join_data data = make_join(k);
+  const join_data data = k->data;
   ser_activation a[2];
   for (int i = 0; i < 2; i++)
     a[i] = (ser_activation){test_in_sides(all, data.x[i], s, n, n), test_in_sides(all, data.scale[i], s, cp, cp),
@@ -63,7 +64,6 @@ static void run_join(test_buffers *all, const void *context, test_sides s, float
   test_read_sides(all, out, 3 * n, joined, s, n, n);
   test_read_sides(all, out + n, 3 * n, dx, s, n, n);
   test_read_sides(all, out + 2 * n, 3 * n, da, s, n, n);
-  free_join(&data);
 }
 
 static double joined(double x, double a, ser_join join) {
@@ -73,7 +73,7 @@ static double joined(double x, double a, ser_join join) {
 static void check_join(const void *context, int64_t side, const float *out) {
   const join_case *k = context;
   test_dims d = test_dims_make(k->batch, k->channels, k->time);
-  join_data data = make_join(k);
+  const join_data data = k->data;
   double *v[2], *want = ser_alloc_zero(3 * d.count, sizeof *want);
   const float *dout = data.dout + (size_t)side * d.count;
   for (int i = 0; i < 2; i++) {
@@ -93,7 +93,6 @@ static void check_join(const void *context, int64_t side, const float *out) {
   free(v[0]);
   free(v[1]);
   free(want);
-  free_join(&data);
 }
 
 static void join(void **state) {
@@ -101,9 +100,15 @@ static void join(void **state) {
   static const int64_t times[] = {1, 7, 16, 17, 162, 163}, channels[] = {1, 5, 39, 40, 41, 39};
   for (size_t i = 0; i < 6; i++)
     for (int variant = 0; variant < 4; variant++) {
-      join_case k = {i == 5 ? 64 : 3,  channels[i],     times[i], variant < 2 ? SER_JOIN_GATE : SER_JOIN_RESIDUAL,
-                     variant % 2 == 0, variant % 2 == 1};
+      join_case k = {.batch = i == 5 ? 64 : 3,
+                     .channels = channels[i],
+                     .time = times[i],
+                     .join = variant < 2 ? SER_JOIN_GATE : SER_JOIN_RESIDUAL,
+                     .x_plain = variant % 2 == 0,
+                     .in_place = variant % 2 == 1};
+      k.data = make_join(&k);
       test_operation_sides(run_join, check_join, &k, 3 * test_dims_make(k.batch, k.channels, k.time).count);
+      free_join(&k.data);
     }
 }
 
@@ -141,9 +146,16 @@ static void the_gate_is_flat_far_out_and_keeps_nan(void **state) {
 
 /* ---- pooling ---- */
 
+/* Of all the case's sides, but dpooled, which is of neither. */
+typedef struct {
+  float *x, *before, *drop, *scale, *shift, *dpooled;
+  int64_t *lengths;
+} pool_data;
+
 typedef struct {
   int64_t sides, batch, channels, time;
   bool real, plain;
+  pool_data data;
 } pool_case;
 
 static int64_t *make_lengths(const pool_case *k) {
@@ -152,12 +164,6 @@ static int64_t *make_lengths(const pool_case *k) {
   for (int64_t b = 0; b < k->batch; b++) lengths[b] = list[b % 6];
   return lengths;
 }
-
-/* Of all the case's sides, but dpooled, which is of neither. */
-typedef struct {
-  float *x, *before, *drop, *scale, *shift, *dpooled;
-  int64_t *lengths;
-} pool_data;
 
 static pool_data make_pool(const pool_case *k) {
   test_dims d = test_dims_make(k->sides * k->batch, k->channels, k->time);
@@ -182,7 +188,7 @@ static void run_pool(test_buffers *all, const void *context, float *out) {
   const pool_case *k = context;
   test_dims d = test_dims_make(k->sides * k->batch, k->channels, k->time);
   size_t vectors = (size_t)(k->sides * d.cp), columns = (size_t)(k->batch * d.cp);
-  pool_data data = make_pool(k);
+  const pool_data data = k->data;
   ser_activation x = {test_in(all, data.x, d.count), test_in(all, data.scale, vectors),
                       test_in(all, data.shift, vectors), test_in(all, data.drop, d.columns)};
   if (k->plain) x = (ser_activation){.x = x.x};
@@ -198,14 +204,13 @@ static void run_pool(test_buffers *all, const void *context, float *out) {
   test_read(all, out, pooled);
   test_read(all, out + columns, written);
   test_read(all, out + columns + d.count, added);
-  free_pool(&data);
 }
 
 static void check_pool(const void *context, const float *out) {
   const pool_case *k = context;
   test_dims d = test_dims_make(k->sides * k->batch, k->channels, k->time);
   test_dims one = test_dims_make(k->batch, k->channels, k->time);
-  pool_data data = make_pool(k);
+  const pool_data data = k->data;
   double *want = ser_alloc_zero(one.columns + 2 * d.count, sizeof *want);
   for (int64_t side = 0; side < k->sides; side++) {
     ser_activation host = {data.x, k->plain ? NULL : data.scale, data.shift, data.drop};
@@ -230,7 +235,6 @@ static void check_pool(const void *context, const float *out) {
   test_padding(out + one.columns + d.count, &d);
   test_close("pooled", out, want, one.columns + 2 * d.count, 1e-6);
   free(want);
-  free_pool(&data);
 }
 
 static void pool(void **state) {
@@ -238,9 +242,16 @@ static void pool(void **state) {
   static const int64_t times[] = {1, 7, 16, 17, 162, 163}, channels[] = {1, 5, 39, 40, 41, 39};
   for (size_t i = 0; i < 6; i++)
     for (int variant = 0; variant < 6; variant++) {
-      pool_case k = {1 + variant / 3, i == 4 ? 64 : 6, channels[i], times[i], variant % 3 > 0, variant % 3 == 1};
+      pool_case k = {.sides = 1 + variant / 3,
+                     .batch = i == 4 ? 64 : 6,
+                     .channels = channels[i],
+                     .time = times[i],
+                     .real = variant % 3 > 0,
+                     .plain = variant % 3 == 1};
+      k.data = make_pool(&k);
       test_dims d = test_dims_make(k.batch, k.channels, k.time);
       test_operation(run_pool, check_pool, &k, d.columns + (size_t)k.sides * 2 * d.count);
+      free_pool(&k.data);
     }
 }
 

@@ -258,14 +258,15 @@ typedef struct {
 static void run_sides(test_buffers *all, const void *context, float *out) {
   const sided *o = context;
   float *alone = ser_alloc(o->count * sizeof *alone);
+  bool on_cuda = test_on_cuda();
   o->run(all, o->context, (test_sides){0, 2}, out);
   for (int64_t side = 0; side < 2; side++) {
     const float *together = out + (size_t)side * o->count;
     test_buffers_free(all);
     for (size_t i = 0; i < o->count; i++) alone[i] = NAN;
     o->run(all, o->context, (test_sides){side, 1}, alone);
-    if (test_on_cuda()) o->check(o->context, side, alone);
-    for (size_t i = 0; i < o->count && !test_on_cuda(); i++)
+    if (on_cuda) o->check(o->context, side, alone);
+    for (size_t i = 0; i < o->count && !on_cuda; i++)
       if (memcmp(&alone[i], &together[i], sizeof *alone))
         fail_msg("side %d's output %zu of %zu is %.9g alone, %.9g beside the other", (int)side, i, o->count,
                  (double)alone[i], (double)together[i]);
