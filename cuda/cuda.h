@@ -52,9 +52,12 @@ typedef struct {
   cudnnHandle_t cudnn;
 } cuda_device;
 
+enum { CUDA_SCRATCH = 4096 };
+
 struct ser_stream {
   cuda_device *device;
   cudaStream_t cuda;
+  void *scratch;                /* CUDA_SCRATCH bytes of the device, for operations that have no workspace */
   ser_stream *next;             /* of the device's list */
   bool failed;                  /* error holds the first that went wrong */
   bool capturing;               /* what is enqueued goes into a graph: counts belong to that */

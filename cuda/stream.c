@@ -8,9 +8,16 @@ ser_status cuda_stream_create(ser_device *device, ser_stream **stream, ser_error
   cudaStream_t made;
   *stream = NULL;
   CUDA_TRY(CUDA_RUNTIME, cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), err);
+  void *scratch = cuda_alloc(device, CUDA_SCRATCH, err);
+  if (!scratch) {
+    cudaStreamDestroy(made);
+    cudaGetLastError();
+    return SER_FAILED;
+  }
   ser_stream *own = ser_alloc_zero(1, sizeof *own);
   own->device = cuda;
   own->cuda = made;
+  own->scratch = scratch;
   own->next = cuda->streams;
   cuda->streams = own;
   *stream = own;
@@ -26,6 +33,7 @@ void cuda_stream_destroy(ser_stream *stream) {
   cudaStreamSynchronize(stream->cuda);
   cudaStreamDestroy(stream->cuda);
   cudaGetLastError();
+  cuda_free(&stream->device->device, stream->scratch);
   free(stream);
 }
 

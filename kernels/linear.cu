@@ -1,0 +1,351 @@
+/* The CUDA form of linear.c: dense layers over strided rows, and their gradients. Small ones, such as a classifier's
+ * head, by kernels of ours, where a launch is most of the time; others by cuBLASLt.
+ *
+ * The library multiplies matrices whose columns are contiguous: its x is [in] by rows, out is [out] by rows and w is
+ * [in] by [out]. Each product has one algorithm, whatever the number of rows and whoever makes the plan, and it never
+ * splits a sum, so that a row's bytes depend on that row alone. */
+#include "kernels/cuda_kernels.h"
+#include "kernels/temporal_cuda.h"
+
+enum {
+  SMALL_IN = 256, /* the most of a small layer */
+  SMALL_OUT = 32,
+  SMALL_LANES = 8,     /* the fewest threads that share a row */
+  SMALL_THREADS = 128, /* forward: a shared tile of at most 16 rows or 4 */
+  BACK_WARPS = 8       /* sums over rows are split among the warps of a block: rows w, w + 8, w + 16 ... */
+};
+
+/* The product that an algorithm is chosen for has so many rows. */
+static const uint64_t usual_rows = 256;
+
+typedef enum { FORWARD, FORWARD_BIAS, DATA_GRADIENT, WEIGHT_GRADIENT, PRODUCTS } product;
+
+typedef struct {
+  cuda_plan plan;
+  ser_linear_shape shape;
+  bool small;
+  cublasLtHandle_t lt;
+  cublasLtMatrixLayout_t w, x, out;
+  cublasLtMatmulDesc_t product[PRODUCTS];
+  cublasLtMatmulAlgo_t algorithm[PRODUCTS];
+} linear_plan;
+
+typedef struct {
+  int rows, in, out, in_stride, out_stride;
+} linear_dims;
+
+static linear_dims dims_of(const linear_plan *plan, int64_t rows) {
+  const ser_linear_shape *s = &plan->shape;
+  linear_dims d = {(int)rows, (int)s->in, (int)s->out, (int)s->in_stride, (int)s->out_stride};
+  return d;
+}
+
+/* ---- the plan ---- */
+
+static void end_plan(cuda_plan *plan) {
+  linear_plan *p = (linear_plan *)plan;
+  for (int i = 0; i < PRODUCTS; i++)
+    if (p->product[i]) cublasLtMatmulDescDestroy(p->product[i]);
+  if (p->w) cublasLtMatrixLayoutDestroy(p->w);
+  if (p->x) cublasLtMatrixLayoutDestroy(p->x);
+  if (p->out) cublasLtMatrixLayoutDestroy(p->out);
+}
+
+static cublasStatus_t set_rows(const linear_plan *p, uint64_t rows) {
+  cublasStatus_t status = cublasLtMatrixLayoutSetAttribute(p->x, CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows);
+  if (status != CUBLAS_STATUS_SUCCESS) return status;
+  return cublasLtMatrixLayoutSetAttribute(p->out, CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows);
+}
+
+/* What the products multiply and how. */
+typedef struct {
+  cublasLtMatrixLayout_t a, b, d;
+  cublasOperation_t turn_a, turn_b;
+  cublasLtEpilogue_t epilogue;
+} product_form;
+
+static product_form form_of(const linear_plan *p, product which) {
+  switch (which) {
+  case FORWARD:
+    return (product_form){p->w, p->x, p->out, CUBLAS_OP_T, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT};
+  case FORWARD_BIAS:
+    return (product_form){p->w, p->x, p->out, CUBLAS_OP_T, CUBLAS_OP_N, CUBLASLT_EPILOGUE_BIAS};
+  case DATA_GRADIENT:
+    return (product_form){p->w, p->out, p->x, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT};
+  default:
+    return (product_form){p->x, p->out, p->w, CUBLAS_OP_N, CUBLAS_OP_T, CUBLASLT_EPILOGUE_DEFAULT};
+  }
+}
+
+/* Parameters lie end to end and may begin on any float; rows begin on 16 bytes where their stride says so. */
+static uint32_t alignment_of(const linear_plan *p, cublasLtMatrixLayout_t layout) {
+  int64_t stride = layout == p->x ? p->shape.in_stride : layout == p->out ? p->shape.out_stride : 1;
+  return stride % 4 ? 4 : 16;
+}
+
+static ser_status limit_choice(cublasLtMatmulPreference_t preference, const linear_plan *p, const product_form *form,
+                               ser_error *err) {
+  const uint32_t whole = CUBLASLT_REDUCTION_SCHEME_NONE;
+  const uint64_t workspace = 0;
+  const uint32_t a = alignment_of(p, form->a), b = alignment_of(p, form->b), d = alignment_of(p, form->d);
+  const struct {
+    cublasLtMatmulPreferenceAttributes_t attribute;
+    const void *value;
+    size_t size;
+  } limits[] = {{CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &whole, sizeof whole},
+                {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace},
+                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a, sizeof a},
+                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &b, sizeof b},
+                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &d, sizeof d},
+                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &d, sizeof d}};
+  for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+    CUDA_TRY(CUDA_LT,
+             cublasLtMatmulPreferenceSetAttribute(preference, limits[i].attribute, limits[i].value, limits[i].size),
+             err);
+  return SER_OK;
+}
+
+/* Whether the algorithm sums in one piece and does any number of rows that the plan will see. */
+static bool is_fit(const linear_plan *p, product which, const product_form *form, const cublasLtMatmulAlgo_t *found) {
+  const uint64_t rows[] = {1, usual_rows - 1, (uint64_t)p->shape.rows, usual_rows};
+  int32_t parts = 0;
+  if (cublasLtMatmulAlgoConfigGetAttribute(found, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, NULL) ||
+      parts > 1)
+    return false;
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    cublasLtMatmulHeuristicResult_t result;
+    if (set_rows(p, rows[i]) ||
+        cublasLtMatmulAlgoCheck(p->lt, p->product[which], form->a, form->b, form->d, form->d, found, &result) ||
+        result.workspaceSize)
+      return false;
+  }
+  return true;
+}
+
+static ser_status choose(linear_plan *p, product which, cublasLtMatmulPreference_t preference, ser_error *err) {
+  enum { MOST = 16 };
+  cublasLtMatmulHeuristicResult_t found[MOST];
+  product_form form = form_of(p, which);
+  int count = 0;
+  SER_TRY(limit_choice(preference, p, &form, err));
+  CUDA_TRY(CUDA_LT, set_rows(p, usual_rows), err);
+  CUDA_TRY(CUDA_LT,
+           cublasLtMatmulAlgoGetHeuristic(p->lt, p->product[which], form.a, form.b, form.d, form.d, preference, MOST,
+                                          found, &count),
+           err);
+  for (int i = 0; i < count; i++)
+    if (found[i].state == CUBLAS_STATUS_SUCCESS && is_fit(p, which, &form, &found[i].algo)) {
+      p->algorithm[which] = found[i].algo;
+      return SER_OK;
+    }
+  return ser_fail(err, SER_FAILED,
+                  "cuBLASLt has no algorithm for %lld x %lld that does every number of rows in the same order",
+                  (long long)p->shape.in, (long long)p->shape.out);
+}
+
+static ser_status describe(linear_plan *p, product which, ser_error *err) {
+  const void *no_bias = (const void *)sizeof(float); /* to choose by: one that is there, on any float */
+  bool tf32 = p->plan.device->precision == SER_PRECISION_TF32;
+  product_form form = form_of(p, which);
+  cublasLtMatmulDesc_t *made = &p->product[which];
+  CUDA_TRY(CUDA_LT,
+           cublasLtMatmulDescCreate(made, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F), err);
+  const struct {
+    cublasLtMatmulDescAttributes_t attribute;
+    const void *value;
+    size_t size;
+  } words[] = {{CUBLASLT_MATMUL_DESC_TRANSA, &form.turn_a, sizeof form.turn_a},
+               {CUBLASLT_MATMUL_DESC_TRANSB, &form.turn_b, sizeof form.turn_b},
+               {CUBLASLT_MATMUL_DESC_EPILOGUE, &form.epilogue, sizeof form.epilogue},
+               {CUBLASLT_MATMUL_DESC_BIAS_POINTER, &no_bias, sizeof no_bias}};
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+    CUDA_TRY(CUDA_LT, cublasLtMatmulDescSetAttribute(*made, words[i].attribute, words[i].value, words[i].size), err);
+  return SER_OK;
+}
+
+static ser_status prepare_library(linear_plan *p, ser_error *err) {
+  const ser_linear_shape *s = &p->shape;
+  ser_status status = SER_OK;
+  cublasLtMatmulPreference_t preference = NULL;
+  uint64_t in = (uint64_t)s->in, out = (uint64_t)s->out;
+  SER_TRY(cuda_lt(&p->lt, p->plan.device, err));
+  CUDA_TRY(CUDA_LT, cublasLtMatrixLayoutCreate(&p->w, CUDA_R_32F, in, out, s->in), err);
+  CUDA_TRY(CUDA_LT, cublasLtMatrixLayoutCreate(&p->x, CUDA_R_32F, in, usual_rows, s->in_stride), err);
+  CUDA_TRY(CUDA_LT, cublasLtMatrixLayoutCreate(&p->out, CUDA_R_32F, out, usual_rows, s->out_stride), err);
+  for (int i = 0; i < PRODUCTS; i++) SER_TRY(describe(p, (product)i, err));
+  CUDA_TRY(CUDA_LT, cublasLtMatmulPreferenceCreate(&preference), err);
+  for (int i = 0; i < PRODUCTS && status == SER_OK; i++) status = choose(p, (product)i, preference, err);
+  cublasLtMatmulPreferenceDestroy(preference);
+  return status;
+}
+
+ser_status cuda_linear_prepare(ser_device *device, ser_plan **plan, const ser_linear_shape *shape, ser_error *err) {
+  linear_plan *p = (linear_plan *)cuda_plan_make(device, sizeof *p, end_plan);
+  *plan = NULL;
+  p->shape = *shape;
+  p->small = shape->in <= SMALL_IN && shape->out <= SMALL_OUT;
+  ser_status status = p->small ? SER_OK : prepare_library(p, err);
+  if (status == SER_OK)
+    *plan = &p->plan.plan;
+  else
+    ser_plan_free(&p->plan.plan);
+  return status;
+}
+
+/* ---- small layers ---- */
+
+/* `lanes` threads, a power of two that is not below `out`, share a row; the weights and the block's rows lie in shared
+ * memory, w turned round: [in][lanes], x with an odd pitch. */
+static __global__ void linear_small_kernel(float *out, const float *x, const float *w, const float *bias, int lanes,
+                                           linear_dims d) {
+  extern __shared__ float tile[];
+  int thread = (int)threadIdx.x, rows = SMALL_THREADS / lanes, first = (int)blockIdx.x * rows, pitch = d.in | 1;
+  float *ws = tile, *xs = tile + d.in * lanes;
+  for (int i = thread; i < d.in * d.out; i += SMALL_THREADS) {
+    int o = i / d.in;
+    ws[(i - o * d.in) * lanes + o] = w[i];
+  }
+  for (int i = thread; i < rows * d.in; i += SMALL_THREADS) {
+    int r = i / d.in, column = i - r * d.in;
+    if (first + r < d.rows) xs[r * pitch + column] = x[(int64_t)(first + r) * d.in_stride + column];
+  }
+  __syncthreads();
+  int r = thread / lanes, o = thread % lanes;
+  if (first + r >= d.rows) return;
+  float sum = bias && o < d.out ? bias[o] : 0;
+  if (o < d.out)
+    for (int i = 0; i < d.in; i++) sum = fmaf(xs[r * pitch + i], ws[i * lanes + o], sum);
+  out += (int64_t)(first + r) * d.out_stride;
+  for (int column = o; column < d.out_stride; column += lanes) out[column] = column < d.out ? sum : 0;
+}
+
+static void small_forward(ser_stream *stream, float *out, const float *x, const float *w, const float *bias,
+                          linear_dims d) {
+  int lanes = SMALL_LANES;
+  while (lanes < d.out) lanes *= 2;
+  int rows = SMALL_THREADS / lanes;
+  size_t shared = (size_t)(d.in * lanes + rows * (d.in | 1)) * sizeof(float);
+  CUDA_LAUNCH(stream, linear_small_kernel, cuda_blocks(d.rows, rows), SMALL_THREADS, shared, out, x, w, bias, lanes, d);
+}
+
+/* One element of dx, its padding too. */
+static __device__ inline void small_dx(float *dx, const float *dout, const float *w, int64_t at, const linear_dims &d) {
+  if (at >= (int64_t)d.rows * d.in_stride) return;
+  int row = (int)((unsigned)at / (unsigned)d.in_stride), i = (int)at - row * d.in_stride;
+  float sum = 0;
+  if (i < d.in)
+    for (int o = 0; o < d.out; o++) sum = fmaf(dout[(int64_t)row * d.out_stride + o], w[o * d.in + i], sum);
+  dx[at] = sum;
+}
+
+/* dw of output o and 32 of the inputs, and dbias where they are the first. */
+static __device__ void small_dw(float *dw, float *dbias, const float *dout, const float *x, int o, int first,
+                                const linear_dims &d) {
+  __shared__ float parts[BACK_WARPS][CUDA_WARP];
+  __shared__ double room[CUDA_WARP];
+  int lane = (int)threadIdx.x % CUDA_WARP, warp = (int)threadIdx.x / CUDA_WARP, i = first + lane;
+  float sum = 0;
+  if (i < d.in)
+    for (int row = warp; row < d.rows; row += BACK_WARPS)
+      sum = fmaf(dout[(int64_t)row * d.out_stride + o], x[(int64_t)row * d.in_stride + i], sum);
+  parts[warp][lane] = sum;
+  __syncthreads();
+  if (warp == 0 && i < d.in) {
+    for (int k = 1; k < BACK_WARPS; k++) sum += parts[k][lane];
+    dw[o * d.in + i] = sum;
+  }
+  if (!dbias || first) return;
+  double total = 0;
+  for (int row = (int)threadIdx.x; row < d.rows; row += BACK_WARPS * CUDA_WARP)
+    total += (double)dout[(int64_t)row * d.out_stride + o];
+  total = cuda_block_sum(total, room);
+  if (threadIdx.x == 0) dbias[o] = (float)total;
+}
+
+/* The first `dx_blocks` blocks do dx, the others dw and dbias. */
+static __global__ void linear_small_backward_kernel(float *dx, float *dw, float *dbias, const float *dout,
+                                                    const float *x, const float *w, int dx_blocks, linear_dims d) {
+  int block = (int)blockIdx.x - dx_blocks, tiles = (d.in + CUDA_WARP - 1) / CUDA_WARP;
+  if (block < 0)
+    small_dx(dx, dout, w, (int64_t)blockIdx.x * (BACK_WARPS * CUDA_WARP) + threadIdx.x, d);
+  else
+    small_dw(dw, dbias, dout, x, block / tiles, block % tiles * CUDA_WARP, d);
+}
+
+static void small_backward(ser_stream *stream, float *dx, float *dw, float *dbias, const float *dout, const float *x,
+                           const float *w, linear_dims d) {
+  unsigned threads = BACK_WARPS * CUDA_WARP, tiles = cuda_blocks(d.in, CUDA_WARP);
+  unsigned dx_blocks = dx ? cuda_blocks((int64_t)d.rows * d.in_stride, threads) : 0;
+  CUDA_LAUNCH(stream, linear_small_backward_kernel, dx_blocks + tiles * (unsigned)d.out, threads, 0, dx, dw, dbias,
+              dout, x, w, (int)dx_blocks, d);
+}
+
+/* ---- the library ---- */
+
+static void multiply(ser_stream *stream, const linear_plan *p, product which, float *d, const float *a,
+                     const float *b) {
+  const float one = 1, zero = 0;
+  product_form form = form_of(p, which);
+  CUDA_CALL(stream, CUDA_LT,
+            cublasLtMatmul(p->lt, p->product[which], &one, a, form.a, b, form.b, &zero, d, form.d, d, form.d,
+                           &p->algorithm[which], NULL, 0, stream->cuda));
+}
+
+static void clear_padding(ser_stream *stream, float *rows, int columns, int stride, int count) {
+  if (stride == columns) return;
+  CUDA_DO(stream, cudaMemset2DAsync(rows + columns, (size_t)stride * sizeof *rows, 0,
+                                    (size_t)(stride - columns) * sizeof *rows, (size_t)count, stream->cuda));
+}
+
+void cuda_linear_forward(ser_stream *stream, const ser_plan *plan, void *workspace, float *out, const float *x,
+                         const float *w, const float *bias, int64_t rows) {
+  (void)workspace;
+  const linear_plan *p = (const linear_plan *)plan;
+  linear_dims d = dims_of(p, rows);
+  if (p->small) {
+    small_forward(stream, out, x, w, bias, d);
+    return;
+  }
+  CUDA_CALL(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
+  if (bias)
+    CUDA_CALL(stream, CUDA_LT,
+              cublasLtMatmulDescSetAttribute(p->product[FORWARD_BIAS], CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                             sizeof bias));
+  multiply(stream, p, bias ? FORWARD_BIAS : FORWARD, out, w, x);
+  clear_padding(stream, out, d.out, d.out_stride, d.rows);
+}
+
+/* A warp's lanes are outputs; the rows are split among the warps. */
+static __global__ void linear_bias_gradient_kernel(float *dbias, const float *dout, linear_dims d) {
+  __shared__ double parts[BACK_WARPS][CUDA_WARP];
+  int o = (int)blockIdx.x * CUDA_WARP + (int)threadIdx.x;
+  double sum = 0;
+  if (o < d.out)
+    for (int row = (int)threadIdx.y; row < d.rows; row += BACK_WARPS)
+      sum += (double)dout[(int64_t)row * d.out_stride + o];
+  parts[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y || o >= d.out) return;
+  for (int k = 1; k < BACK_WARPS; k++) sum += parts[k][threadIdx.x];
+  dbias[o] = (float)sum;
+}
+
+void cuda_linear_backward(ser_stream *stream, const ser_plan *plan, void *workspace, float *dx, float *dw, float *dbias,
+                          const float *dout, const float *x, const float *w, int64_t rows) {
+  (void)workspace;
+  const linear_plan *p = (const linear_plan *)plan;
+  linear_dims d = dims_of(p, rows);
+  if (p->small) {
+    small_backward(stream, dx, dw, dbias, dout, x, w, d);
+    return;
+  }
+  CUDA_CALL(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
+  if (dx) {
+    multiply(stream, p, DATA_GRADIENT, dx, w, dout);
+    clear_padding(stream, dx, d.in, d.in_stride, d.rows);
+  }
+  multiply(stream, p, WEIGHT_GRADIENT, dw, x, dout);
+  if (dbias)
+    CUDA_LAUNCH(stream, linear_bias_gradient_kernel, cuda_blocks(d.out, CUDA_WARP), dim3(CUDA_WARP, BACK_WARPS), 0,
+                dbias, dout, d);
+}
