@@ -51,7 +51,7 @@ static void run(test_buffers *all, const void *context, float *out) {
 
 static void formula(void **state) {
   (void)state;
-  static const size_t sizes[] = {1, 4, 7, 8, 17, 1000, 8191, 8192, 8193, 50001};
+  static const size_t sizes[] = {1, 2, 4, 7, 8, 17, 31, 32, 33, 39, 40, 162, 1000, 1023, 8191, 8192, 8193, 50001};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) test_operation(run, NULL, &sizes[i], 3 * sizes[i]);
 }
 
@@ -153,7 +153,7 @@ static void run_norm(test_buffers *all, const void *context, float *out) {
 
 static void norm(void **state) {
   (void)state;
-  static const size_t sizes[] = {1, 2, 7, 8192, 50001, 600000};
+  static const size_t sizes[] = {1, 2, 7, 31, 32, 33, 39, 40, 162, 1000, 2049, 8192, 50001, 600000};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) test_operation(run_norm, NULL, &sizes[i], 2);
 }
 

@@ -17,6 +17,10 @@ typedef struct {
   int64_t batch, channels, time;
 } norm_case;
 
+static const norm_case norm_cases[] = {{1, 1, 1},    {1, 39, 162}, {3, 5, 7},    {64, 39, 162}, {3, 40, 16},
+                                       {2, 41, 163}, {31, 2, 33},  {32, 33, 31}, {33, 32, 2},   {162, 40, 1},
+                                       {1, 162, 40}, {40, 31, 32}, {2, 1, 1000}, {1, 1000, 39}, {1000, 2, 2}};
+
 /* Of both sides. */
 typedef struct {
   float *moments, *gamma, *beta, *mean, *var;
@@ -96,10 +100,9 @@ static void check_finish(const void *context, int64_t side, const float *out) {
 
 static void finish(void **state) {
   (void)state;
-  static const norm_case cases[] = {{1, 1, 1}, {1, 39, 162}, {3, 5, 7}, {64, 39, 162}, {3, 40, 16}, {2, 41, 163}};
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    test_dims d = test_dims_make(1, cases[i].channels, 1);
-    test_operation_sides(run_finish, check_finish, &cases[i], (size_t)(4 * d.cp + 2 * d.c));
+  for (size_t i = 0; i < sizeof norm_cases / sizeof *norm_cases; i++) {
+    test_dims d = test_dims_make(1, norm_cases[i].channels, 1);
+    test_operation_sides(run_finish, check_finish, &norm_cases[i], (size_t)(4 * d.cp + 2 * d.c));
   }
 }
 
@@ -180,10 +183,9 @@ static void check_backward(const void *context, int64_t side, const float *out) 
 
 static void backward(void **state) {
   (void)state;
-  static const norm_case cases[] = {{1, 1, 1}, {1, 39, 162}, {3, 5, 7}, {64, 39, 162}, {3, 40, 16}, {2, 41, 163}};
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    test_dims d = test_dims_make(cases[i].batch, cases[i].channels, cases[i].time);
-    test_operation_sides(run_backward, check_backward, &cases[i], 2 * d.columns + 2 * (size_t)(d.cp + d.c));
+  for (size_t i = 0; i < sizeof norm_cases / sizeof *norm_cases; i++) {
+    test_dims d = test_dims_make(norm_cases[i].batch, norm_cases[i].channels, norm_cases[i].time);
+    test_operation_sides(run_backward, check_backward, &norm_cases[i], 2 * d.columns + 2 * (size_t)(d.cp + d.c));
   }
 }
 

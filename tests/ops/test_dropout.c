@@ -65,7 +65,11 @@ static void the_rule(void **state) {
                                     {16, 2, 64, 39, 0.1f, 7, 4},
                                     {3, 1, 3, 41, 0.5f, UINT64_MAX, INT64_MAX},
                                     {20, 2, 3, 40, 0.3f, 12, INT64_C(1) << 50},
-                                    {2, 2, 5, 5, 0, 1, 2}};
+                                    {2, 2, 5, 5, 0, 1, 2},
+                                    {1, 1, 1, 1000, 0.2f, 3, 9},
+                                    {1, 2, 1000, 2, 0.25f, 4, 10},
+                                    {31, 1, 33, 32, 0.1f, 5, 11},
+                                    {2, 2, 162, 31, 0.9f, 6, 12}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) test_operation(run, check, &cases[i], masks(&cases[i]));
 }
 

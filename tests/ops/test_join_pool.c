@@ -7,6 +7,11 @@
 #include "base/memory.h"
 #include "support/temporal.h"
 
+/* Those of join and of pool, in pairs. */
+enum { SIZES = 13 };
+static const int64_t times[SIZES] = {1, 7, 16, 17, 162, 163, 2, 31, 32, 33, 39, 40, 1000};
+static const int64_t channels[SIZES] = {1, 5, 39, 40, 41, 39, 1000, 162, 2, 31, 32, 33, 1};
+
 /* Of both sides. */
 typedef struct {
   float *x[2], *scale[2], *shift[2], *drop[2], *dout; /* of x and a */
@@ -97,8 +102,7 @@ static void check_join(const void *context, int64_t side, const float *out) {
 
 static void join(void **state) {
   (void)state;
-  static const int64_t times[] = {1, 7, 16, 17, 162, 163}, channels[] = {1, 5, 39, 40, 41, 39};
-  for (size_t i = 0; i < 6; i++)
+  for (size_t i = 0; i < SIZES; i++)
     for (int variant = 0; variant < 4; variant++) {
       join_case k = {.batch = i == 5 ? 64 : 3,
                      .channels = channels[i],
@@ -239,8 +243,7 @@ static void check_pool(const void *context, const float *out) {
 
 static void pool(void **state) {
   (void)state;
-  static const int64_t times[] = {1, 7, 16, 17, 162, 163}, channels[] = {1, 5, 39, 40, 41, 39};
-  for (size_t i = 0; i < 6; i++)
+  for (size_t i = 0; i < SIZES; i++)
     for (int variant = 0; variant < 6; variant++) {
       pool_case k = {.sides = 1 + variant / 3,
                      .batch = i == 4 ? 64 : 6,
@@ -298,7 +301,8 @@ static void run_mix(test_buffers *all, const void *context, float *out) {
 
 static void mix(void **state) {
   (void)state;
-  static const mix_case cases[] = {{1, 1, 1}, {3, 39, 8}, {64, 39, 8}, {3, 41, 10}, {2, 40, 2}};
+  static const mix_case cases[] = {{1, 1, 1},  {3, 39, 8},  {64, 39, 8},   {3, 41, 10},  {2, 40, 2},
+                                   {1, 2, 31}, {33, 32, 9}, {2, 1000, 40}, {162, 33, 1}, {1000, 31, 2}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     test_dims d = test_dims_make(cases[i].batch, cases[i].channels, 1);
     test_operation(run_mix, NULL, &cases[i], d.columns + (d.columns + 1) * (size_t)cases[i].scales);

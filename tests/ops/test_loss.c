@@ -56,8 +56,9 @@ static void run(test_buffers *all, const void *context, float *out) {
   test_read(all, out + n + rows, dz);
 
   double *want = ser_alloc_zero(2 * n + rows, sizeof *want);
+  long double *row = ser_alloc((size_t)k->classes * sizeof *row);
   for (int64_t r = 0; r < k->rows; r++) {
-    long double row[16], sum = 0, step = 1e-6L;
+    long double sum = 0, step = 1e-6L;
     double weight = k->weights ? (double)weights[truth_of(k, r)] : 1;
     for (int64_t i = 0; i < k->classes; i++) row[i] = (long double)z[r * k->stride + i];
     for (int64_t i = 0; i < k->classes; i++) sum += expl(row[i] - row[0]);
@@ -79,6 +80,7 @@ static void run(test_buffers *all, const void *context, float *out) {
   test_close("gradients", out + n + rows, want + n + rows, n, 1e-6);
   float *mine[] = {z, weights, truth};
   for (int i = 0; i < 3; i++) free(mine[i]);
+  free(row);
   free(want);
 }
 
@@ -90,8 +92,14 @@ static void formulas(void **state) {
       loss_case k = {i == 2 ? 64 : 3, 6 + 2 * (variant % 2), 8, variant > 1 ? 0.1 : 0, gammas[i], variant % 2, 4};
       test_operation(run, NULL, &k, (size_t)(2 * k.rows * k.stride + k.rows));
     }
-  loss_case wide = {5, 13, 16, 0.1, 2, true, 30};
-  test_operation(run, NULL, &wide, (size_t)(2 * wide.rows * wide.stride + wide.rows));
+  static const loss_case cases[] = {
+      {5, 13, 16, 0.1, 2, true, 30}, {2, 1, 1, 0, 2, true, 4},       {31, 2, 8, 0.1, 1, false, 4},
+      {33, 31, 32, 0, 2, true, 4},   {32, 32, 32, 0.1, 2, false, 4}, {1, 33, 40, 0.2, 0, true, 4},
+      {2, 39, 40, 0, 1, false, 30},  {1, 162, 168, 0.1, 3, true, 4}, {1, 1000, 1000, 0.1, 2, true, 4},
+      {1000, 3, 8, 0, 0, false, 4},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    test_operation(run, NULL, &cases[i], (size_t)(2 * cases[i].rows * cases[i].stride + cases[i].rows));
 }
 
 typedef struct {
@@ -150,11 +158,38 @@ static void broken_logits_show_in_the_loss(void **state) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) test_operation(run_sure, check_broken, &cases[i], 17);
 }
 
+/* The CPU stops where a truth is no class; a GPU cannot, so that NaN must show it. */
+static void run_unknown(test_buffers *all, const void *context, float *out) {
+  float *z = test_in(all, (const float[16]){0}, 16), *losses = test_out(all, 2), *dz = test_out(all, 16);
+  const int32_t *truth = test_put(all, context, 2 * sizeof *truth);
+  ser_loss_shape shape = {2, 6, 8, 0.1f, 0};
+  all->device->ops->softmax_loss(all->stream, losses, dz, z, truth, NULL, &shape, 2);
+  test_read(all, out, losses);
+  test_read(all, out + 2, dz);
+}
+
+static void check_unknown(const void *context, const float *out) {
+  const int32_t *truth = context;
+  for (int r = 0; r < 2; r++) {
+    bool known = truth[r] >= 0 && truth[r] < 6;
+    assert_true(isnan(out[r]) == !known);
+    for (int k = 0; k < 8; k++) assert_true(k < 6 ? isnan(out[2 + r * 8 + k]) == !known : out[2 + r * 8 + k] == 0);
+  }
+}
+
+static void a_truth_that_is_no_class_shows(void **state) {
+  (void)state;
+  static const int32_t cases[][2] = {{6, 5}, {0, -1}, {INT32_MAX, 0}, {1, INT32_MIN}};
+  for (size_t i = 0; test_on_cuda() && i < sizeof cases / sizeof *cases; i++)
+    test_operation(run_unknown, check_unknown, cases[i], 18);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(formulas),
       cmocka_unit_test(large_logits_are_stable),
       cmocka_unit_test(broken_logits_show_in_the_loss),
+      cmocka_unit_test(a_truth_that_is_no_class_shows),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
