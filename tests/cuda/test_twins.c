@@ -323,7 +323,8 @@ static double compare(twin *want, twin *got) {
   return worst;
 }
 
-/* Fails where they are further apart than the tolerance: 0 means the same bytes. */
+/* Fails where they are further apart than the tolerance: 0 means the same bytes. Measured: 3e-7 in most, 1.2e-6 in what
+ * libraries multiply. */
 static void side_by_side(ser_device *device, const char *name, twin_fn run, size_t count, double tolerance) {
   double worst = 0;
   for (size_t i = 0; i < count; i++) {
@@ -355,7 +356,7 @@ static void closely(void **state) {
   side_by_side(cuda, "joins", joins, ALL, 5e-7);
   side_by_side(cuda, "pools", pools, ALL, 5e-7);
   side_by_side(cuda, "mixes", mixes, ALL, 5e-7);
-  side_by_side(cuda, "norms", norms, ALL, 5e-6);
+  side_by_side(cuda, "norms", norms, ALL, 1e-6);
   side_by_side(cuda, "dense", dense, ALL, 5e-6);
   side_by_side(cuda, "losses", losses, ALL, 5e-7);
   side_by_side(cuda, "steps", steps, ALL, 5e-7);
@@ -363,9 +364,9 @@ static void closely(void **state) {
 
 static void convolutions_both_ways(void **state) {
   (void)state;
-  side_by_side(cuda, "convolutions, fused", convolutions, ALL, 2e-5);
-  side_by_side(cuda_dnn, "convolutions, cudnn", convolutions, ALL, 2e-5);
-  side_by_side(cuda, "branches", branches, ALL, 2e-5);
+  side_by_side(cuda, "convolutions, fused", convolutions, ALL, 5e-6);
+  side_by_side(cuda_dnn, "convolutions, cudnn", convolutions, ALL, 1e-5);
+  side_by_side(cuda, "branches", branches, ALL, 5e-6);
 }
 
 static void sound(void **state) {
