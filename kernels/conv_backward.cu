@@ -25,7 +25,7 @@ typedef struct {
 template <int COLUMNS>
 static __device__ void block_sums(const float *parts, const backward_work *k, const conv_place *at) {
   constexpr int HALVES = conv_time_warps(COLUMNS);
-  const conv_dims *d = &k->product.made;
+  const cuda_dims *d = &k->product.made;
   int m = threadIdx.x, c = at->made + m;
   if (m >= k->product.cut.octets * CONV_OCTET || c >= d->cp) return;
   double dz = 0, product = 0;
@@ -53,7 +53,7 @@ static __device__ __forceinline__ void write_data(float *parts, float (&sum)[CON
                                                   const backward_work *k, const conv_place *at,
                                                   const conv_share *share) {
   constexpr int GROUPS = conv_groups(COLUMNS), STEP = 32 * conv_time_warps(COLUMNS);
-  const conv_dims *d = &k->product.made;
+  const cuda_dims *d = &k->product.made;
   int lane = threadIdx.x % 32;
   float dz[CONV_OCTET], product[CONV_OCTET];
 #pragma unroll
@@ -89,7 +89,7 @@ static __device__ __forceinline__ void write_data(float *parts, float (&sum)[CON
 
 template <int COLUMNS>
 static __device__ __forceinline__ void data_gradient(float *shared, float *parts, const backward_work *k) {
-  conv_place at = conv_place_of(blockIdx.x, &k->product.cut, COLUMNS, k->product.batch);
+  conv_place at = conv_place_of(blockIdx.x, &k->product.cut, COLUMNS, k->product.from.batch);
   conv_share share = conv_share_of(&at, &k->product.cut, COLUMNS);
   float sum[CONV_OCTET][conv_groups(COLUMNS)] = {};
   conv_product<COLUMNS, true>(sum, shared, &k->product, &at);
@@ -100,7 +100,7 @@ static __device__ __forceinline__ void data_gradient(float *shared, float *parts
 }
 
 /* A row's sums from those of its tiles, in their order; a thread a row. */
-__global__ void join_sums_kernel(float *next, const float *parts, conv_dims d, int tiles, int64_t rows) {
+__global__ void join_sums_kernel(float *next, const float *parts, cuda_dims d, int tiles, int64_t rows) {
   int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, clip = i / d.cp;
   if (i >= rows) return;
   double dz = 0, product = 0;
@@ -144,7 +144,7 @@ static __host__ __device__ inline int column_pitch(int edge) {
 /* What a warp brings: four rows, a lane's own (lane / 8) at columns lane % 8 + 8 j. */
 typedef struct {
   float x[4], y[4]; /* of a gradient: da, y */
-  float row;        /* the lane's part */
+  float part;       /* the lane's, of its row */
 } weight_carry;
 
 static __device__ __forceinline__ void fetch_rows(weight_carry *carry, const float *x, const float *y, int first,
@@ -164,20 +164,20 @@ typedef struct {
 
 static __device__ __forceinline__ void fetch_chunk(weight_carry *dy, weight_carry *a, const backward_work *k,
                                                    const weight_place *at, const weight_chunk *chunk, int shift) {
-  const conv_dims *out = &k->product.from, *in = &k->product.made;
+  const cuda_dims *out = &k->product.from, *in = &k->product.made;
   const ser_gradient *g = &k->product.source;
   int row = 4 * (int)(threadIdx.x / 32) + (int)threadIdx.x % 32 / 8, column = chunk->time + (int)threadIdx.x % 8;
-  size_t clip = (size_t)at->side * k->product.batch + chunk->clip;
+  size_t clip = (size_t)at->side * k->product.from.batch + chunk->clip;
   int o = at->first_out + row, i = at->first_in + row;
   if (row < k->edge_out && o < out->c) {
     size_t from = clip * out->cp + o;
     fetch_rows(dy, g->da + from * out->tp, g->y.scale ? g->y.x + from * out->tp : NULL, column, out->t);
-    dy->row = conv_row_part(g, at->side, clip, o, out->cp);
+    dy->part = conv_part(g, at->side, clip, o, out->cp);
   }
   if (row < k->edge_in && i < in->c) {
     size_t from = clip * in->cp + i;
     fetch_rows(a, k->x.y.x + from * in->tp, NULL, column - shift, in->t);
-    a->row = conv_row_part(&k->x, at->side, clip, i, in->cp);
+    a->part = conv_part(&k->x, at->side, clip, i, in->cp);
   }
 }
 
@@ -188,12 +188,13 @@ static __device__ __forceinline__ float stash_chunk(float *dy_tile, float *a_til
   int row = 4 * (int)(threadIdx.x / 32) + (int)threadIdx.x % 32 / 8, column = (int)threadIdx.x % 8;
   int time = k->product.from.t;
   bool out = at->first_out + row < k->product.from.c, in = at->first_in + row < k->product.made.c;
-  conv_row dy_row = conv_row_of(dy->row, true), a_row = conv_row_of(a->row, false);
+  cuda_grad grad = conv_grad_of(dy->part, !k->product.source.y.scale);
+  cuda_act act = conv_act_of(a->part, !k->x.y.scale);
   float sum = 0;
   if (row < k->edge_out)
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-      float v = conv_gradient(&dy_row, dy->x[j], dy->y[j], !k->product.source.y.scale);
+      float v = cuda_grad_value(grad, dy->x[j], dy->y[j]);
       v = out && chunk->time + column + 8 * j < time ? v : 0;
       dy_tile[(column + 8 * j) * column_pitch(k->edge_out) + row] = v;
       sum += v;
@@ -202,7 +203,7 @@ static __device__ __forceinline__ float stash_chunk(float *dy_tile, float *a_til
 #pragma unroll
     for (int j = 0; j < 4; j++) {
       int t = chunk->time + column + 8 * j - shift;
-      float v = conv_activation(&a_row, a->x[j], !k->x.y.scale);
+      float v = cuda_act_value(act, a->x[j]);
       a_tile[(column + 8 * j) * column_pitch(k->edge_in) + row] = in && t >= 0 && t < time ? v : 0;
     }
   return sum;
@@ -248,7 +249,7 @@ static __device__ __forceinline__ void weight_gradient(float *shared, const back
   int cell = (int)threadIdx.x % cells, slice = (int)threadIdx.x / cells;
   int out_pitch = column_pitch(k->edge_out), in_pitch = column_pitch(k->edge_in);
   int shift = conv_shift(&k->product, at.tap), time = k->product.from.t, begin = shift & ~7;
-  int last = min((at.group + 1) * k->group, k->product.batch);
+  int last = min((at.group + 1) * k->group, k->product.from.batch);
   weight_chunk chunk = {at.group * k->group, begin};
   weight_carry dy = {}, a = {};
   float sum[4][4] = {}, bias = 0;
@@ -322,7 +323,7 @@ static void fill_product(conv_factors *f, const conv_plan *p, const ser_gradient
   f->taps = (int)s->kernel;
   f->dilation = conv_dilation(s);
   f->cut = p->backward;
-  f->batch = (int)batch;
+  f->from.batch = f->made.batch = (int)batch;
 }
 
 static void launch(ser_stream *stream, const backward_work *k, unsigned blocks) {

@@ -11,6 +11,7 @@
 #define SER_KERNELS_CONV_CUDA_H
 
 #include "kernels/cuda_kernels.h"
+#include "kernels/temporal_cuda.h"
 
 enum {
   CONV_OCTET = 8,       /* channels that a warp makes */
@@ -22,16 +23,6 @@ enum {
   CONV_EDGE_MOST = 40,      /* of that tile */
   CONV_STEP = 32            /* columns that it takes at a time */
 };
-
-/* Channels and columns of one end of the convolution. */
-typedef struct {
-  int c, cp, t, tp;
-} conv_dims;
-
-static inline conv_dims conv_dims_of(int64_t channels, int64_t time) {
-  return {(int)channels, (int)SER_ROUND_UP(channels, SER_CHANNEL_PAD), (int)time,
-          (int)SER_ROUND_UP(time, SER_TIME_PAD)};
-}
 
 /* How the product's outputs are cut into blocks. */
 typedef struct {
@@ -51,7 +42,7 @@ struct conv_cudnn;
 typedef struct {
   cuda_plan base;
   ser_conv_shape shape;
-  conv_dims in, out;
+  cuda_dims in, out; /* of the largest batch */
   conv_cut forward, backward;
   int edge_out, edge_in; /* of the weight gradient's tile: channels of y and of x, multiples of 4 */
   int group;             /* clips whose weight gradients one block sums */
@@ -73,16 +64,10 @@ void conv_cudnn_backward(ser_stream *stream, const conv_plan *plan, void *worksp
 /* ---- device code: rows --------------------------------------------------------------------------------------------
  */
 
-/* How one channel of one clip is read: as an activation, or as the gradient at a norm's input,
- * dy = dz * scale - even - (y - mean) * slope. */
-typedef struct {
-  float scale, shift, drop, mean, even, slope;
-} conv_row;
-
 /* A row's numbers wait in the registers of eight lanes, one each, while its values are on their way: this gives the
- * lane's. x.x is not read; of an activation only the first three count. c: the channel, of so many (padded); clip
+ * lane's. x.x is not read; of an activation the first three count. c: the channel, of so many (padded); clip
  * counts through the sides. */
-static __device__ __forceinline__ float conv_row_part(const ser_gradient *g, int side, size_t clip, int c, int padded) {
+static __device__ __forceinline__ float conv_part(const ser_gradient *g, int side, size_t clip, int c, int padded) {
   size_t channel = (size_t)side * padded + c, row = clip * padded + c;
   const float *sums = g->sums ? g->sums + channel + (size_t)side * padded : NULL;
   const float *from = NULL;
@@ -112,30 +97,29 @@ static __device__ __forceinline__ float conv_row_part(const ser_gradient *g, int
   return g->y.scale && from ? __ldg(from) : threadIdx.x % 8 == 2;
 }
 
-/* The whole row from its eight lanes; all lanes of the warp take part. */
-static __device__ __forceinline__ conv_row conv_row_of(float part, bool gradient) {
+/* The whole row (but for its pointers) from its eight lanes; all lanes of the warp take part. */
+static __device__ __forceinline__ cuda_act conv_act_of(float part, bool plain) {
   const unsigned all = 0xffffffffu;
-  conv_row row = {__shfl_sync(all, part, 0, 8), __shfl_sync(all, part, 1, 8), __shfl_sync(all, part, 2, 8), 0, 0, 0};
-  if (!gradient) return row;
-  row.mean = __shfl_sync(all, part, 3, 8);
-  row.even = row.scale * __shfl_sync(all, part, 5, 8);
-  row.slope = row.scale * __shfl_sync(all, part, 6, 8) * __shfl_sync(all, part, 4, 8);
-  return row;
+  return {NULL, __shfl_sync(all, part, 0, 8), __shfl_sync(all, part, 1, 8), __shfl_sync(all, part, 2, 8), plain};
 }
 
-/* max(0, v), but NaN stays NaN: a broken run must show. */
-static __device__ __forceinline__ float conv_relu(float v) {
-  return v < 0 ? 0 : v;
-}
-
-static __device__ __forceinline__ float conv_activation(const conv_row *row, float x, bool plain) {
-  return plain ? x : conv_relu(fmaf(x, row->scale, row->shift)) * row->drop;
-}
-
-static __device__ __forceinline__ float conv_gradient(const conv_row *row, float da, float y, bool plain) {
-  if (plain) return da;
-  float dz = fmaf(y, row->scale, row->shift) > 0 ? da * (row->scale * row->drop) : 0;
-  return dz - row->even - (y - row->mean) * row->slope;
+static __device__ __forceinline__ cuda_grad conv_grad_of(float part, bool plain) {
+  const unsigned all = 0xffffffffu;
+  cuda_act act = conv_act_of(part, plain);
+  cuda_grad grad = {NULL,
+                    NULL,
+                    act.scale,
+                    act.shift,
+                    __shfl_sync(all, part, 3, 8),
+                    act.scale * act.drop,
+                    0,
+                    0,
+                    act.drop,
+                    __shfl_sync(all, part, 4, 8),
+                    plain};
+  grad.even = grad.scale * __shfl_sync(all, part, 5, 8);
+  grad.slope = grad.scale * __shfl_sync(all, part, 6, 8) * grad.inv_std;
+  return grad;
 }
 
 /* Sums over the warp of eight values at once, halves exchanged; lane l returns that of value l / 4. */
@@ -176,12 +160,11 @@ __host__ __device__ constexpr int conv_brought(int columns, bool back) {
 typedef struct {
   ser_gradient source;
   const float *w;
-  conv_dims from, made; /* of the source and of what is made */
+  cuda_dims from, made; /* of the source and of what is made */
   int64_t w_side;       /* steps of w */
   int w_from, w_made;
   int taps, dilation; /* held to the clip's length */
   conv_cut cut;
-  int batch;
 } conv_factors;
 
 /* A block's place: its side and clip, and the first channel and column that it makes. */
@@ -206,7 +189,7 @@ static __device__ __forceinline__ int conv_shift(const conv_factors *f, int tap)
 template <int COLUMNS, bool BACK> struct conv_carry {
   static constexpr int ROWS = conv_brought(COLUMNS, BACK);
   float x[ROWS][COLUMNS], y[BACK ? ROWS : 1][BACK ? COLUMNS : 1];
-  float row[ROWS], w[2 * ROWS];
+  float part[ROWS], w[2 * ROWS]; /* part: the lane's of each row */
 };
 
 /* A chunk of the sum: channels [first, first + count) of one tap. */
@@ -235,7 +218,7 @@ static __device__ __forceinline__ void conv_fetch(conv_carry<COLUMNS, BACK> *car
       carry->x[j][i] = inside ? __ldg(x + t) : 0;
       if constexpr (BACK) carry->y[j][i] = inside && f->source.y.scale ? __ldg(y + t) : 0;
     }
-    carry->row[j] = conv_row_part(&f->source, at->side, at->clip, c, f->from.cp);
+    carry->part[j] = conv_part(&f->source, at->side, at->clip, c, f->from.cp);
   }
   const float *w = f->w + at->side * f->w_side + at->made * f->w_made + chunk->first * f->w_from + chunk->tap;
 #pragma unroll
@@ -254,21 +237,25 @@ static __device__ __forceinline__ void conv_stash(float *source, float *w, const
                                                   const conv_chunk *chunk) {
   constexpr int ROWS = conv_brought(COLUMNS, BACK);
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, width = f->cut.octets * CONV_OCTET;
-  bool plain = !f->source.y.scale;
 #pragma unroll
   for (int j = 0; j < ROWS; j++) {
     int r = warp * ROWS + j;
     if (r >= chunk->count) continue;
-    conv_row row = conv_row_of(carry->row[j], BACK);
+    cuda_grad grad = {};
+    cuda_act act = {};
+    if constexpr (BACK)
+      grad = conv_grad_of(carry->part[j], !f->source.y.scale);
+    else
+      act = conv_act_of(carry->part[j], !f->source.y.scale);
     int start = at->time + lane + (BACK ? chunk->shift : -chunk->shift);
 #pragma unroll
     for (int i = 0; i < COLUMNS; i++) {
       int t = start + 32 * i;
       float v;
       if constexpr (BACK)
-        v = conv_gradient(&row, carry->x[j][i], carry->y[j][i], plain);
+        v = cuda_grad_value(grad, carry->x[j][i], carry->y[j][i]);
       else
-        v = conv_activation(&row, carry->x[j][i], plain);
+        v = cuda_act_value(act, carry->x[j][i]);
       source[r * 32 * COLUMNS + 32 * i + lane] = t >= 0 && t < f->from.t ? v : 0;
     }
   }

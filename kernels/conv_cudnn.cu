@@ -112,215 +112,199 @@ void conv_cudnn_end(conv_plan *p) {
 /* ---- kernels: a warp a row -----------------------------------------------------------------------------------------
  */
 
-enum { WARPS = 8 };
-
-/* A row's channel, clip (which counts through the sides) and side. */
-typedef struct {
-  int c, side;
-  size_t clip;
-} row_place;
-
-static __device__ __forceinline__ bool row_place_of(row_place *at, int channels, int batch, int64_t rows) {
-  int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
-  at->c = (int)(row % channels);
-  at->clip = (size_t)(row / channels);
-  at->side = (int)(at->clip / batch);
-  return row < rows;
+/* The warp's row, false where there is none. */
+static __device__ __forceinline__ bool row_of(cuda_row *row, const cuda_dims &d) {
+  int64_t at = (int64_t)blockIdx.x * CUDA_ROWS + threadIdx.x / 32;
+  if (at >= (int64_t)d.sides * d.batch * d.cp) return false;
+  *row = cuda_row_at((int)at, d);
+  return true;
 }
 
-static __device__ __forceinline__ float warp_sum(float v) {
-  for (int step = 16; step; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
-  return v;
-}
-
-/* tile [S][B][Cp][pitch]: the activation behind `margin` zeros. rows: S * B * C. */
-__global__ void conv_tile_kernel(float *tile, const __grid_constant__ ser_gradient x, conv_dims d, int margin,
-                                 int batch, int64_t rows) {
-  row_place at;
-  if (!row_place_of(&at, d.c, batch, rows)) return;
-  conv_row row = conv_row_of(conv_row_part(&x, at.side, at.clip, at.c, d.cp), false);
-  size_t place = at.clip * d.cp + at.c;
-  float *to = tile + place * (margin + d.tp);
-  const float *from = x.y.x + place * d.tp;
+/* tile [S][B][Cp][margin + Tp]: the activation behind `margin` zeros. Padding is left as it is: nobody reads it. */
+__global__ void conv_tile_kernel(float *tile, const __grid_constant__ ser_activation x, cuda_dims d, int margin) {
+  cuda_row row;
+  if (!row_of(&row, d) || row.c >= d.c) return;
+  cuda_act act = cuda_act_of(x, row, d);
+  float *to = tile + (size_t)row.at * (margin + d.tp);
   for (int t = threadIdx.x % 32; t < margin; t += 32) to[t] = 0;
-  for (int t = threadIdx.x % 32; t < d.t; t += 32) to[margin + t] = conv_activation(&row, __ldg(from + t), !x.y.scale);
+  for (int t = threadIdx.x % 32; t < d.t; t += 32) to[margin + t] = cuda_act_value(act, act.x[t]);
 }
 
-/* dy [S][B][Cp][Tp]. */
-__global__ void conv_gradient_kernel(float *dy, const __grid_constant__ ser_gradient g, conv_dims d, int batch,
-                                     int64_t rows) {
-  row_place at;
-  if (!row_place_of(&at, d.c, batch, rows)) return;
-  conv_row row = conv_row_of(conv_row_part(&g, at.side, at.clip, at.c, d.cp), true);
-  size_t place = (at.clip * d.cp + at.c) * d.tp;
+/* dy [S][B][Cp][Tp] of a gradient that is not plain, but for the padding. */
+__global__ void conv_gradient_kernel(float *dy, const __grid_constant__ ser_gradient g, cuda_dims d) {
+  cuda_row row;
+  if (!row_of(&row, d) || row.c >= d.c) return;
+  cuda_grad grad = cuda_grad_of(g, row, d);
   for (int t = threadIdx.x % 32; t < d.t; t += 32)
-    dy[place + t] = conv_gradient(&row, __ldg(g.da + place + t), __ldg(g.y.x + place + t), false);
+    dy[(size_t)row.at * d.tp + t] = cuda_grad_value(grad, grad.da[t], grad.y[t]);
 }
 
-/* y with its bias and zero padding, and its moments in two passes. rows: S * B * Cp. */
-__global__ void conv_finish_kernel(float *y, float *moments, const float *bias, int64_t bias_side, conv_dims d,
-                                   int batch, int64_t rows) {
-  row_place at;
-  if (!row_place_of(&at, d.cp, batch, rows)) return;
-  bool real = at.c < d.c;
-  float add = bias && real ? __ldg(bias + at.side * bias_side + at.c) : 0, sum = 0, squares = 0;
-  float *row = y + (at.clip * d.cp + at.c) * d.tp;
+/* y with its bias and zero padding, and its moments in two passes. */
+__global__ void conv_finish_kernel(float *y, float *moments, const float *bias, int64_t bias_side, cuda_dims d) {
+  cuda_row row;
+  if (!row_of(&row, d)) return;
+  bool real = row.c < d.c;
+  float add = bias && real ? bias[row.side * bias_side + row.c] : 0, *values = y + (size_t)row.at * d.tp;
+  float sum = 0, squares = 0;
   for (int t = threadIdx.x % 32; t < d.tp; t += 32) {
-    float v = real && t < d.t ? row[t] + add : 0;
-    row[t] = v;
+    float v = real && t < d.t ? values[t] + add : 0;
+    values[t] = v;
     sum += v;
   }
   if (!moments) return;
-  float mean = warp_sum(sum) / (float)d.t;
-  for (int t = threadIdx.x % 32; t < d.t; t += 32) squares = fmaf(row[t] - mean, row[t] - mean, squares);
-  squares = warp_sum(squares);
+  float mean = (float)(cuda_warp_sum((double)sum) / d.t);
+  for (int t = threadIdx.x % 32; t < d.t; t += 32) squares = fmaf(values[t] - mean, values[t] - mean, squares);
+  squares = (float)cuda_warp_sum((double)squares);
   if (threadIdx.x % 32) return;
-  moments[at.clip * 2 * d.cp + at.c] = mean;
-  moments[(at.clip * 2 + 1) * d.cp + at.c] = squares;
+  float *to = moments + (size_t)(row.at - row.c) * 2 + row.c;
+  to[0] = mean;
+  to[d.cp] = squares;
 }
 
-/* dx from the tile, its padding, and the sums for the norm in front. rows: S * B * Cp. */
+/* dx from the tile, its padding, and the sums for the norm in front. */
 typedef struct {
   float *dx, *next; /* next or NULL */
   const float *tile;
   ser_gradient x_norm;
-  conv_dims d;
-  int margin, batch;
+  cuda_dims d;
+  int margin;
   bool add;
-  int64_t rows;
 } home_work;
 
 __global__ void conv_home_kernel(const __grid_constant__ home_work k) {
-  const conv_dims *d = &k.d;
-  row_place at;
-  if (!row_place_of(&at, d->cp, k.batch, k.rows)) return;
-  bool real = at.c < d->c, summed = k.next && real;
-  conv_row row = {};
-  if (summed) row = conv_row_of(conv_row_part(&k.x_norm, at.side, at.clip, at.c, d->cp), true);
-  size_t place = at.clip * d->cp + at.c;
-  const float *from = k.tile + place * (k.margin + d->tp) + k.margin, *x = k.x_norm.y.x + place * d->tp;
-  float *to = k.dx + place * d->tp, dz = 0, product = 0;
-  for (int t = threadIdx.x % 32; t < d->tp; t += 32) {
-    float v = real && t < d->t ? from[t] + (k.add ? to[t] : 0) : 0;
+  const cuda_dims &d = k.d;
+  cuda_row row;
+  if (!row_of(&row, d)) return;
+  bool real = row.c < d.c, summed = k.next && real;
+  cuda_grad grad = {};
+  if (summed) grad = cuda_grad_of(k.x_norm, row, d);
+  const float *from = k.tile + (size_t)row.at * (k.margin + d.tp) + k.margin;
+  float *to = k.dx + (size_t)row.at * d.tp, dz = 0, product = 0;
+  for (int t = threadIdx.x % 32; t < d.tp; t += 32) {
+    float v = real && t < d.t ? from[t] + (k.add ? to[t] : 0) : 0;
     to[t] = v;
-    if (!summed || t >= d->t || !(fmaf(__ldg(x + t), row.scale, row.shift) > 0)) continue;
-    dz += v;
-    product = fmaf(v, __ldg(x + t) - row.mean, product);
+    if (summed && t < d.t) cuda_grad_add(&dz, &product, grad, v, grad.y[t]);
   }
   if (!k.next) return;
-  dz = warp_sum(dz) * row.drop;
-  product = warp_sum(product) * row.drop;
+  double dz_sum = cuda_warp_sum((double)dz) * grad.drop;
+  double product_sum = cuda_warp_sum((double)product) * grad.drop * grad.inv_std;
   if (threadIdx.x % 32) return;
-  k.next[at.clip * 2 * d->cp + at.c] = dz;
-  float inv_std = summed ? __ldg(k.x_norm.inv_std + (size_t)at.side * d->cp + at.c) : 0;
-  k.next[(at.clip * 2 + 1) * d->cp + at.c] = product * inv_std;
+  float *next = k.next + (size_t)(row.at - row.c) * 2 + row.c;
+  next[0] = (float)dz_sum;
+  next[d.cp] = (float)product_sum;
 }
 
 /* dbias of one channel on one side, a block's: every warp takes some clips, in order. */
-__global__ void conv_bias_kernel(float *dbias, const float *dy, int64_t bias_side, conv_dims d, int batch) {
-  __shared__ double of_warp[WARPS];
-  int o = (int)(blockIdx.x % d.c), side = (int)(blockIdx.x / d.c), warp = (int)threadIdx.x / 32;
+__global__ void conv_bias_kernel(float *dbias, const float *dy, int64_t bias_side, cuda_dims d) {
+  __shared__ double room[32];
+  int o = (int)blockIdx.x % d.c, side = (int)blockIdx.x / d.c;
   double sum = 0;
-  for (int b = warp; b < batch; b += WARPS) {
-    const float *row = dy + (((size_t)side * batch + b) * d.cp + o) * d.tp;
+  for (int b = threadIdx.x / 32; b < d.batch; b += CUDA_ROWS) {
+    const float *values = dy + (size_t)cuda_row_of(side, b, o, d).at * d.tp;
     float part = 0;
-    for (int t = threadIdx.x % 32; t < d.t; t += 32) part += __ldg(row + t);
-    sum += (double)warp_sum(part);
+    for (int t = threadIdx.x % 32; t < d.t; t += 32) part += values[t];
+    sum += (double)part;
   }
-  if (threadIdx.x % 32 == 0) of_warp[warp] = sum;
-  __syncthreads();
-  if (threadIdx.x) return;
-  for (int w = 1; w < WARPS; w++) sum += of_warp[w];
-  dbias[side * bias_side + o] = (float)sum;
+  sum = cuda_block_sum(sum, room);
+  if (threadIdx.x == 0) dbias[side * bias_side + o] = (float)sum;
 }
 
 /* ---- running ------------------------------------------------------------------------------------------------------
  */
 
 static const float one = 1, zero = 0;
+static const unsigned row_threads = 32 * CUDA_ROWS;
 
-/* The activation as cuDNN reads it: x itself where nothing is to be done to it. */
-static const float *read_tile(ser_stream *stream, const conv_plan *p, float *tile, const ser_activation *x,
-                              int64_t batch) {
-  const struct conv_cudnn *c = p->cudnn;
-  int64_t rows = p->shape.sides * batch * p->in.c;
-  ser_gradient from = {};
-  from.y = *x;
-  if (!x->scale && !c->margin) return x->x;
-  CUDA_LAUNCH(stream, conv_tile_kernel, cuda_blocks(rows, WARPS), 32 * WARPS, 0, tile, from, p->in, c->margin,
-              (int)batch, rows);
-  return tile;
+static unsigned row_blocks(const cuda_dims *d) {
+  return cuda_blocks((int64_t)d->sides * d->batch * d->cp, CUDA_ROWS);
 }
 
-static void begin(ser_stream *stream, const conv_plan *p, int64_t batch) {
-  CUDA_CALL(stream, CUDA_DNN, cudnnSetStream(p->cudnn->handle, stream->cuda));
-  CUDA_CALL(stream, CUDA_DNN, set_batch(p->cudnn, p, batch));
+/* What a run works with: floats of a side of tiles and of tensors, and the parts of the workspace. */
+typedef struct {
+  const struct conv_cudnn *c;
+  cuda_dims in, out;
+  int64_t x_side, y_side;
+  float *tile, *dy;
+  void *room;
+} cudnn_run;
+
+static cudnn_run begin(ser_stream *stream, const conv_plan *p, void *workspace, int64_t batch) {
+  struct conv_cudnn *c = p->cudnn;
+  cudnn_run run = {};
+  cuda_note(stream, CUDA_DNN, (int)cudnnSetStream(c->handle, stream->cuda), "cudnnSetStream", __FILE__, __LINE__);
+  cuda_note(stream, CUDA_DNN, set_batch(c, p, batch), "cudnnSetTensor4dDescriptorEx", __FILE__, __LINE__);
+  run.c = c;
+  run.in = p->in;
+  run.out = p->out;
+  run.in.batch = run.out.batch = (int)batch;
+  run.x_side = batch * run.in.cp * c->pitch;
+  run.y_side = batch * run.out.cp * run.out.tp;
+  run.tile = (float *)workspace;
+  run.dy = run.tile + c->tile;
+  run.room = run.dy + c->dy;
+  return run;
+}
+
+/* The activation as cuDNN reads it: x itself where nothing is to be done to it. */
+static const float *read_tile(ser_stream *stream, const cudnn_run *run, const ser_activation *x) {
+  if (!x->scale && !run->c->margin) return x->x;
+  CUDA_LAUNCH(stream, conv_tile_kernel, row_blocks(&run->in), row_threads, 0, run->tile, *x, run->in, run->c->margin);
+  return run->tile;
 }
 
 void conv_cudnn_forward(ser_stream *stream, const conv_plan *p, void *workspace, float *y, float *moments,
                         const ser_activation *x, const float *w, const float *bias, int64_t batch) {
-  const struct conv_cudnn *c = p->cudnn;
   const ser_conv_shape *s = &p->shape;
-  float *tile = (float *)workspace;
-  void *room = tile + c->tile + c->dy;
-  int64_t x_side = batch * p->in.cp * c->pitch, y_side = batch * p->out.cp * p->out.tp;
-  begin(stream, p, batch);
-  const float *a = read_tile(stream, p, tile, x, batch);
+  cudnn_run run = begin(stream, p, workspace, batch);
+  const struct conv_cudnn *c = run.c;
+  const float *a = read_tile(stream, &run, x);
   for (int64_t side = 0; side < s->sides; side++)
     CUDA_CALL(stream, CUDA_DNN,
-              cudnnConvolutionForward(c->handle, &one, c->x, a + side * x_side, c->w, w + side * s->side_stride,
-                                      c->conv, c->forward, room, c->room, &zero, c->y, y + side * y_side));
-  int64_t rows = s->sides * batch * p->out.cp;
-  CUDA_LAUNCH(stream, conv_finish_kernel, cuda_blocks(rows, WARPS), 32 * WARPS, 0, y, moments, bias, s->side_stride,
-              p->out, (int)batch, rows);
+              cudnnConvolutionForward(c->handle, &one, c->x, a + side * run.x_side, c->w, w + side * s->side_stride,
+                                      c->conv, c->forward, run.room, c->room, &zero, c->y, y + side * run.y_side));
+  CUDA_LAUNCH(stream, conv_finish_kernel, row_blocks(&run.out), row_threads, 0, y, moments, bias, s->side_stride,
+              run.out);
 }
 
 /* dx by way of the tile, which nobody needs any more. */
-static void data_gradient(ser_stream *stream, const conv_plan *p, float *tile, void *room, home_work *k,
-                          const float *dy, const float *w) {
-  const struct conv_cudnn *c = p->cudnn;
-  int64_t x_side = k->batch * (int64_t)p->in.cp * c->pitch, y_side = k->batch * (int64_t)p->out.cp * p->out.tp;
+static void data_gradient(ser_stream *stream, const conv_plan *p, const cudnn_run *run, home_work *k, const float *dy,
+                          const float *w) {
+  const struct conv_cudnn *c = run->c;
   for (int64_t side = 0; side < p->shape.sides; side++)
     CUDA_CALL(stream, CUDA_DNN,
               cudnnConvolutionBackwardData(c->handle, &one, c->w, w + side * p->shape.side_stride, c->y,
-                                           dy + side * y_side, c->conv, data_algorithm, room, c->room, &zero, c->x,
-                                           tile + side * x_side));
-  k->tile = tile;
-  k->d = p->in;
+                                           dy + side * run->y_side, c->conv, data_algorithm, run->room, c->room, &zero,
+                                           c->x, run->tile + side * run->x_side));
+  k->tile = run->tile;
+  k->d = run->in;
   k->margin = c->margin;
-  k->rows = p->shape.sides * k->batch * p->in.cp;
-  CUDA_LAUNCH(stream, conv_home_kernel, cuda_blocks(k->rows, WARPS), 32 * WARPS, 0, *k);
+  CUDA_LAUNCH(stream, conv_home_kernel, row_blocks(&run->in), row_threads, 0, *k);
 }
 
 void conv_cudnn_backward(ser_stream *stream, const conv_plan *p, void *workspace, float *dx, float *dw, float *dbias,
                          float *next, const ser_activation *x, const ser_gradient *x_norm, const ser_gradient *dy,
                          const float *w, bool add_dx, int64_t batch) {
-  const struct conv_cudnn *c = p->cudnn;
   const ser_conv_shape *s = &p->shape;
-  float *tile = (float *)workspace, *dy_tile = tile + c->tile;
-  void *room = dy_tile + c->dy;
-  int64_t x_side = batch * p->in.cp * c->pitch, y_side = batch * p->out.cp * p->out.tp;
-  begin(stream, p, batch);
-  const float *a = read_tile(stream, p, tile, x, batch), *g = dy->da;
+  cudnn_run run = begin(stream, p, workspace, batch);
+  const struct conv_cudnn *c = run.c;
+  const float *a = read_tile(stream, &run, x), *g = dy->da;
   if (dy->y.scale) {
-    int64_t rows = s->sides * batch * p->out.c;
-    CUDA_LAUNCH(stream, conv_gradient_kernel, cuda_blocks(rows, WARPS), 32 * WARPS, 0, dy_tile, *dy, p->out, (int)batch,
-                rows);
-    g = dy_tile;
+    CUDA_LAUNCH(stream, conv_gradient_kernel, row_blocks(&run.out), row_threads, 0, run.dy, *dy, run.out);
+    g = run.dy;
   }
   for (int64_t side = 0; side < s->sides; side++)
     CUDA_CALL(stream, CUDA_DNN,
-              cudnnConvolutionBackwardFilter(c->handle, &one, c->x, a + side * x_side, c->y, g + side * y_side, c->conv,
-                                             filter_algorithm, room, c->room, &zero, c->w, dw + side * s->side_stride));
+              cudnnConvolutionBackwardFilter(c->handle, &one, c->x, a + side * run.x_side, c->y, g + side * run.y_side,
+                                             c->conv, filter_algorithm, run.room, c->room, &zero, c->w,
+                                             dw + side * s->side_stride));
   if (dbias)
-    CUDA_LAUNCH(stream, conv_bias_kernel, (unsigned)(s->sides * p->out.c), 32 * WARPS, 0, dbias, g, s->side_stride,
-                p->out, (int)batch);
+    CUDA_LAUNCH(stream, conv_bias_kernel, (unsigned)(s->sides * run.out.c), row_threads, 0, dbias, g, s->side_stride,
+                run.out);
   if (!dx) return;
   home_work k = {};
   k.dx = dx;
   k.next = next;
   if (next) k.x_norm = *x_norm;
-  k.batch = (int)batch;
   k.add = add_dx;
-  data_gradient(stream, p, tile, room, &k, g, w);
+  data_gradient(stream, p, &run, &k, g, w);
 }

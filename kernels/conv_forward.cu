@@ -65,7 +65,7 @@ static __device__ __forceinline__ void warp_moments(float *parts, const float (&
 template <int COLUMNS>
 static __device__ void block_moments(const float *parts, const forward_work *k, const conv_place *at) {
   constexpr int HALVES = conv_time_warps(COLUMNS);
-  const conv_dims *d = &k->product.made;
+  const cuda_dims *d = &k->product.made;
   int m = threadIdx.x, row = at->made + m;
   if (m >= k->product.cut.octets * CONV_OCTET || row >= d->cp) return;
   moments all = {0, 0, 0};
@@ -91,8 +91,8 @@ __global__ void __launch_bounds__(CONV_THREADS_BOUND)
   extern __shared__ float4 room[];
   __shared__ float parts[CONV_OCTETS_MOST * HALVES * CONV_OCTET * 2];
   const conv_factors *f = &k.product;
-  const conv_dims *d = &f->made;
-  conv_place at = conv_place_of(blockIdx.x, &f->cut, COLUMNS, f->batch);
+  const cuda_dims *d = &f->made;
+  conv_place at = conv_place_of(blockIdx.x, &f->cut, COLUMNS, f->from.batch);
   conv_share share = conv_share_of(&at, &f->cut, COLUMNS);
   float sum[CONV_OCTET][GROUPS];
 #pragma unroll
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(CONV_THREADS_BOUND)
 }
 
 /* The moments of a row from those of its tiles, in their order; a thread a row. */
-__global__ void join_moments_kernel(float *out, const float *partial, conv_dims d, int tiles, int columns,
+__global__ void join_moments_kernel(float *out, const float *partial, cuda_dims d, int tiles, int columns,
                                     int64_t rows) {
   int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, clip = i / d.cp;
   if (i >= rows) return;
@@ -138,7 +138,7 @@ __global__ void join_moments_kernel(float *out, const float *partial, conv_dims 
  */
 
 /* The product's blocks for outputs of that size. */
-static conv_cut cut_of(const conv_dims *made, int warps_least) {
+static conv_cut cut_of(const cuda_dims *made, int warps_least) {
   conv_cut cut;
   int groups = (made->t + 31) / 32, octets = made->cp / CONV_OCTET;
   cut.columns = groups <= 2 ? groups : groups <= 4 ? 4 : 6;
@@ -177,12 +177,17 @@ static void end_plan(cuda_plan *plan) {
   conv_cudnn_end((conv_plan *)plan);
 }
 
+static cuda_dims dims_of(const ser_conv_shape *shape, int64_t channels) {
+  ser_tensor_shape tensor = {shape->sides, shape->batch, channels, shape->time};
+  return cuda_dims_of(&tensor);
+}
+
 ser_status cuda_conv_prepare(ser_device *device, ser_plan **plan, const ser_conv_shape *shape, ser_error *err) {
   ser_status status = SER_OK;
   conv_plan *p = (conv_plan *)cuda_plan_make(device, sizeof *p, end_plan);
   p->shape = *shape;
-  p->in = conv_dims_of(shape->in, shape->time);
-  p->out = conv_dims_of(shape->out, shape->time);
+  p->in = dims_of(shape, shape->in);
+  p->out = dims_of(shape, shape->out);
   p->weights = (size_t)(shape->out * shape->in * shape->kernel);
   prepare_fused(p);
   if (p->base.device->conv == SER_CONV_CUDNN) status = conv_cudnn_prepare(p, err);
@@ -217,7 +222,7 @@ void cuda_causal_conv_forward(ser_stream *stream, const ser_plan *plan, void *wo
   k.product.taps = (int)s->kernel;
   k.product.dilation = conv_dilation(s);
   k.product.cut = *cut;
-  k.product.batch = (int)batch;
+  k.product.from.batch = k.product.made.batch = (int)batch;
   k.y = y;
   k.moments = moments;
   k.partial = moments && cut->time_tiles > 1 ? (float *)workspace : NULL;

@@ -10,24 +10,14 @@
 #include "features/features.h"
 #include "model/model.h"
 
-/* As ser_device_open chooses, and with the reason where auto took the CPU. */
-static ser_status open_device(ser_device **device, ser_error *why_not, const ser_common *common, ser_error *err) {
-  ser_device_options options = common->device;
-  if (options.kind == SER_DEVICE_AUTO) {
-    options.kind = SER_DEVICE_CUDA;
-    if (ser_device_open(device, &options, why_not) == SER_OK) return SER_OK;
-    options.kind = SER_DEVICE_CPU;
-  }
-  return ser_device_open(device, &options, err);
-}
-
 static ser_status describe_device(ser_text *text, const ser_common *common, ser_error *err) {
   const double gib = 1024.0 * 1024 * 1024;
   ser_device *device;
   ser_device_properties is;
   ser_error why_not = {0};
-  SER_TRY(open_device(&device, &why_not, common, err));
+  SER_TRY(ser_device_open(&device, &common->device, err));
   device->rt->properties(device, &is);
+  if (common->device.kind == SER_DEVICE_AUTO && is.host_memory) ser_device_cuda_absence(&why_not);
   ser_text_line(text, "backend:         %s", is.backend);
   ser_text_line(text, "device:          %s", is.name);
   if (is.host_memory) {

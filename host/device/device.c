@@ -7,7 +7,7 @@
 #include "device/cuda_load.h"
 #include "device/ops.h"
 
-/* AUTO keeps to itself why it takes the CPU: who wants to know asks for CUDA by name (info device). */
+/* AUTO keeps to itself why it takes the CPU: ser_device_cuda_absence tells who wants to know. */
 ser_status ser_device_open(ser_device **device, const ser_device_options *options, ser_error *err) {
   *device = NULL;
   if (options->kind != SER_DEVICE_CPU) {
@@ -21,6 +21,14 @@ ser_status ser_device_open(ser_device **device, const ser_device_options *option
   if (options->precision != SER_PRECISION_FP32)
     return ser_fail(err, SER_USAGE, "precision tf32 is not to be had on the CPU; take it out, or give --device cuda");
   return ser_cpu_open(device, options->threads, err);
+}
+
+ser_status ser_device_cuda_absence(ser_error *why) {
+  const ser_device_options options = {.kind = SER_DEVICE_CUDA};
+  ser_device *device = NULL;
+  ser_status status = ser_cuda_open(&device, &options, why);
+  ser_device_close(device);
+  return status;
 }
 
 void ser_device_close(ser_device *device) {

@@ -123,6 +123,8 @@ struct ser_device {
  * processor lacks is refused. */
 ser_status ser_device_open(ser_device **device, const ser_device_options *options, ser_error *err);
 void ser_device_close(ser_device *device); /* NULL is fine */
+/* Why AUTO does not take CUDA, in words; SER_OK where it does. */
+ser_status ser_device_cuda_absence(ser_error *why);
 
 /* The device's alloc as a status: the pointer at `out`, of whatever type, becomes the memory, or NULL. */
 ser_status ser_device_alloc(void *out, ser_device *device, size_t bytes, ser_error *err);

@@ -224,5 +224,6 @@ int main(void) {
       cmocka_unit_test(without_moments_or_norm),
       cmocka_unit_test(a_clip_does_not_see_its_neighbours),
   };
+  test_both_convs();
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,8 +64,15 @@ bool test_on_cuda(void) {
   return true;
 }
 
+static ser_conv_choice conv; /* the form of convolutions that tests run with now */
+static bool both_convs;
+
+void test_both_convs(void) {
+  both_convs = true;
+}
+
 ser_status test_device_open(ser_device **device, int threads, ser_error *err) {
-  ser_device_options options = {.kind = test_on_cuda() ? SER_DEVICE_CUDA : SER_DEVICE_CPU, .threads = threads};
+  ser_device_options options = {.kind = test_on_cuda() ? SER_DEVICE_CUDA : SER_DEVICE_CPU, .threads = threads, .conv = conv};
   return ser_device_open(device, &options, err);
 }
 
@@ -109,8 +116,13 @@ void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void 
     each_isa(body, threads, context);
     return;
   }
-  ASSERT_OK(test_device_open(&device, threads, &err), err);
-  run_body(body, device, context);
+  static const ser_conv_choice convs[] = {SER_CONV_FUSED, SER_CONV_CUDNN};
+  for (size_t i = 0; i < (both_convs ? 2 : 1); i++) {
+    conv = convs[i];
+    ASSERT_OK(test_device_open(&device, threads, &err), err);
+    run_body(body, device, context);
+  }
+  conv = SER_CONV_AUTO;
 }
 
 float test_random(uint64_t seed, uint64_t index) {

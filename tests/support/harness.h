@@ -35,6 +35,9 @@ bool test_on_cuda(void);
 /* That device, or the CPU's with so many threads and the instruction set that SERENADE_ISA names. */
 ser_status test_device_open(ser_device **device, int threads, ser_error *err);
 
+/* From now on test_each_device opens a CUDA device once with each form of convolution. */
+void test_both_convs(void);
+
 /* Runs the function for each instruction set of the CPU backend that this processor has, and prints the names of those
  * it lacks; or on the CUDA device, which must be there then. threads as for ser_device_open. */
 void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void *context), int threads, void *context);
