@@ -72,7 +72,8 @@ void test_both_convs(void) {
 }
 
 ser_status test_device_open(ser_device **device, int threads, ser_error *err) {
-  ser_device_options options = {.kind = test_on_cuda() ? SER_DEVICE_CUDA : SER_DEVICE_CPU, .threads = threads, .conv = conv};
+  ser_device_options options = {
+      .kind = test_on_cuda() ? SER_DEVICE_CUDA : SER_DEVICE_CPU, .threads = threads, .conv = conv};
   return ser_device_open(device, &options, err);
 }
 
