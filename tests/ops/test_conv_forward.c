@@ -105,7 +105,8 @@ static void check(const void *context, int64_t side, const float *out) {
       moments[(b * 2 + 1) * dy.cp + o] = squares;
     }
   test_padding(out, &dy);
-  double tolerance = k->in * k->kernel > 128 ? 1.6e-5 : 4e-6; /* grows with the number of terms of a sum */
+  /* Grows with the number of terms of a sum; cuDNN's own order of summing gave 4.2e-6. */
+  double tolerance = k->in * k->kernel > 128 ? 1.6e-5 : 5e-6;
   test_close("outputs", out, y, dy.count, tolerance);
   if (k->moments) test_vector_padding(out + dy.count, 2 * k->batch, k->out);
   if (k->moments) test_close("moments", out + dy.count, moments, 2 * dy.columns, tolerance);
@@ -122,8 +123,8 @@ static void try_case(conv_case k) {
 
 static void sizes(void **state) {
   (void)state;
-  static const int64_t times[] = {1, 7, 16, 17, 162, 163}, channels[] = {1, 5, 39, 40, 41};
-  for (size_t t = 0; t < 6; t++)
+  static const int64_t times[] = {1, 7, 16, 17, 162, 163, 100}, channels[] = {1, 5, 39, 40, 41};
+  for (size_t t = 0; t < 7; t++)
     for (size_t c = 0; c < 5; c++)
       try_case((conv_case){.batch = 3,
                            .in = channels[c],
@@ -191,9 +192,9 @@ static void one_device(ser_device *device, ser_stream *stream, void *context) {
     test_buffers_free(&all);
     for (size_t side = 0; side < 2; side++) {
       const float *got = single + side * alone, *want = together + side * whole;
-      assert_memory_equal(got, want + (size_t)b * d.count, d.count * sizeof *got);
-      assert_memory_equal(got + d.count, want + (size_t)k.batch * d.count + (size_t)b * 2 * d.columns,
-                          2 * d.columns * sizeof *got);
+      test_same_clip(device, got, want + (size_t)b * d.count, d.count, true);
+      test_same_clip(device, got + d.count, want + (size_t)k.batch * d.count + (size_t)b * 2 * d.columns, 2 * d.columns,
+                     true);
     }
   }
   free(together);

@@ -42,6 +42,11 @@ void test_both_convs(void);
  * it lacks; or on the CUDA device, which must be there then. threads as for ser_device_open. */
 void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void *context), int threads, void *context);
 
+/* What belongs to a clip alone and among others: the same bytes. Where convolutions are cuDNN's, which may sum
+ * otherwise for another batch, within 1e-5, unless `exact`, and the environment says SERENADE_TEST_ROW_EXACT=1: that
+ * the device sums a row of a product in one order. */
+void test_same_clip(ser_device *device, const float *got, const float *want, size_t count, bool exact);
+
 /* Repeatable numbers in [-1, 1). */
 float test_random(uint64_t seed, uint64_t index);
 

@@ -13,6 +13,7 @@ done
 shift
 export SERENADE_TEST_DEVICE=cuda
 if [[ -n ${SERENADE_SOFTGPU:-} ]]; then
+  [[ " ${options[*]} " != *" --row-exact "* ]] || export SERENADE_TEST_ROW_EXACT=1
   read -ra more <<<"${SERENADE_SOFTGPU_OPTIONS:-}"
   exec "$SERENADE_SOFTGPU" --leak-fatal "${options[@]}" "${more[@]}" -- "$@"
 fi
