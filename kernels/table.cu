@@ -1,37 +1,6 @@
 /* The table of the CUDA backend's operations. */
 #include "kernels/cuda_kernels.h"
 
-#pragma weak cuda_mfcc_prepare
-#pragma weak cuda_logmel
-#pragma weak cuda_mfcc_finish
-#pragma weak cuda_pcm_from_int16
-#pragma weak cuda_take_batch
-#pragma weak cuda_gather_standardise
-#pragma weak cuda_conv_prepare
-#pragma weak cuda_causal_conv_forward
-#pragma weak cuda_causal_conv_backward
-#pragma weak cuda_batchnorm_finish
-#pragma weak cuda_batchnorm_backward_sums
-#pragma weak cuda_batchnorm_backward_finish
-#pragma weak cuda_join_forward
-#pragma weak cuda_join_backward
-#pragma weak cuda_pool_forward
-#pragma weak cuda_pool_backward
-#pragma weak cuda_scale_mix_forward
-#pragma weak cuda_scale_mix_backward
-#pragma weak cuda_dropout_mask
-#pragma weak cuda_linear_prepare
-#pragma weak cuda_linear_forward
-#pragma weak cuda_linear_backward
-#pragma weak cuda_softmax
-#pragma weak cuda_softmax_loss
-#pragma weak cuda_step_begin
-#pragma weak cuda_adam
-#pragma weak cuda_keep
-#pragma weak cuda_gradient_norm
-#pragma weak cuda_branch_prepare
-#pragma weak cuda_branch_infer
-
 extern "C" const ser_ops ser_cuda_ops = {
     .mfcc_prepare = cuda_mfcc_prepare,
     .logmel = cuda_logmel,
