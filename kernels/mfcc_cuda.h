@@ -1,25 +1,30 @@
-/* The plan of the MFCC operations on a GPU, and where a row stands. */
+/* What the CUDA forms of the MFCC operations share: their plan, and the clip that a row belongs to. */
 #ifndef SER_KERNELS_MFCC_CUDA_H
 #define SER_KERNELS_MFCC_CUDA_H
 
 #include "kernels/cuda_kernels.h"
 
+enum { MFCC_COLUMNS = 16 }; /* coefficients that a block of mfcc_finish makes: the DCT's table is padded to that */
+
 typedef struct {
-  cuda_plan plan;
+  cuda_plan base;
   ser_mfcc_shape shape;
-  int slab;        /* frames that one transform takes */
-  cufftHandle fft; /* of `slab` frames, in place: rows of n_fft + 2 floats become n_fft / 2 + 1 bins */
-  bool has_fft;
-  size_t fft_bytes; /* its work area, behind the rows in the workspace */
-  /* on the device */
-  float *window;   /* [n_fft] periodic Hann */
-  float *slopes;   /* [n_fft / 2 + 1][2] weights of a bin in the band it rises in and in the one it falls in */
-  float *dct;      /* [mels][coefficients] */
-  int32_t *region; /* [mels + 2] first bin at or above each edge of the mel bands; the last is n_fft / 2 + 1 */
-} mfcc_plan;
+  int64_t slab;   /* frames that are transformed at once */
+  int64_t stride; /* floats from a frame of a slab to the next: n_fft + 2, since spectra take the frames' place */
+  int64_t padded; /* coefficients rounded up to MFCC_COLUMNS */
+  int lanes;      /* of a warp, that add up one band: a power of two */
+  size_t slab_bytes;
+  cufftHandle fft; /* of a slab, in place */
+  bool fft_made;
+  void *tables;          /* the device memory of all of them */
+  const float *window;   /* [n_fft] periodic Hann */
+  const float2 *slopes;  /* [n_fft / 2 + 1] weights of a bin in the band it rises in and in the one it falls in */
+  const float *dct;      /* [mels][padded] */
+  const int32_t *region; /* [mels + 2] first bin at or above each edge of the mel bands; the last is n_fft / 2 + 1 */
+} mfcc_cuda_plan;
 
 /* The clip that a row belongs to: the last one that starts at or before it and is not empty. */
-static __device__ inline int clip_of_row(const int64_t *frame_start, int clips, int64_t row) {
+static __device__ inline int mfcc_clip_of_row(const int64_t *frame_start, int clips, int64_t row) {
   int low = 0, high = clips; /* frame_start[low] <= row < frame_start[high] */
   while (high - low > 1) {
     int middle = (low + high) / 2;

@@ -1,4 +1,4 @@
-/* The plan of the MFCC operations: its tables (mfcc_tables.h), the FFT's own among them. */
+/* The plan of the MFCC operations: the tables (mfcc_tables.h), and those of the FFT. */
 #include "kernels/mfcc_plan.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
-/* The tables of the MFCC operations on either backend, made in double and kept in float: the Hann window
- * (scipy.signal.get_window), the mel bands (librosa.filters.mel: Slaney's scale and area norm), the DCT (scipy.fft.dct
- * type 2, ortho); and what shapes there are. */
+/* The tables of the MFCC operations, made in double and kept in float: the Hann window (scipy.signal.get_window), the
+ * mel bands (librosa.filters.mel: Slaney's scale and area norm), the DCT (scipy.fft.dct type 2, ortho). Both backends
+ * make theirs with this text: mfcc_plan.c, mfcc_plan.cu. */
 #ifndef SER_KERNELS_MFCC_TABLES_H
 #define SER_KERNELS_MFCC_TABLES_H
 
@@ -8,27 +8,27 @@
 
 #include "device/ops.h"
 
-static double mfcc_mel_of_hz(double hz) {
+static inline double mfcc_mel_of_hz(double hz) {
   return hz < 1000 ? hz * 3 / 200 : 15 + log(hz / 1000) / (log(6.4) / 27);
 }
 
-static double mfcc_hz_of_mel(double mel) {
+static inline double mfcc_hz_of_mel(double mel) {
   return mel < 15 ? mel * 200 / 3 : 1000 * exp(log(6.4) / 27 * (mel - 15));
 }
 
-/* The periodic Hann window times `scale`, a power of two. */
-static void mfcc_make_window(float *window, int64_t n_fft, double scale) {
+/* scale: a power of two. */
+static inline void mfcc_make_window(float *window, int64_t n_fft, double scale) {
   for (int64_t i = 0; i < n_fft; i++)
-    window[i] = (float)(0.5 * scale - 0.5 * scale * cos(2 * M_PI * (double)i / (double)n_fft));
+    window[i] = (float)(scale * (0.5 - 0.5 * cos(2 * M_PI * (double)i / (double)n_fft)));
 }
 
-static double mfcc_mel_edge(const ser_mfcc_shape *shape, int64_t i) {
+static inline double mfcc_mel_edge(const ser_mfcc_shape *shape, int64_t i) {
   return mfcc_hz_of_mel(mfcc_mel_of_hz((double)shape->rate / 2) * (double)i / (double)(shape->mels + 1));
 }
 
 /* Between two edges lies the rising half of one band and the falling half of the band below it: each bin belongs to one
  * such region and has two weights. Band m rises in region m and falls in region m + 1. */
-static void mfcc_make_bands(int32_t *region, float *slopes, const ser_mfcc_shape *shape) {
+static inline void mfcc_make_bands(int32_t *region, float *slopes, const ser_mfcc_shape *shape) {
   int64_t bins = shape->n_fft / 2 + 1, bin = 0;
   for (int64_t i = 0; i <= shape->mels; i++) {
     double below = mfcc_mel_edge(shape, i > 0 ? i - 1 : 0), low = mfcc_mel_edge(shape, i),
@@ -46,7 +46,7 @@ static void mfcc_make_bands(int32_t *region, float *slopes, const ser_mfcc_shape
   region[shape->mels + 1] = (int32_t)bins;
 }
 
-static void mfcc_make_dct(float *dct, const ser_mfcc_shape *shape, int64_t padded) {
+static inline void mfcc_make_dct(float *dct, const ser_mfcc_shape *shape, int64_t padded) {
   double mels = (double)shape->mels;
   for (int64_t m = 0; m < shape->mels; m++)
     for (int64_t c = 0; c < padded; c++) {
@@ -56,7 +56,7 @@ static void mfcc_make_dct(float *dct, const ser_mfcc_shape *shape, int64_t padde
     }
 }
 
-static ser_status mfcc_check_shape(const ser_mfcc_shape *shape, ser_error *err) {
+static inline ser_status mfcc_check_shape(const ser_mfcc_shape *shape, ser_error *err) {
   if (shape->n_fft < 256 || shape->n_fft > 8192 || (shape->n_fft & (shape->n_fft - 1)))
     return ser_fail(err, SER_USAGE, "n_fft %lld is not a power of two from 256 to 8192; choose 512, 1024 or 2048",
                     (long long)shape->n_fft);

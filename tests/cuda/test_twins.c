@@ -371,7 +371,7 @@ static void convolutions_both_ways(void **state) {
 
 static void sound(void **state) {
   (void)state;
-  side_by_side(cuda, "audio", audio, 1, 2e-5);
+  side_by_side(cuda, "audio", audio, 1, 1e-5);
 }
 
 /* TF32 keeps 10 bits of each factor: near, but not as near as fp32. A device that lacks it refuses it. */
