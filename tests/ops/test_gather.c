@@ -186,8 +186,9 @@ static void run_pcm(test_buffers *all, const void *context, float *out) {
   for (int64_t i = 0; i < n; i++) samples[i] = sample_of(i);
   float *pcm = test_out(all, (size_t)n);
   int16_t *from = test_put(all, samples, (size_t)n * sizeof *samples);
-  int64_t before = test_allocations(all->device);
-  all->device->ops->pcm_from_int16(all->stream, pcm, from, n);
+  int64_t before = test_allocations(all->device), head = n % 2; /* both from the start and behind it */
+  all->device->ops->pcm_from_int16(all->stream, pcm, from, head);
+  all->device->ops->pcm_from_int16(all->stream, pcm + head, from + head, n - head);
   assert_int_equal(test_allocations(all->device), before);
   test_read(all, out, pcm);
   free(samples);
@@ -202,7 +203,7 @@ static void check_pcm(const void *context, const float *out) {
 
 static void pcm(void **state) {
   (void)state;
-  static const int64_t sizes[] = {1, 7, 16, 1001, 65536, 65537, 200003}; /* the last meets every value */
+  static const int64_t sizes[] = {1, 7, 16, 1001, 1002, 65536, 65537, 200003}; /* the last meets every value */
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
     test_operation(run_pcm, check_pcm, &sizes[i], (size_t)sizes[i]);
 }

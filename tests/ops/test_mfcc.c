@@ -147,13 +147,16 @@ static void frame_power(double *power, const float *pcm, int64_t count, int64_t 
   free(x);
 }
 
-static double *reference_logmel(const ser_mfcc_shape *s, const ragged *r) {
+/* Of every `every`th row; the others are NaN: not known. */
+static double *reference_logmel(const ser_mfcc_shape *s, const ragged *r, int64_t every) {
   int64_t bins = s->n_fft / 2 + 1;
   double *weights = mel_weights(s), *out = ser_alloc((size_t)(r->frames * s->mels) * sizeof *out);
   double *cosine = ser_alloc((size_t)s->n_fft * sizeof *cosine), *power = ser_alloc((size_t)bins * sizeof *power);
   for (int64_t i = 0; i < s->n_fft; i++) cosine[i] = cos(2 * M_PI * (double)i / (double)s->n_fft);
+  for (int64_t i = 0; i < r->frames * s->mels; i++) out[i] = NAN;
   for (int64_t clip = 0; clip < r->clips; clip++)
     for (int64_t row = r->frame_start[clip]; row < r->frame_start[clip + 1]; row++) {
+      if (row % every) continue;
       frame_power(power, r->pcm + r->sample_start[clip], r->sample_start[clip + 1] - r->sample_start[clip],
                   (row - r->frame_start[clip]) * s->hop, s->n_fft, cosine);
       for (int64_t m = 0; m < s->mels; m++) {
@@ -176,7 +179,7 @@ static double logmel_difference(const float *got, const double *want, int64_t ro
     for (int64_t m = 0; m < mels; m++) top = fmax(top, want[row * mels + m]);
     for (int64_t m = 0; m < mels; m++) {
       double difference = fabs((double)got[row * mels + m] - want[row * mels + m]);
-      if (isnan(difference)) return INFINITY;
+      if (isnan(got[row * mels + m])) return INFINITY;
       if (want[row * mels + m] > top - 110) largest = fmax(largest, difference);
     }
   }
@@ -203,7 +206,7 @@ static void check_logmel(ser_device *device, ser_stream *stream, void *context) 
     const logmel_case *c = &logmel_cases[i];
     ragged r = ragged_make(c->counts, 6, c->hop);
     ser_mfcc_shape shape = shape_of(c->n_fft, c->hop, c->rate, c->mels, 1, false, &r);
-    if (!want[i]) want[i] = reference_logmel(&shape, &r);
+    if (!want[i]) want[i] = reference_logmel(&shape, &r, 1);
     float *logmel, *features;
     run_both(device, stream, &shape, &r, NULL, &logmel, &features);
     double difference = logmel_difference(logmel, want[i], r.frames, c->mels);
@@ -331,6 +334,80 @@ static void test_finish(void **state) {
   test_each_device(check_finish, 3, NULL);
 }
 
+/* ---- long clips, many clips -------------------------------------------------------------------------------------- */
+
+typedef struct {
+  const char *name;
+  ser_mfcc_shape shape;
+  ragged r;
+  int64_t every; /* rows whose transform is checked */
+  double *logmel;
+} size_case;
+
+/* Ten minutes, which are more than one slab of frames on any device. */
+static size_case make_long(void) {
+  int64_t counts[] = {16000 * 600};
+  size_case k = {"a long clip", .r = ragged_make(counts, 1, 320), .every = 601};
+  k.shape = shape_of(512, 320, 16000, 40, 13, true, &k.r);
+  return k;
+}
+
+/* More clips than a block has threads, between empty ones; with deltas, clips of the least length. */
+static size_case make_many(bool deltas) {
+  enum { MANY = 1500, HOP = 100 };
+  int64_t *counts = ser_alloc(MANY * sizeof *counts);
+  for (int64_t i = 0; i < MANY; i++)
+    counts[i] = i % 3 == 1 || i > MANY - 5 ? 0 : (deltas ? 8 * HOP : 0) + 1 + i * 37 % 250;
+  size_case k = {deltas ? "many clips with deltas" : "many clips", .r = ragged_make(counts, MANY, HOP), .every = 7};
+  k.shape = shape_of(256, HOP, 8000, 20, 18, deltas, &k.r);
+  free(counts);
+  return k;
+}
+
+static void check_size(ser_device *device, ser_stream *stream, void *context) {
+  const size_case *k = context;
+  float *logmel, *features;
+  run_both(device, stream, &k->shape, &k->r, NULL, &logmel, &features);
+  double *want = reference_features(&k->shape, &k->r, logmel);
+  double difference = logmel_difference(logmel, k->logmel, k->r.frames, k->shape.mels);
+  if (!(difference < 6e-5)) fail_msg("%s: %g dB off", k->name, difference);
+  difference = test_difference(features, want, (size_t)(k->r.frames * columns_of(&k->shape)));
+  if (!(difference < 1e-4)) fail_msg("%s: features %g off", k->name, difference);
+  free(want);
+  free(logmel);
+  free(features);
+}
+
+static void test_sizes(void **state) {
+  (void)state;
+  size_case cases[] = {make_long(), make_many(false), make_many(true)};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    cases[i].logmel = reference_logmel(&cases[i].shape, &cases[i].r, cases[i].every);
+    test_each_device(check_size, 2, &cases[i]);
+    free(cases[i].logmel);
+    ragged_free(&cases[i].r);
+  }
+}
+
+/* Nothing to do is nothing done: no clips, or empty ones alone. */
+static void check_empty(ser_device *device, ser_stream *stream, void *context) {
+  (void)context;
+  for (int64_t clips = 0; clips <= 3; clips += 3) {
+    ragged r = ragged_make((int64_t[]){0, 0, 0}, clips, 160);
+    ser_mfcc_shape shape = shape_of(512, 160, 16000, 40, 13, true, &r);
+    float *logmel, *features;
+    run_both(device, stream, &shape, &r, NULL, &logmel, &features);
+    free(logmel);
+    free(features);
+    ragged_free(&r);
+  }
+}
+
+static void test_empty(void **state) {
+  (void)state;
+  test_each_device(check_empty, 2, NULL);
+}
+
 /* ---- the same bytes whatever surrounds a clip -------------------------------------------------------------------- */
 
 enum { INVARIANCE_CLIPS = 7 };
@@ -398,6 +475,59 @@ static void test_invariance(void **state) {
   for (int i = 0; i < 3; i++) invariance_forget(&kept[i]);
 }
 
+/* One clip over and over, at every place of the groups and slabs that frames are worked on in: always the same bytes.
+ */
+static void check_copies(ser_device *device, ser_stream *stream, void *context) {
+  (void)context;
+  enum { COPIES = 41, HOP = 1000 };
+  int64_t counts[COPIES];
+  for (int i = 0; i < COPIES; i++) counts[i] = 60 * HOP + 7;
+  ragged r = ragged_make(counts, COPIES, HOP);
+  for (int i = 1; i < COPIES; i++) memcpy(r.pcm + r.sample_start[i], r.pcm, (size_t)counts[0] * sizeof *r.pcm);
+  ser_mfcc_shape shape = shape_of(8192, HOP, 48000, 31, 13, true, &r);
+  float *logmel, *features;
+  run_both(device, stream, &shape, &r, NULL, &logmel, &features);
+  int64_t rows = r.frame_start[1], widths[] = {shape.mels, columns_of(&shape)};
+  for (int i = 1; i < COPIES; i++) {
+    assert_memory_equal(logmel + i * rows * widths[0], logmel, (size_t)(rows * widths[0]) * sizeof *logmel);
+    assert_memory_equal(features + i * rows * widths[1], features, (size_t)(rows * widths[1]) * sizeof *features);
+  }
+  free(logmel);
+  free(features);
+  ragged_free(&r);
+}
+
+static void test_copies(void **state) {
+  (void)state;
+  test_each_device(check_copies, 3, NULL);
+}
+
+/* ---- what is broken shows ---------------------------------------------------------------------------------------- */
+
+/* A sample that is NaN spoils the frames that see it, and the deltas that see those; nothing else. */
+static void check_nan(ser_device *device, ser_stream *stream, void *context) {
+  (void)context;
+  enum { HOP = 256, BROKEN = 40 * HOP + 9 };
+  ragged r = ragged_make((int64_t[]){60 * HOP, 20 * HOP}, 2, HOP);
+  ser_mfcc_shape shape = shape_of(512, HOP, 16000, 40, 13, true, &r);
+  r.pcm[BROKEN] = NAN;
+  float *logmel, *features;
+  run_both(device, stream, &shape, &r, NULL, &logmel, &features);
+  for (int64_t row = 0; row < r.frames; row++) {
+    bool sees = row >= 40 && row <= 41, reached = row >= 36 && row <= 45;
+    for (int64_t m = 0; m < 40; m++) assert_int_equal(!!isnan(logmel[row * 40 + m]), sees);
+    for (int64_t c = 0; c < 39; c++) assert_int_equal(!!isnan(features[row * 39 + c]), c < 13 ? sees : reached);
+  }
+  free(logmel);
+  free(features);
+  ragged_free(&r);
+}
+
+static void test_nan(void **state) {
+  (void)state;
+  test_each_device(check_nan, 2, NULL);
+}
+
 /* ---- shapes that cannot be ----------------------------------------------------------------------------------------
  */
 
@@ -426,8 +556,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_logmel),     cmocka_unit_test(test_silence),  cmocka_unit_test(test_finish),
-      cmocka_unit_test(test_invariance), cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_logmel), cmocka_unit_test(test_silence), cmocka_unit_test(test_finish),
+      cmocka_unit_test(test_sizes),  cmocka_unit_test(test_empty),   cmocka_unit_test(test_invariance),
+      cmocka_unit_test(test_copies), cmocka_unit_test(test_nan),     cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
