@@ -1,7 +1,8 @@
 /* What the files of the cache share. Only this folder includes it.
  *
  * cache.c opens, adds, seals, finds and reads; folder.c knows the layout on disk; shard.c alone speaks HDF5, always on
- * images in memory; index.c keeps the table of entries and its file; upkeep.c serves `serenade cache`. */
+ * images in memory; index.c keeps the table of entries and its file; upkeep.c serves `serenade cache`, compact.c its
+ * gc. */
 #ifndef SER_CACHE_INTERNAL_H
 #define SER_CACHE_INTERNAL_H
 
@@ -167,5 +168,16 @@ const char *cache_misfit(const ser_cache *cache, const cache_table *table);
 /* Loads and decodes a known shard; damaged ones are quarantined and told, and their entries (as those of vanished
  * ones) are dropped. err is set unless CACHE_LOADED. The table's features stand in cache->scratch. */
 cache_load cache_load_shard(cache_table *table, ser_cache *cache, size_t shard, bool with_features, ser_error *err);
+
+/* ---- gc (compact.c) -----------------------------------------------------------------------------------------------
+ */
+
+/* Shards that gc took out of the folder: those written anew, and those whose every entry stands elsewhere. */
+typedef struct {
+  size_t rewritten, doubled;
+} cache_gone;
+
+/* Joins small shards and removes what stands twice. cache->columns must be known. */
+ser_status cache_compact(cache_gone *gone, ser_cache *cache, ser_error *err);
 
 #endif
