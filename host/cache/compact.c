@@ -1,6 +1,9 @@
 /* What `cache gc` does with the shards: those that hold nothing of their own go, small ones and those that are doubled
  * in good part are written anew. Every entry that reading could ask for has one keeper, chosen before anything is
- * written; nothing is removed before all that is to be kept has been sealed. */
+ * written; a shard is removed once all that stands for its entries is sealed and on the disk, not before, and soon
+ * after, so that gc itself needs little room. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,10 +19,14 @@ typedef struct {
   bool known;   /* loaded and found good: whoever is not takes no part, and stays */
   bool differs; /* has other features than those that readers are given: they must never come to answer */
   bool goes;    /* is to be removed; what it keeps is written anew before */
+  bool removed; /* and has been */
   size_t rows;
   ser_hash *key, *row_hash; /* [rows] */
+  uint8_t *status;          /* [rows] */
   bool *keeps;              /* [rows] is the one that stands for its equals */
   int64_t weight, kept;     /* of all rows, and of those it keeps: a row weighs its frames and one */
+  size_t turn;              /* from 1 on, in the order of being written anew; 0: it is not written */
+  size_t after;             /* what stands for its rows has been written after this turn; 0: it stands already */
   char *attributes;
 } shard_plan;
 
@@ -32,6 +39,7 @@ static void plan_free(gc_plan *plan) {
   for (size_t i = 0; i < plan->count; i++) {
     free(plan->shards[i].key);
     free(plan->shards[i].row_hash);
+    free(plan->shards[i].status);
     free(plan->shards[i].keeps);
     free(plan->shards[i].attributes);
   }
@@ -69,9 +77,11 @@ static ser_status look(gc_plan *plan, ser_cache *cache, ser_error *err) {
                           .rows = (size_t)table.count,
                           .key = table.key,
                           .row_hash = table.row_hash,
+                          .status = table.status,
                           .keeps = ser_alloc_zero((size_t)table.count, sizeof *shard->keeps),
                           .attributes = table.attributes};
     table.key = table.row_hash = NULL; /* the plan's from now on */
+    table.status = NULL;
     table.attributes = NULL;
     cache_table_free(&table);
   }
@@ -79,19 +89,22 @@ static ser_status look(gc_plan *plan, ser_cache *cache, ser_error *err) {
   return status;
 }
 
+static bool lists(const cache_entry *entry, const shard_plan *shard) {
+  return shard->known && entry->row < shard->rows && entry->status == shard->status[entry->row] &&
+         ser_hash_compare(&shard->key[entry->row], &entry->key) == 0;
+}
+
 /* The index is trusted with what is removed only where it lists exactly what a shard holds; one that it is wrong about
  * is left out, and its keys are read anew by the next refresh. */
 static void mistrust(gc_plan *plan, ser_cache *cache) {
   cache_index *index = &cache->index;
   size_t *found = ser_alloc_zero(plan->count, sizeof *found);
-  for (size_t i = 0; i < index->entry_count; i++) {
-    const cache_entry *entry = &index->entries[i];
-    const shard_plan *shard = &plan->shards[entry->shard];
-    if (shard->known && entry->row < shard->rows && ser_hash_compare(&shard->key[entry->row], &entry->key) == 0)
-      found[entry->shard]++;
-  }
+  for (size_t i = 0; i < index->entry_count; i++)
+    found[index->entries[i].shard] += lists(&index->entries[i], &plan->shards[index->entries[i].shard]);
   for (size_t i = 0; i < plan->count; i++) {
-    if (!plan->shards[i].known || found[i] == plan->shards[i].rows) continue;
+    if (!plan->shards[i].known) continue;
+    ser_hash decoder = cache_decoder(plan->shards[i].attributes);
+    if (found[i] == plan->shards[i].rows && ser_hash_compare(&decoder, &index->shards[i].decoder) == 0) continue;
     plan->shards[i].known = false;
     index->shards[i].gone = true;
     cache->changed = true;
@@ -134,15 +147,20 @@ static void choose_keeper(gc_plan *plan, const cache_index *index, const cache_e
                       *answer = cache_index_find(index, &entry->key, &index->shards[entry->shard].decoder);
     for (const cache_entry *other = first; other < last; other++)
       if (equals(plan, index, other, answer) && (!keeper || keeps_before(plan, index, other, keeper))) keeper = other;
+    int64_t weight = (int64_t)entry->frames + 1;
     shard->keeps[entry->row] = keeper == entry;
-    shard->weight += entry->frames + 1;
-    if (keeper == entry) shard->kept += entry->frames + 1;
+    shard->weight += weight;
+    if (keeper == entry) shard->kept += weight;
+    if (shard->after < plan->shards[keeper->shard].turn) shard->after = plan->shards[keeper->shard].turn;
     if (entry->status == SER_ENTRY_OK && !equals(plan, index, entry, answer)) shard->differs = true;
   }
 }
 
 static void choose_keepers(gc_plan *plan, const cache_index *index) {
-  for (size_t i = 0; i < plan->count; i++) plan->shards[i].weight = plan->shards[i].kept = 0;
+  for (size_t i = 0; i < plan->count; i++) {
+    plan->shards[i].weight = plan->shards[i].kept = 0;
+    plan->shards[i].after = 0;
+  }
   for (size_t first = 0, last; first < index->entry_count; first = last) {
     for (last = first; last < index->entry_count && same_key(&index->entries[last], &index->entries[first]);) last++;
     choose_keeper(plan, index, index->entries + first, index->entries + last);
@@ -171,7 +189,7 @@ static bool worth_rewriting(const shard_plan *shard) {
  * nothing go at once; a small one that has nobody to join and is worth nothing stays. */
 static size_t decide(candidate **out, gc_plan *plan, const ser_cache *cache) {
   candidate *all = ser_alloc(plan->count * sizeof *all);
-  size_t count = 0;
+  size_t count = 0, turns = 0;
   for (size_t i = 0; i < plan->count; i++) {
     shard_plan *shard = &plan->shards[i];
     if (!shard->known) continue;
@@ -184,19 +202,93 @@ static size_t decide(candidate **out, gc_plan *plan, const ser_cache *cache) {
   for (size_t i = 0; i < count; i++) {
     bool joins = (i && !strcmp(all[i - 1].attributes, all[i].attributes)) ||
                  (i + 1 < count && !strcmp(all[i + 1].attributes, all[i].attributes));
-    plan->shards[all[i].number].goes = joins || worth_rewriting(&plan->shards[all[i].number]);
+    shard_plan *shard = &plan->shards[all[i].number];
+    shard->goes = joins || worth_rewriting(shard);
+    if (shard->goes) shard->turn = ++turns;
   }
   *out = all;
   return count;
 }
 
-/* ---- doing it -------------------------------------------------------------------------------------------------- */
+/* ---- removing -------------------------------------------------------------------------------------------------- */
+
+/* That the file is there as a whole, and on the disk: it may have been copied there by hand, or its writer killed. */
+static ser_status settle_shard(const char *path, int64_t size, ser_error *err) {
+  static const char kept[] = "so no more shards were removed; see to its disk or rights, then run gc again";
+  struct stat info;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  ser_status status = SER_OK;
+  if (fd < 0 || fstat(fd, &info) != 0 || fsync(fd) != 0)
+    status = ser_fail_errno(err, SER_FAILED, "%s, which stands for others, is not safe on the disk, %s", path, kept);
+  else if (info.st_size != size)
+    status = ser_fail(err, SER_FAILED, "%s, which stands for others, was changed while gc was at work, %s", path, kept);
+  if (fd >= 0) close(fd);
+  return status;
+}
+
+/* Everything that may stand for what is removed next: the shards that stay and keep something, and the new ones. */
+static ser_status settle(const ser_cache *cache, const gc_plan *plan, ser_error *err) {
+  const cache_index *index = &cache->index;
+  for (size_t i = 0; i < index->shard_count; i++) {
+    if (i < plan->count && (plan->shards[i].goes || !plan->shards[i].kept)) continue;
+    char *path = cache_shard_path(cache->folder, &index->shards[i].name);
+    ser_status status = settle_shard(path, index->shards[i].size, err);
+    free(path);
+    SER_TRY(status);
+  }
+  if (cache_sync_shards(cache->folder)) return SER_OK;
+  return ser_fail_errno(err, SER_FAILED,
+                        "%s/shards cannot be synced, so no more shards were removed; see to its disk, then run gc "
+                        "again",
+                        cache->folder);
+}
+
+/* Whether the file of a shard that goes is also that of one that stays or was written: they may have the same bytes. */
+static bool name_stands(const cache_index *index, const gc_plan *plan, const ser_hash *name) {
+  for (size_t i = 0; i < index->shard_count; i++)
+    if ((i >= plan->count || !plan->shards[i].goes) && ser_hash_compare(&index->shards[i].name, name) == 0) return true;
+  return false;
+}
+
+static ser_status remove_shard(bool *removed, const ser_cache *cache, const gc_plan *plan, size_t number,
+                               ser_error *err) {
+  const ser_hash *name = &cache->index.shards[number].name;
+  *removed = true;
+  if (name_stands(&cache->index, plan, name)) return SER_OK;
+  char *path = cache_shard_path(cache->folder, name);
+  ser_status status = SER_OK;
+  *removed = unlink(path) == 0;
+  if (!*removed && errno != ENOENT)
+    status = ser_fail_errno(err, SER_FAILED, "cannot remove %s, whose clips all stand elsewhere, too", path);
+  free(path);
+  return status;
+}
+
+/* Removes those whose entries are all sealed elsewhere once `done` turns have been. */
+static ser_status remove_shards(cache_gone *gone, const ser_cache *cache, gc_plan *plan, size_t done, ser_error *err) {
+  bool settled = false;
+  for (size_t i = 0; i < plan->count; i++) {
+    shard_plan *shard = &plan->shards[i];
+    bool removed;
+    if (!shard->goes || shard->removed || shard->after > done) continue;
+    SER_CHECK(shard->turn || !shard->kept); /* what keeps something is written first */
+    if (!settled) SER_TRY(settle(cache, plan, err));
+    settled = true;
+    SER_TRY(remove_shard(&removed, cache, plan, i, err));
+    shard->removed = true;
+    *(shard->kept ? &gone->rewritten : &gone->doubled) += removed;
+  }
+  return SER_OK;
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------------- */
 
 /* Adds the entries that a shard keeps. *carried becomes false where it could not be loaded. */
 static ser_status carry_over(bool *carried, ser_cache *cache, const shard_plan *shard, size_t number, ser_error *err) {
   cache_table table;
   ser_error ignored;
   SER_TRY(ser_interrupt_check(err));
+  if (!shard->kept) return SER_OK;
   if (cache_load_shard(&table, cache, number, true, &ignored) != CACHE_LOADED) {
     *carried = false;
     return SER_OK;
@@ -212,40 +304,42 @@ static ser_status carry_over(bool *carried, ser_cache *cache, const shard_plan *
   return status;
 }
 
-static ser_status write_anew(bool *carried, ser_cache *cache, const gc_plan *plan, const candidate *candidates,
-                             size_t count, ser_error *err) {
-  for (size_t i = 0; i < count; i++) {
-    const shard_plan *shard = &plan->shards[candidates[i].number];
-    if (!shard->goes || !shard->kept) continue;
-    if (strcmp(cache->attributes, shard->attributes) != 0) {
-      SER_TRY(ser_cache_seal(cache, err));
-      free(cache->attributes);
-      cache->attributes = ser_strdup(shard->attributes);
-    }
-    SER_TRY(carry_over(carried, cache, shard, candidates[i].number, err));
-  }
-  return ser_cache_seal(cache, err);
+/* Shards of one kind at a time: the pending one is sealed before others come. */
+static ser_status take_attributes(ser_cache *cache, const char *attributes, ser_error *err) {
+  if (strcmp(cache->attributes, attributes) == 0) return SER_OK;
+  SER_TRY(ser_cache_seal(cache, err));
+  free(cache->attributes);
+  cache->attributes = ser_strdup(attributes);
+  return SER_OK;
 }
 
-static void remove_shards(cache_gone *gone, const ser_cache *cache, const gc_plan *plan) {
-  const cache_index *index = &cache->index;
-  for (size_t i = 0; i < plan->count; i++) {
-    bool written_again = false;
-    if (!plan->shards[i].goes) continue;
-    *(plan->shards[i].kept ? &gone->rewritten : &gone->doubled) += 1;
-    for (size_t j = plan->count; j < index->shard_count; j++)
-      if (ser_hash_compare(&index->shards[j].name, &index->shards[i].name) == 0) written_again = true;
-    if (written_again) continue;
-    char *path = cache_shard_path(cache->folder, &index->shards[i].name);
-    unlink(path);
-    free(path);
+/* Writes anew and removes, turn by turn. A shard that cannot be read a second time ends it: whatever waits for it, or
+ * for what comes later, stays until the next gc. */
+static ser_status write_anew(cache_gone *gone, ser_cache *cache, gc_plan *plan, const candidate *candidates,
+                             size_t count, ser_error *err) {
+  size_t done = 0;
+  SER_TRY(remove_shards(gone, cache, plan, done, err)); /* first of all: the disk may be full */
+  for (size_t i = 0; i < count; i++) {
+    const shard_plan *shard = &plan->shards[candidates[i].number];
+    size_t sealed = cache->index.shard_count;
+    bool carried = true;
+    if (!shard->goes) continue;
+    SER_TRY(take_attributes(cache, shard->attributes, err));
+    SER_TRY(carry_over(&carried, cache, shard, candidates[i].number, err));
+    if (!carried) return ser_cache_seal(cache, err);
+    if (!cache->pending.count)
+      done = shard->turn;
+    else if (cache->index.shard_count > sealed) /* what is pending is of this turn alone */
+      done = shard->turn - 1;
+    SER_TRY(remove_shards(gone, cache, plan, done, err));
   }
+  SER_TRY(ser_cache_seal(cache, err));
+  return remove_shards(gone, cache, plan, SIZE_MAX, err);
 }
 
 ser_status cache_compact(cache_gone *gone, ser_cache *cache, ser_error *err) {
   gc_plan plan = {.count = cache->index.shard_count};
   candidate *candidates = NULL;
-  bool carried = true;
   ser_status status;
   *gone = (cache_gone){0};
   plan.shards = ser_alloc_zero(plan.count, sizeof *plan.shards);
@@ -254,9 +348,7 @@ ser_status cache_compact(cache_gone *gone, ser_cache *cache, ser_error *err) {
   choose_keepers(&plan, &cache->index);
   size_t count = decide(&candidates, &plan, cache);
   choose_keepers(&plan, &cache->index); /* what a shard that stays holds need not be written again */
-  SER_TRY_DONE(write_anew(&carried, cache, &plan, candidates, count, err));
-  /* Where one could not be read a second time all stay until the next gc: it may keep what the others left out. */
-  if (carried) remove_shards(gone, cache, &plan);
+  SER_TRY_DONE(write_anew(gone, cache, &plan, candidates, count, err));
   SER_TRY_DONE(cache_refresh(cache, err));
 done:
   free(candidates);

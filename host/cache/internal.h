@@ -114,6 +114,10 @@ ser_status cache_write_file(struct stat *info, const char *folder, const char *p
 /* The same for the shard that has these bytes. */
 ser_status cache_write_shard(cache_shard *shard, const char *folder, const char *image, size_t size, ser_error *err);
 
+/* Brings the names in shards/ onto the disk. false: errno says why; true, too, where the file system syncs no folders.
+ */
+bool cache_sync_shards(const char *folder);
+
 /* How loading a shard ended. */
 typedef enum { CACHE_LOADED, CACHE_VANISHED, CACHE_DAMAGED, CACHE_UNREADABLE } cache_load;
 
@@ -177,7 +181,8 @@ typedef struct {
   size_t rewritten, doubled;
 } cache_gone;
 
-/* Joins small shards and removes what stands twice. cache->columns must be known. */
+/* Joins small shards and removes what stands twice. cache->columns must be known, and no other gc at work: two that
+ * know of different shards could each rely on what the other one removes. */
 ser_status cache_compact(cache_gone *gone, ser_cache *cache, ser_error *err);
 
 #endif

@@ -227,13 +227,7 @@ static ser_status bring(const char *into, const char *from, const ser_hash *name
   char *to = cache_shard_path(into, name), *at = cache_shard_path(from, name);
   ser_status status = SER_OK;
   if (link(at, to) == 0) {
-    char *shards = ser_path_join(into, "shards");
-    int fd = open(shards, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-      fsync(fd);
-      close(fd);
-    }
-    free(shards);
+    (void)cache_sync_shards(into); /* a link that gets lost is still there in `from` */
   } else if (errno != EEXIST) {
     cache_shard ignored;
     status = cache_write_shard(&ignored, into, scratch->image, scratch->size, err);
@@ -368,18 +362,12 @@ static ser_status gc_folder(const char *root, const char *name, ser_cache_column
   cache_gone gone = {0};
   int64_t bytes_before, bytes_after;
   before = shards_here(cache, &bytes_before);
-  /* Two gc at once would only do the same work twice: the second one steps aside where the file system can tell. */
-  char *tmp = ser_path_join(cache->folder, "tmp");
-  int lock = open(tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  free(tmp);
   ser_status status = SER_OK;
-  if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-    status = ser_fail(err, SER_FAILED, "%s: another gc is at work there; wait for it", cache->folder);
-  if (status == SER_OK && !cache->columns)
+  if (cache->columns)
+    status = cache_compact(&gone, cache, err);
+  else
     ser_text_printf(report, "%s: its configuration is of another version of Serenade: no shard is rewritten\n",
                     cache->folder);
-  else if (status == SER_OK)
-    status = cache_compact(&gone, cache, err);
   if (status == SER_OK) {
     swept = sweep(cache->folder, "tmp", false);
     emptied = sweep(cache->folder, "quarantine", true);
@@ -391,11 +379,36 @@ static ser_status gc_folder(const char *root, const char *name, ser_cache_column
                     (double)bytes_after / MEGA, gone.rewritten, gone.doubled, swept, emptied);
     status = unreadable_shards(cache, "see to its disk or rights, then run gc again", err);
   }
-  if (lock >= 0) close(lock);
   ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
   return status == SER_OK ? closed : status;
 }
 
+/* One gc at a time: each could otherwise remove the copy that the other one counts on. FORMAT is locked, a file that
+ * nobody replaces, and opened for writing where that may be: over NFS there is no lock without it. */
+static ser_status lock_cache(int *lock, const char *root, ser_error *err) {
+  char *path = ser_path_join(root, "FORMAT");
+  ser_status status = SER_OK;
+  *lock = open(path, O_RDWR | O_CLOEXEC);
+  if (*lock < 0) *lock = open(path, O_RDONLY | O_CLOEXEC);
+  if (*lock < 0)
+    status = ser_fail_errno(err, SER_FAILED, "cannot open %s", path);
+  else if (flock(*lock, LOCK_EX | LOCK_NB) != 0)
+    status =
+        errno == EWOULDBLOCK
+            ? ser_fail(err, SER_FAILED, "%s: another gc is at work there; wait for it", root)
+            : ser_fail_errno(err, SER_FAILED,
+                             "%s cannot be locked, and without that two gc at once could remove both copies of a clip; "
+                             "run gc on the machine that has the disk",
+                             path);
+  free(path);
+  return status;
+}
+
 ser_status ser_cache_gc(const char *folder, ser_cache_columns_fn columns_of, ser_text *report, ser_error *err) {
-  return each_folder(folder, gc_folder, columns_of, report, err);
+  int lock;
+  SER_TRY(cache_format_check(folder, false, err));
+  ser_status status = lock_cache(&lock, folder, err);
+  if (status == SER_OK) status = each_folder(folder, gc_folder, columns_of, report, err);
+  if (lock >= 0) close(lock); /* which unlocks */
+  return status;
 }
