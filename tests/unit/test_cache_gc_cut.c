@@ -1,4 +1,6 @@
 /* gc of a cache in which clips stand twice, when it is killed, finds no room, meets a failing disk or is not alone. */
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -113,6 +115,20 @@ int flock(int fd, int operation) {
   if (!no_locks) return (int)syscall(SYS_flock, fd, operation);
   errno = ENOLCK;
   return -1;
+}
+
+/* Once a folder of shards has been listed, one comes and another one goes. */
+static const char *comes_from, *comes_to, *goes_then;
+
+int closedir(DIR *folder) {
+  int (*its_own)(DIR *) = (int (*)(DIR *))(uintptr_t)dlsym(RTLD_NEXT, "closedir");
+  if (comes_from) {
+    const char *from = comes_from;
+    comes_from = NULL;
+    assert_int_equal(renameat(AT_FDCWD, from, AT_FDCWD, comes_to), 0);
+    assert_int_equal(syscall(SYS_unlinkat, AT_FDCWD, goes_then, 0), 0);
+  }
+  return its_own(folder);
 }
 
 static void expect_failure(const char *folder, const char *named, const char *cure) {
@@ -289,12 +305,32 @@ static void test_alone(void **state) {
   test_folder_remove(folder);
 }
 
+/* Who opens a cache while gc is at work misses nothing: what was listed may have gone, and its clips moved. */
+static void test_listed_too_early(void **state) {
+  (void)state;
+  char *folder = test_folder_make("gc"), *old = test_large_fill(folder, 0, 3, 0),
+       *new = test_large_fill_forward(folder, 0, 3), *away = ser_path_join(folder, "away");
+  ser_hash key = test_cache_key(1);
+  assert_int_equal(renameat(AT_FDCWD, new, AT_FDCWD, away), 0);
+  comes_to = new;
+  goes_then = old;
+  comes_from = away;
+  ser_cache *cache = test_cache_open(folder, false);
+  assert_null(comes_from);
+  assert_int_equal(ser_cache_find(cache, &key, NULL), SER_ENTRY_OK);
+  test_cache_close(cache);
+  free(old);
+  free(new);
+  free(away);
+  test_folder_remove(folder);
+}
+
 int main(void) {
   ser_log_set_quiet(true);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_full_disk),     cmocka_unit_test(test_little_room), cmocka_unit_test(test_killed),
       cmocka_unit_test(test_synced_first),  cmocka_unit_test(test_sync_fails),  cmocka_unit_test(test_keeper_goes),
-      cmocka_unit_test(test_cannot_remove), cmocka_unit_test(test_alone),
+      cmocka_unit_test(test_cannot_remove), cmocka_unit_test(test_alone),       cmocka_unit_test(test_listed_too_early),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
