@@ -259,7 +259,10 @@ static ser_status remove_shard(bool *removed, const ser_cache *cache, const gc_p
   ser_status status = SER_OK;
   *removed = unlink(path) == 0;
   if (!*removed && errno != ENOENT)
-    status = ser_fail_errno(err, SER_FAILED, "cannot remove %s, whose clips all stand elsewhere, too", path);
+    status = ser_fail_errno(
+        err, SER_FAILED,
+        "cannot remove %s, whose clips all stand elsewhere, too; see to the rights of its folder, then run gc again",
+        path);
   free(path);
   return status;
 }
