@@ -1,6 +1,7 @@
 /* The feature cache: opening, adding and sealing, finding and reading. */
 #include "cache/cache.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,20 +89,22 @@ cache_load cache_load_shard(cache_table *table, ser_cache *cache, size_t shard, 
 }
 
 /* A shard that the index does not know, or knows with another size or time: its keys are read, once. */
-static void take_in(ser_cache *cache, const cache_shard *shard) {
+static void take_in(bool *vanished, ser_cache *cache, const cache_shard *shard) {
   cache_table table;
   ser_error err;
   if (among(cache->damaged, cache->damaged_count, &shard->name)) return; /* told already, and not to be moved away */
-  if (load_shard(&table, cache, &shard->name, cache->deep, &err) == CACHE_LOADED)
-    cache_index_add(&cache->index, shard, &table);
+  cache_load load = load_shard(&table, cache, &shard->name, cache->deep, &err);
+  if (load == CACHE_LOADED) cache_index_add(&cache->index, shard, &table);
+  if (load == CACHE_VANISHED) *vanished = true;
   cache_table_free(&table);
   cache->changed = true;
 }
 
-static bool stat_shard(cache_shard *shard, const char *folder, const ser_hash *name) {
+static bool stat_shard(cache_shard *shard, bool *vanished, const char *folder, const ser_hash *name) {
   struct stat info;
   char *path = cache_shard_path(folder, name);
   bool there = stat(path, &info) == 0;
+  if (!there && lstat(path, &info) != 0 && errno == ENOENT) *vanished = true;
   free(path);
   if (!there) return false;
   *shard = (cache_shard){.name = *name,
@@ -119,7 +122,8 @@ static int compare_known(const void *a, const void *b) {
   return ser_hash_compare(&((const known_shard *)a)->name, &((const known_shard *)b)->name);
 }
 
-ser_status cache_refresh(ser_cache *cache, ser_error *err) {
+/* *vanished: a shard went between being listed and being looked at. */
+static ser_status refresh_once(bool *vanished, ser_cache *cache, ser_error *err) {
   cache_index *index = &cache->index;
   char *folder = ser_path_join(cache->folder, "shards"), **names;
   size_t count, known_count = 0, old = index->shard_count;
@@ -135,13 +139,14 @@ ser_status cache_refresh(ser_cache *cache, ser_error *err) {
   for (size_t i = 0; i < count && status == SER_OK; i++) {
     cache_shard shard;
     known_shard wanted;
-    if (!cache_shard_name_parse(&wanted.name, names[i]) || !stat_shard(&shard, cache->folder, &wanted.name)) continue;
+    if (!cache_shard_name_parse(&wanted.name, names[i])) continue;
+    if (!stat_shard(&shard, vanished, cache->folder, &wanted.name)) continue;
     const known_shard *found = known_count ? bsearch(&wanted, known, known_count, sizeof *known, compare_known) : NULL;
     const cache_shard *before = found ? &index->shards[found->number] : NULL;
     if (before && before->size == shard.size && before->mtime_ns == shard.mtime_ns)
       seen[found->number] = true;
     else
-      take_in(cache, &shard);
+      take_in(vanished, cache, &shard);
     status = ser_interrupt_check(err);
   }
   for (size_t i = 0; i < old && status == SER_OK; i++) {
@@ -156,6 +161,17 @@ ser_status cache_refresh(ser_cache *cache, ser_error *err) {
   free(known);
   ser_names_free(names, count);
   return status;
+}
+
+/* A gc at work may have put what a vanished shard held into one that the list was too early for: it is made again, some
+ * times at most, since on a broken disk a name may be listed that leads nowhere. */
+ser_status cache_refresh(ser_cache *cache, ser_error *err) {
+  bool vanished = true;
+  for (int lists = 0; lists < 20 && vanished; lists++) {
+    vanished = false;
+    SER_TRY(refresh_once(&vanished, cache, err));
+  }
+  return SER_OK;
 }
 
 static ser_status make_folder(const char *folder, const char *configuration, ser_error *err) {

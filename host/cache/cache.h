@@ -60,9 +60,9 @@ typedef int64_t (*ser_cache_columns_fn)(const char *config_json);
 
 /* `serenade cache verify|merge|gc` and `info cache`: over every feature folder of a cache. The report is lines for
  * people. verify: SER_FAILED where something is damaged (and quarantines it). merge: shards of `from` are linked or
- * copied into `into`. gc: small shards are rewritten as few, tmp files of dead processes and quarantine are removed.
- * How many columns are right the configuration says, never a shard: where columns_of does not know it, shards are held
- * against their hashes alone, and gc rewrites none. */
+ * copied into `into`. gc: small shards are rewritten as few, what stands twice goes, tmp files of dead processes and
+ * quarantine are removed; SER_FAILED where another gc works. How many columns are right the configuration says, never
+ * a shard: where columns_of does not know it, shards are held against their hashes alone, and gc rewrites none. */
 ser_status ser_cache_verify(const char *folder, ser_cache_columns_fn columns_of, ser_text *report, ser_error *err);
 ser_status ser_cache_merge(const char *into, const char *from, ser_cache_columns_fn columns_of, ser_text *report,
                            ser_error *err);

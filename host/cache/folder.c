@@ -130,6 +130,17 @@ ser_status cache_write_shard(cache_shard *shard, const char *folder, const char 
   return status;
 }
 
+bool cache_sync_shards(const char *folder) {
+  char *shards = ser_path_join(folder, "shards");
+  int fd = open(shards, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  bool good = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP || errno == ENOSYS);
+  int problem = errno;
+  if (fd >= 0) close(fd);
+  free(shards);
+  errno = problem;
+  return good;
+}
+
 /* ---- reading --------------------------------------------------------------------------------------------------- */
 
 /* A regular shard is about 32 MB: anything far beyond is hashed before it is given memory. */

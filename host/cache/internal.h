@@ -1,7 +1,8 @@
 /* What the files of the cache share. Only this folder includes it.
  *
  * cache.c opens, adds, seals, finds and reads; folder.c knows the layout on disk; shard.c alone speaks HDF5, always on
- * images in memory; index.c keeps the table of entries and its file; upkeep.c serves `serenade cache`. */
+ * images in memory; index.c keeps the table of entries and its file; upkeep.c serves `serenade cache`, compact.c its
+ * gc. */
 #ifndef SER_CACHE_INTERNAL_H
 #define SER_CACHE_INTERNAL_H
 
@@ -113,6 +114,10 @@ ser_status cache_write_file(struct stat *info, const char *folder, const char *p
 /* The same for the shard that has these bytes. */
 ser_status cache_write_shard(cache_shard *shard, const char *folder, const char *image, size_t size, ser_error *err);
 
+/* Brings the names in shards/ onto the disk. false: errno says why; true, too, where the file system syncs no folders.
+ */
+bool cache_sync_shards(const char *folder);
+
 /* How loading a shard ended. */
 typedef enum { CACHE_LOADED, CACHE_VANISHED, CACHE_DAMAGED, CACHE_UNREADABLE } cache_load;
 
@@ -167,5 +172,17 @@ const char *cache_misfit(const ser_cache *cache, const cache_table *table);
 /* Loads and decodes a known shard; damaged ones are quarantined and told, and their entries (as those of vanished
  * ones) are dropped. err is set unless CACHE_LOADED. The table's features stand in cache->scratch. */
 cache_load cache_load_shard(cache_table *table, ser_cache *cache, size_t shard, bool with_features, ser_error *err);
+
+/* ---- gc (compact.c) -----------------------------------------------------------------------------------------------
+ */
+
+/* Shards that gc took out of the folder: those written anew, and those whose every entry stands elsewhere. */
+typedef struct {
+  size_t rewritten, doubled;
+} cache_gone;
+
+/* Joins small shards and removes what stands twice. cache->columns must be known, and no other gc at work: two that
+ * know of different shards could each rely on what the other one removes. */
+ser_status cache_compact(cache_gone *gone, ser_cache *cache, ser_error *err);
 
 #endif

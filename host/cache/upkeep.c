@@ -12,9 +12,6 @@
 #include "base/interrupt.h"
 #include "cache/internal.h"
 
-/* gc: shards below this are rewritten together, into full ones. */
-enum { SMALL_SHARD = 16 << 20 };
-
 static const double MEGA = 1048576;
 
 /* ---- opening a folder by its name ------------------------------------------------------------------------------- */
@@ -230,13 +227,7 @@ static ser_status bring(const char *into, const char *from, const ser_hash *name
   char *to = cache_shard_path(into, name), *at = cache_shard_path(from, name);
   ser_status status = SER_OK;
   if (link(at, to) == 0) {
-    char *shards = ser_path_join(into, "shards");
-    int fd = open(shards, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-      fsync(fd);
-      close(fd);
-    }
-    free(shards);
+    (void)cache_sync_shards(into); /* a link that gets lost is still there in `from` */
   } else if (errno != EEXIST) {
     cache_shard ignored;
     status = cache_write_shard(&ignored, into, scratch->image, scratch->size, err);
@@ -362,133 +353,62 @@ static size_t sweep(const char *folder, const char *part, bool everything) {
   return removed;
 }
 
-typedef struct {
-  size_t number; /* in the index */
-  ser_hash name;
-  char *attributes;
-} small_shard;
-
-static int compare_small(const void *left, const void *right) {
-  const small_shard *a = left, *b = right;
-  int order = strcmp(a->attributes, b->attributes);
-  return order ? order : ser_hash_compare(&a->name, &b->name);
-}
-
-/* The small shards, those with the same attributes side by side. */
-static size_t find_small(small_shard **small, ser_cache *cache) {
-  size_t count = 0, capacity = 0;
-  *small = NULL;
-  for (size_t i = 0; i < cache->index.shard_count; i++) {
-    cache_table table;
-    ser_error ignored;
-    if (cache->index.shards[i].gone || cache->index.shards[i].size >= SMALL_SHARD) continue;
-    if (cache_load_shard(&table, cache, i, false, &ignored) != CACHE_LOADED) continue;
-    SER_GROW(*small, count, capacity);
-    (*small)[count++] = (small_shard){i, cache->index.shards[i].name, ser_strdup(table.attributes)};
-    cache_table_free(&table);
-  }
-  if (count) qsort(*small, count, sizeof **small, compare_small);
-  return count;
-}
-
-/* Adds the entries of a shard that stand for their keys, its own decoder asking; duplicates that another shard answers
- * for are left out. *carried becomes false where the shard could not be loaded. */
-static ser_status carry_over(bool *carried, ser_cache *cache, size_t number, ser_error *err) {
-  cache_table table;
-  ser_error ignored;
-  ser_status status = ser_interrupt_check(err);
-  if (status != SER_OK) return status;
-  if (cache_load_shard(&table, cache, number, true, &ignored) != CACHE_LOADED) {
-    *carried = false;
-    return SER_OK;
-  }
-  for (int64_t i = 0; i < table.count && status == SER_OK; i++) {
-    const cache_entry *entry = cache_index_find(&cache->index, &table.key[i], &cache->index.shards[number].decoder);
-    if (!entry || entry->shard != number || entry->row != i) continue;
-    int64_t rows = (int64_t)(table.offset[i + 1] - table.offset[i]);
-    const float *features = rows ? table.features + (int64_t)table.offset[i] * table.columns : NULL;
-    status = ser_cache_add(cache, &table.key[i], (ser_entry_status)table.status[i], features, rows, err);
-  }
-  cache_table_free(&table);
-  return status;
-}
-
-/* Rewrites a group of small shards, then removes them: every entry is on disk twice before one of them goes. Where one
- * could not be loaded all stay until the next gc: it may have answered for entries that the others left out. */
-static ser_status compact_group(size_t *rewritten, ser_cache *cache, const small_shard *group, size_t count,
-                                ser_error *err) {
-  size_t first_new = cache->index.shard_count;
-  bool carried = true;
-  free(cache->attributes);
-  cache->attributes = ser_strdup(group[0].attributes);
-  for (size_t i = 0; i < count; i++) SER_TRY(carry_over(&carried, cache, group[i].number, err));
-  SER_TRY(ser_cache_seal(cache, err));
-  if (!carried) return SER_OK;
-  *rewritten += count;
-  for (size_t i = 0; i < count; i++) {
-    bool written_again = false;
-    for (size_t j = first_new; j < cache->index.shard_count; j++)
-      if (ser_hash_compare(&cache->index.shards[j].name, &group[i].name) == 0) written_again = true;
-    if (written_again) continue;
-    char *path = cache_shard_path(cache->folder, &group[i].name);
-    unlink(path);
-    free(path);
-  }
-  return SER_OK;
-}
-
-static ser_status compact(ser_cache *cache, size_t *rewritten, ser_error *err) {
-  small_shard *small;
-  size_t count = find_small(&small, cache);
-  ser_status status = SER_OK;
-  *rewritten = 0;
-  for (size_t first = 0, last; first < count && status == SER_OK; first = last) {
-    for (last = first; last < count && !strcmp(small[last].attributes, small[first].attributes);) last++;
-    if (last - first < 2) continue;
-    status = compact_group(rewritten, cache, small + first, last - first, err);
-  }
-  for (size_t i = 0; i < count; i++) free(small[i].attributes);
-  free(small);
-  if (status == SER_OK) status = cache_refresh(cache, err);
-  return status;
-}
-
 static ser_status gc_folder(const char *root, const char *name, ser_cache_columns_fn columns_of, ser_text *report,
                             ser_error *err) {
   ser_cache *cache;
   cache_open_options options = {.report = report};
   SER_TRY(open_named(&cache, root, name, columns_of, &options, err));
-  size_t rewritten = 0, before, after, swept, emptied;
+  size_t before, after, swept, emptied;
+  cache_gone gone = {0};
   int64_t bytes_before, bytes_after;
   before = shards_here(cache, &bytes_before);
-  /* Two gc at once would only do the same work twice: the second one steps aside where the file system can tell. */
-  char *tmp = ser_path_join(cache->folder, "tmp");
-  int lock = open(tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  free(tmp);
   ser_status status = SER_OK;
-  if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-    status = ser_fail(err, SER_FAILED, "%s: another gc is at work there; wait for it", cache->folder);
-  if (status == SER_OK && !cache->columns)
+  if (cache->columns)
+    status = cache_compact(&gone, cache, err);
+  else
     ser_text_printf(report, "%s: its configuration is of another version of Serenade: no shard is rewritten\n",
                     cache->folder);
-  else if (status == SER_OK)
-    status = compact(cache, &rewritten, err);
   if (status == SER_OK) {
     swept = sweep(cache->folder, "tmp", false);
     emptied = sweep(cache->folder, "quarantine", true);
     after = shards_here(cache, &bytes_after);
     ser_text_printf(report,
-                    "%s: %zu %s (%.1f MB) became %zu (%.1f MB), %zu rewritten; removed %zu unsealed, %zu in "
-                    "quarantine\n",
+                    "%s: %zu %s (%.1f MB) became %zu (%.1f MB), %zu rewritten; removed %zu doubled, %zu "
+                    "unsealed, %zu in quarantine\n",
                     cache->folder, before, SER_PLURAL(before, "shard", "shards"), (double)bytes_before / MEGA, after,
-                    (double)bytes_after / MEGA, rewritten, swept, emptied);
+                    (double)bytes_after / MEGA, gone.rewritten, gone.doubled, swept, emptied);
     status = unreadable_shards(cache, "see to its disk or rights, then run gc again", err);
   }
-  if (lock >= 0) close(lock);
   ser_status closed = ser_cache_close(cache, status == SER_OK ? err : NULL);
   return status == SER_OK ? closed : status;
 }
 
+/* One gc at a time: each could otherwise remove the copy that the other one counts on. FORMAT is locked, a file that
+ * nobody replaces, and opened for writing where that may be: over NFS there is no lock without it. */
+static ser_status lock_cache(int *lock, const char *root, ser_error *err) {
+  char *path = ser_path_join(root, "FORMAT");
+  ser_status status = SER_OK;
+  *lock = open(path, O_RDWR | O_CLOEXEC);
+  if (*lock < 0) *lock = open(path, O_RDONLY | O_CLOEXEC);
+  if (*lock < 0)
+    status = ser_fail_errno(err, SER_FAILED, "cannot open %s", path);
+  else if (flock(*lock, LOCK_EX | LOCK_NB) != 0)
+    status =
+        errno == EWOULDBLOCK
+            ? ser_fail(err, SER_FAILED, "%s: another gc is at work there; wait for it", root)
+            : ser_fail_errno(err, SER_FAILED,
+                             "%s cannot be locked, and without that two gc at once could remove both copies of a clip; "
+                             "run gc on the machine that has the disk",
+                             path);
+  free(path);
+  return status;
+}
+
 ser_status ser_cache_gc(const char *folder, ser_cache_columns_fn columns_of, ser_text *report, ser_error *err) {
-  return each_folder(folder, gc_folder, columns_of, report, err);
+  int lock;
+  SER_TRY(cache_format_check(folder, false, err));
+  ser_status status = lock_cache(&lock, folder, err);
+  if (status == SER_OK) status = each_folder(folder, gc_folder, columns_of, report, err);
+  if (lock >= 0) close(lock); /* which unlocks */
+  return status;
 }

@@ -36,7 +36,8 @@ const ser_command ser_command_cache = {
     "\n"
     "  verify   rehash every shard against its name; damaged ones go to quarantine, and extract computes them anew\n"
     "  merge    link or copy what FROM holds into INTO\n"
-    "  gc       rewrite small shards as few, remove what dead processes left and what stands in quarantine\n"
+    "  gc       rewrite small shards as few, remove what stands twice, what dead processes left and what stands in\n"
+    "           quarantine; other commands may work on the cache meanwhile, but no second gc\n"
     "\n"
     "Example:\n"
     "  serenade cache verify cache\n",
