@@ -32,7 +32,7 @@ static char *place(const char *name) {
   return path;
 }
 
-void test_put(const char *name, const char *text) {
+void test_put_file(const char *name, const char *text) {
   ser_error err = {0};
   char *path = place(name);
   ASSERT_OK(ser_file_write(path, text, strlen(text), &err), err);

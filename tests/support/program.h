@@ -10,7 +10,7 @@ void test_program_end(void);
 const char *test_program_folder(void);
 
 /* Writes a text, or a little speech at 16 kHz, at this place in the folder; makes the folders on the way. */
-void test_put(const char *name, const char *text);
+void test_put_file(const char *name, const char *text);
 void test_put_wav(const char *name, uint64_t seed, double seconds);
 
 /* Runs a shell line in the folder, S being the program ($P its path). The exit status; stderr is freed by the caller.

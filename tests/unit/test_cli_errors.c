@@ -41,15 +41,15 @@ static void make_runs(void) {
     test_put_wav(name, (uint64_t)i, 0.5);
     ser_text_printf(&lab, "%s,%s,s%d\n", name, emotions[i % 3], i / 3 % 5);
   }
-  test_put("lab.csv", lab.data);
+  test_put_file("lab.csv", lab.data);
   free(lab.data);
   ser_text parts = {0}; /* of all recordings but the last, whose folder is misspelt */
   ser_text_puts(&parts, "path,part\n");
   for (int i = 0; i < 30; i++)
     ser_text_printf(&parts, "%s/c%02d.wav,%s\n", i < 29 ? "clips" : "clip", i, i < 6 ? "test" : "train");
-  test_put("partly.csv", parts.data);
+  test_put_file("partly.csv", parts.data);
   free(parts.data);
-  test_put("good.yaml", "corpora: {csv: lab.csv}\nmodel: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
+  test_put_file("good.yaml", "corpora: {csv: lab.csv}\nmodel: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
   test_must("S index --csv lab.csv -o good.csv");
   test_must("S train good.yaml -o run");
   test_must("S train good.yaml -o seeds --manifest good.csv --set train.seeds=1,2 --set cache.dir=run/cache");
@@ -57,59 +57,60 @@ static void make_runs(void) {
 
 /* Tables that are wrong in one way each. */
 static void make_tables(void) {
-  test_put("empty.csv", "");
-  test_put("quote.csv", "path,emotion\n\"a,b\n");
-  test_put("cells.csv", "path,emotion\na,b,c\n");
-  test_put("columns.csv", "file,label\na,b\n");
-  test_put("header.csv", "path,emotion\n");
-  test_put("nopath.csv", "path,emotion\n,happy\n");
-  test_put("twice.csv", "path,emotion\nclips/c00.wav,happy\nclips/c00.wav,sad\n");
-  test_put("semicolons.csv", "path;emotion\nclips/c00.wav;happy\n");
-  test_put("pair.csv", "path,Path,emotion\nclips/c00.wav,clips/c01.wav,happy\n");
-  test_put("not.csv", "a,b\n1,2\n");
-  test_put("status.csv",
-           HEADER "/x.wav,csv,s,,happy,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,fine,\n");
-  test_put("emotion.csv",
-           HEADER "/x.wav,csv,s,,joyous,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,ok,\n");
-  test_put("number.csv", HEADER "/x.wav,csv,s,,happy,,,fast,1,8000,0.5,16044,1,00000000000000000000000000000000,ok,\n");
-  test_put("part.csv", "path,part,fold\nclips/c00.wav,left,0\n");
-  test_put("fold.csv", "path,part,fold\nclips/c00.wav,train,one\n");
-  test_put("lacks.csv", "path,part\nclips/c00.wav,train\n");
-  test_put("parts.csv", "path,part\nclips/c00.wav,train\nclips/c00.wav,test\n");
-  test_put("two.csv", "path,emotion\nclips/c00.wav,happy\nclips/c01.wav,sad\n");
+  test_put_file("empty.csv", "");
+  test_put_file("quote.csv", "path,emotion\n\"a,b\n");
+  test_put_file("cells.csv", "path,emotion\na,b,c\n");
+  test_put_file("columns.csv", "file,label\na,b\n");
+  test_put_file("header.csv", "path,emotion\n");
+  test_put_file("nopath.csv", "path,emotion\n,happy\n");
+  test_put_file("twice.csv", "path,emotion\nclips/c00.wav,happy\nclips/c00.wav,sad\n");
+  test_put_file("semicolons.csv", "path;emotion\nclips/c00.wav;happy\n");
+  test_put_file("pair.csv", "path,Path,emotion\nclips/c00.wav,clips/c01.wav,happy\n");
+  test_put_file("not.csv", "a,b\n1,2\n");
+  test_put_file("status.csv",
+                HEADER "/x.wav,csv,s,,happy,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,fine,\n");
+  test_put_file("emotion.csv",
+                HEADER "/x.wav,csv,s,,joyous,,,16000,1,8000,0.5,16044,1,00000000000000000000000000000000,ok,\n");
+  test_put_file("number.csv",
+                HEADER "/x.wav,csv,s,,happy,,,fast,1,8000,0.5,16044,1,00000000000000000000000000000000,ok,\n");
+  test_put_file("part.csv", "path,part,fold\nclips/c00.wav,left,0\n");
+  test_put_file("fold.csv", "path,part,fold\nclips/c00.wav,train,one\n");
+  test_put_file("lacks.csv", "path,part\nclips/c00.wav,train\n");
+  test_put_file("parts.csv", "path,part\nclips/c00.wav,train\nclips/c00.wav,test\n");
+  test_put_file("two.csv", "path,emotion\nclips/c00.wav,happy\nclips/c01.wav,sad\n");
 }
 
 /* Recordings that cannot be used, and tables that name them. */
 static void make_recordings(void) {
-  test_put("short/lab.csv", "path,emotion\nc.wav,happy\n");
+  test_put_file("short/lab.csv", "path,emotion\nc.wav,happy\n");
   test_put_wav("short/c.wav", 7, 0.05);
   float none[8000] = {0};
   char *silent = ser_path_join(test_program_folder(), "silent.wav");
   test_write_wav(silent, none, 8000, 16000);
   free(silent);
-  test_put("broken/lab.csv", "path,emotion\nc.wav,happy\nd.wav,sad\n");
-  test_put("broken/c.wav", "this is no sound");
-  test_put("broken/d.wav", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
-  test_put("calm.csv", "path,emotion\nbroken/c.wav,calm\nclips/c00.wav,calm\n");
-  test_put("mixed.csv", "path,emotion\nbroken/c.wav,happy\nclips/c00.wav,happy\nclips/c01.wav,sad\n");
-  test_put("rate.csv", "path,emotion\nrate.wav,happy\n");
+  test_put_file("broken/lab.csv", "path,emotion\nc.wav,happy\nd.wav,sad\n");
+  test_put_file("broken/c.wav", "this is no sound");
+  test_put_file("broken/d.wav", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  test_put_file("calm.csv", "path,emotion\nbroken/c.wav,calm\nclips/c00.wav,calm\n");
+  test_put_file("mixed.csv", "path,emotion\nbroken/c.wav,happy\nclips/c00.wav,happy\nclips/c01.wav,sad\n");
+  test_put_file("rate.csv", "path,emotion\nrate.wav,happy\n");
   test_must("{ head -c 24 clips/c00.wav; printf '\\144\\0\\0\\0'; tail -c +29 clips/c00.wav; } >rate.wav");
-  test_put("notes/readme.txt", "nothing to hear");
+  test_put_file("notes/readme.txt", "nothing to hear");
 }
 
 /* Configurations, and folders of every kind but the right one. */
 static void make_folders(void) {
-  test_put("bad.yaml", "train:\n  epoch: 3\n");
-  test_put("cuda.yaml", "corpora:\n  csv: lab.csv\ndevice: cuda\n");
-  test_put("folds.yaml", "split:\n  folds: 1\n");
-  test_put("cut.yaml", "train: [1\n");
-  test_put("two.yaml", "corpora: {csv: two.csv}\n");
-  test_put("nothing.yaml", "train:\n  epochs: 1\n");
-  test_put("model.safetensors", "not a model");
-  test_put("elsewhere/file", "x");
-  test_put("old/FORMAT", "serenade-cache 9\n");
-  test_put("newer/run.json", "{\"version\": 99}");
-  test_put("torn/run.json", "{\"version\"");
+  test_put_file("bad.yaml", "train:\n  epoch: 3\n");
+  test_put_file("cuda.yaml", "corpora:\n  csv: lab.csv\ndevice: cuda\n");
+  test_put_file("folds.yaml", "split:\n  folds: 1\n");
+  test_put_file("cut.yaml", "train: [1\n");
+  test_put_file("two.yaml", "corpora: {csv: two.csv}\n");
+  test_put_file("nothing.yaml", "train:\n  epochs: 1\n");
+  test_put_file("model.safetensors", "not a model");
+  test_put_file("elsewhere/file", "x");
+  test_put_file("old/FORMAT", "serenade-cache 9\n");
+  test_put_file("newer/run.json", "{\"version\": 99}");
+  test_put_file("torn/run.json", "{\"version\"");
   test_must("cp -r run damaged && head -c 2000 run/checkpoint >damaged/checkpoint && "
             "sed -i 's/\"trained\": \"[0-9a-f]*\"/\"trained\": \"\"/' damaged/run.json");
   test_must("cp -r run unfinished && rm unfinished/model.safetensors");
@@ -507,11 +508,11 @@ static void make_odd(void) {
                                : "test");
     free(name);
   }
-  test_put("odd/no sound" ODD ".wav", "text");
+  test_put_file("odd/no sound" ODD ".wav", "text");
   ser_text_puts(&table, "\"odd/no sound" ODD ".wav\",sad,,\n");
-  test_put("odd.csv", table.data);
-  test_put("odd.split", parts.data);
-  test_put("odd.yaml", "corpora: {csv: odd.csv}\nmodel: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
+  test_put_file("odd.csv", table.data);
+  test_put_file("odd.split", parts.data);
+  test_put_file("odd.yaml", "corpora: {csv: odd.csv}\nmodel: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
   test_must("d=odd/$(printf 'r\\nserenade: forged')run; mkdir \"$d\"; cp run/model.safetensors \"$d\"");
   free(table.data);
   free(parts.data);

@@ -43,7 +43,7 @@ static void test_examples(void **state) {
     free(ravdess);
     free(tess);
   }
-  test_put("own/configs/reference.yaml", "model: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
+  test_put_file("own/configs/reference.yaml", "model: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
   for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
     char *line =
         ser_format("S %s --help | sed -n '/^Example/,$ s/^  serenade/S/p; /^Options/q' >lines && test -s lines && "
