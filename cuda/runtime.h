@@ -55,6 +55,10 @@ ser_status cuda_graph_end(ser_stream *stream, ser_graph **graph, ser_error *err)
 void cuda_graph_launch(ser_stream *stream, ser_graph *graph);
 void cuda_graph_destroy(ser_graph *graph);
 
+/* kernels/peak.cu */
+int64_t cuda_peak_fma(ser_stream *stream, int64_t rounds);
+int64_t cuda_peak_copy(ser_stream *stream, void *to, const void *from, size_t bytes);
+
 /* marks.c */
 void cuda_phase(ser_device *device, const char *name);
 void cuda_range_begin(ser_device *device, const char *name);

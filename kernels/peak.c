@@ -1,6 +1,6 @@
 /* The processor's own limit: a loop of multiply-adds that touches no memory, as wide as the instruction set and with
  * enough chains in flight to hide their latency. What `serenade bench peak` measures; no operation of ops.h. */
-#include "device/peak.h"
+#include "device/cpu.h"
 #include "kernels/simd.h"
 
 /* Twelve chains and two operands fit the 16 registers of AVX2. */

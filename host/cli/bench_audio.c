@@ -1,67 +1,8 @@
-/* The stages before the model: the machine's limits, decoding, MFCC. */
-#include <math.h>
+/* The stages before the model: decoding, MFCC. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/bench.h"
-#include "device/peak.h"
-
-/* ---- peak ---------------------------------------------------------------------------------------------------------
- */
-
-enum { FMA_ROUNDS = 4000000 };
-static const size_t copy_bytes = (size_t)256 << 20; /* beyond any cache */
-
-typedef struct {
-  bench *b;
-  void *to, *from;
-} peak_context;
-
-static ser_status run_fma(void *context, ser_error *err) {
-  peak_context *peak = context;
-  (void)err;
-  ser_peak_run(peak->b->device, peak->b->stream, FMA_ROUNDS);
-  return SER_OK;
-}
-
-static ser_status run_copy(void *context, ser_error *err) {
-  peak_context *peak = context;
-  (void)err;
-  ser_peak_copy(peak->b->device, peak->b->stream, peak->to, peak->from, copy_bytes);
-  return SER_OK;
-}
-
-static ser_status measure_fma(bench *b, ser_error *err) {
-  peak_context peak = {.b = b};
-  bench_result *line;
-  double flops = (double)ser_peak_run(b->device, b->stream, 1) * FMA_ROUNDS;
-  return bench_measure(b, &line, "peak.fma", "GFLOP/s", 1e-9 * flops, run_fma, &peak, err);
-}
-
-ser_status bench_peak_again(bench *b, ser_error *err) {
-  size_t first = 0;
-  while (first < b->count && strcmp(b->results[first].name, "peak.fma")) first++;
-  if (first == b->count) return SER_OK;
-  SER_TRY(measure_fma(b, err));
-  const bench_result *again = &b->results[--b->count];
-  if (again->max > b->results[first].max) b->results[first] = *again;
-  return SER_OK;
-}
-
-ser_status bench_peak(bench *b, ser_error *err) {
-  peak_context peak = {.b = b};
-  bench_result *line;
-  SER_TRY(measure_fma(b, err));
-  char pair[2] = {0};
-  if (!ser_peak_copy(b->device, b->stream, pair, pair + 1, 1)) return SER_OK; /* not measured on this backend */
-  peak.to = ser_alloc_aligned(copy_bytes);
-  peak.from = ser_alloc_aligned(copy_bytes);
-  memset(peak.from, 1, copy_bytes);
-  ser_status status = bench_measure(b, &line, "peak.copy", "GB/s", 2e-9 * (double)copy_bytes, run_copy, &peak, err);
-  free(peak.to);
-  free(peak.from);
-  return status;
-}
 
 /* ---- decode -------------------------------------------------------------------------------------------------------
  */
@@ -125,6 +66,8 @@ ser_status bench_decode(bench *b, ser_error *err) {
 typedef struct {
   bench *b;
   ser_mfcc *mfcc;
+  ser_signal *signals; /* [clips.count], where the device takes pinned memory */
+  float *pinned;       /* their samples */
 } mfcc_context;
 
 static ser_status run_mfcc(void *context, ser_error *err) {
@@ -142,29 +85,76 @@ static ser_status run_mfcc(void *context, ser_error *err) {
   return SER_OK;
 }
 
-/* Floating-point operations of one frame: window, real FFT (2.5 n log2 n), power, two triangles a bin, a logarithm of
- * about twenty for each band, DCT, deltas of nine taps. */
-static double flops_of_frame(const ser_mfcc_config *m) {
-  double n = (double)m->n_fft, bins = n / 2 + 1, mels = (double)m->mels, kept = (double)m->coefficients;
-  return n + 2.5 * n * log2(n) + 3 * bins + 4 * bins + 20 * mels + 2 * mels * kept + (m->deltas ? 36 * kept : 0);
+/* As extraction does it: from pinned memory, some batches under way at a time. */
+static ser_status run_mfcc_ahead(void *context, ser_error *err) {
+  mfcc_context *run = context;
+  bench *b = run->b;
+  ser_device_work before = ser_mfcc_work(run->mfcc);
+  size_t most = (size_t)ser_mfcc_max_clips(run->mfcc), next = 0;
+  if (most > BENCH_BATCH) most = BENCH_BATCH;
+  while (next < b->clips.count || !ser_mfcc_idle(run->mfcc)) {
+    if (next < b->clips.count && !ser_mfcc_full(run->mfcc)) {
+      size_t count = b->clips.count - next < most ? b->clips.count - next : most;
+      SER_TRY(ser_mfcc_submit(run->mfcc, run->signals + next, count, err));
+      next += count;
+    } else {
+      const float *features;
+      const int64_t *offset;
+      SER_TRY(ser_mfcc_collect(run->mfcc, &features, &offset, err));
+    }
+  }
+  ser_device_work after = ser_mfcc_work(run->mfcc);
+  b->ran.batches += after.batches - before.batches;
+  b->ran.seconds += after.seconds - before.seconds;
+  return SER_OK;
+}
+
+static ser_status pin_samples(mfcc_context *run, ser_error *err) {
+  const bench_clips *clips = &run->b->clips;
+  size_t samples = 0;
+  for (size_t i = 0; i < clips->count; i++) samples += (size_t)clips->counts[i];
+  run->pinned = run->b->device->rt->pin(run->b->device, samples * sizeof(float), err);
+  if (!run->pinned) return SER_FAILED;
+  run->signals = ser_alloc_zero(clips->count, sizeof *run->signals);
+  float *at = run->pinned;
+  for (size_t i = 0; i < clips->count; i++) {
+    memcpy(at, clips->samples[i], (size_t)clips->counts[i] * sizeof(float));
+    run->signals[i] = (ser_signal){.samples = at, .pinned = true, .count = clips->counts[i]};
+    at += clips->counts[i];
+  }
+  return SER_OK;
+}
+
+static ser_status measure_mfcc(mfcc_context *run, bench_result **line, int64_t most_frames, ser_error *err) {
+  bench *b = run->b;
+  double clips = (double)b->clips.count;
+  SER_TRY(
+      ser_mfcc_create(&run->mfcc, b->device, &b->config.features.mfcc39, BENCH_BATCH, most_frames * BENCH_BATCH, err));
+  if (!b->on_device) return bench_measure(b, line, "mfcc", "clips/s", clips, run_mfcc, run, err);
+  SER_TRY(pin_samples(run, err));
+  return bench_measure(b, line, "mfcc", "clips/s", clips, run_mfcc_ahead, run, err);
 }
 
 ser_status bench_mfcc(bench *b, ser_error *err) {
   const ser_mfcc_config *config = &b->config.features.mfcc39;
-  int64_t frames = 0, most = 0;
+  int64_t frames = 0, samples = 0, most = 0;
   for (size_t i = 0; i < b->clips.count; i++) {
     int64_t of_clip = ser_mfcc_frames(b->clips.counts[i], config->hop);
+    samples += b->clips.counts[i];
     frames += of_clip;
     if (of_clip > most) most = of_clip;
   }
   mfcc_context run = {.b = b};
   bench_result *line;
-  SER_TRY(ser_mfcc_create(&run.mfcc, b->device, config, BENCH_BATCH, most * BENCH_BATCH, err));
-  ser_status status = bench_measure(b, &line, "mfcc", "clips/s", (double)b->clips.count, run_mfcc, &run, err);
+  ser_status status = measure_mfcc(&run, &line, most, err);
   ser_mfcc_free(run.mfcc);
+  b->device->rt->unpin(b->device, run.pinned);
+  free(run.signals);
   SER_TRY(status);
   line->hours = line->median * b->clips.seconds / (double)b->clips.count;
-  bench_bound_operations(line, (double)frames * flops_of_frame(config) / (double)b->clips.count,
+  bench_needs(b, line, (double)frames * bench_flops_frame(config),
+              bench_bytes_mfcc(config, (double)samples, (double)frames));
+  bench_bound_operations(line, (double)frames * bench_flops_frame(config) / (double)b->clips.count,
                          "peak.fma over the operations counted");
   return SER_OK;
 }

@@ -35,6 +35,7 @@ typedef struct {
   ser_step *at;
   ser_graph *step; /* where the device has graphs */
   float *answers_host;
+  double frames; /* of the batch's windows */
 } model_context;
 
 static ser_status take(void **memory, bench *b, size_t bytes, const void *from, ser_error *err) {
@@ -78,6 +79,7 @@ static ser_status load_features(model_context *run, ser_error *err) {
     start[i] = status == SER_OK ? offset[i % count] : 0;
     length[i] = status == SER_OK ? offset[i % count + 1] - start[i] : 0;
     truth[i] = (int32_t)(i % CLASSES);
+    run->frames += (double)(length[i] < run->config.frames ? length[i] : run->config.frames);
   }
   size_t vector = (size_t)padded * sizeof(float);
   if (status == SER_OK) {
@@ -168,36 +170,45 @@ static ser_status capture_step(model_context *run, ser_error *err) {
   return rt->graph_end(run->b->stream, &run->step, err);
 }
 
+/* The device's own time of the steps, which have been waited for. */
+static void note_steps(model_context *run) {
+  bench *b = run->b;
+  b->ran.batches += STEPS;
+  b->ran.seconds += b->device->rt->seconds(b->from, b->to);
+}
+
 static ser_status run_train(void *context, ser_error *err) {
   model_context *run = context;
   const ser_runtime *rt = run->b->device->rt;
   if (!run->step) SER_TRY(capture_step(run, err));
+  rt->record(run->b->stream, run->b->from);
   for (int i = 0; i < STEPS; i++) {
     if (run->step)
       rt->graph_launch(run->b->stream, run->step);
     else
       enqueue_step(run);
   }
+  rt->record(run->b->stream, run->b->to);
   float norm[2];
   SER_TRY(rt->read(run->b->stream, norm, run->norm, sizeof norm, err));
+  note_steps(run);
   if (norm[1] > 0) return ser_fail(err, SER_FAILED, "bench train: the gradients are no longer finite");
   return SER_OK;
 }
 
 static ser_status run_forward(void *context, ser_error *err) {
   model_context *run = context;
+  const ser_runtime *rt = run->b->device->rt;
+  rt->record(run->b->stream, run->b->from);
   for (int i = 0; i < STEPS; i++) {
     gather(run, 1);
     ser_inference_enqueue(run->inference, run->b->stream, run->answers, run->tile, run->length, BENCH_BATCH);
   }
-  return run->b->device->rt->read(run->b->stream, run->answers_host, run->answers,
-                                  (size_t)(BENCH_BATCH * ser_inference_stride(run->inference)) * sizeof(float), err);
-}
-
-/* Floating-point operations of one clip's convolutions, one way through both directions. */
-static double flops_of_clip(const ser_model_config *c) {
-  double filters = (double)c->filters, time = (double)c->frames;
-  return 2 * 2 * time * filters * ((double)c->channels + 2 * (double)c->blocks * (double)c->kernel * filters);
+  rt->record(run->b->stream, run->b->to);
+  SER_TRY(rt->read(run->b->stream, run->answers_host, run->answers,
+                   (size_t)(BENCH_BATCH * ser_inference_stride(run->inference)) * sizeof(float), err));
+  note_steps(run);
+  return SER_OK;
 }
 
 /* times: how often the convolutions' operations are done, forward once, backward twice. */
@@ -207,8 +218,16 @@ static ser_status measure(bench *b, const char *name, bench_body body, double ti
   ser_status status = set_up(&run, b, err);
   if (status == SER_OK) status = bench_measure(b, &line, name, "clips/s", BENCH_BATCH * STEPS, body, &run, err);
   if (status == SER_OK) {
-    bench_bound_operations(line, times * flops_of_clip(&run.config), "peak.fma over the convolutions' operations");
+    const ser_model_config *c = &run.config;
+    double flops = times * bench_flops_clip(c);
+    bench_bound_operations(line, flops, "peak.fma over the convolutions' operations");
     line->hours = line->median * b->clips.seconds / (double)b->clips.count;
+    line->work.clips = BENCH_BATCH;
+    line->work.operations = BENCH_BATCH * flops;
+    line->work.bytes = times > 1
+                           ? bench_bytes_train(c, BENCH_BATCH, run.frames, (double)ser_model_trained_count(run.model))
+                           : bench_bytes_forward(c, BENCH_BATCH, run.frames);
+    line->work.in_graph = run.step != NULL;
   }
   tear_down(&run);
   return status;

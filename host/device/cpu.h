@@ -30,4 +30,12 @@ extern const ser_ops ser_cpu_ops_base;
 extern const ser_ops ser_cpu_ops_avx2, ser_cpu_ops_avx512;
 #endif
 
+/* The processor's limit, a loop for each build of kernels/: `rounds` of multiply-adds in each chain; gives the
+ * operations done. What starts in `kept` and ends there keeps the compiler from leaving work out: it is 0 at first. */
+int64_t ser_peak_fma_base(float *kept, int64_t rounds);
+#if defined(__x86_64__)
+int64_t ser_peak_fma_avx2(float *kept, int64_t rounds);
+int64_t ser_peak_fma_avx512(float *kept, int64_t rounds);
+#endif
+
 #endif

@@ -14,6 +14,7 @@
 typedef struct {
   ser_device device;
   ser_pool *pool;
+  int64_t (*peak_loop)(float *kept, int64_t rounds);
   char isa[32];
   atomic_llong allocations, bytes, peak;
 } cpu_device;
@@ -197,6 +198,52 @@ static void cpu_graph_destroy(ser_graph *graph) {
   SER_CHECK(!graph);
 }
 
+typedef struct {
+  int64_t (*loop)(float *kept, int64_t rounds);
+  int64_t rounds;
+  struct {
+    float kept;
+    char apart[60]; /* a cache line each */
+  } * threads;
+} fma_work;
+
+static void fma_task(void *context, size_t task, int thread) {
+  fma_work *work = context;
+  (void)thread;
+  work->loop(&work->threads[task].kept, work->rounds);
+}
+
+static int64_t cpu_peak_fma(ser_stream *stream, int64_t rounds) {
+  int threads = ser_pool_threads(stream->pool);
+  fma_work work = {.loop = ((const cpu_device *)stream->device)->peak_loop, .rounds = rounds};
+  work.threads = ser_alloc_zero((size_t)threads, sizeof *work.threads);
+  ser_cpu_parallel(stream, (size_t)threads, fma_task, &work);
+  free(work.threads);
+  float kept = 0;
+  return threads * rounds * work.loop(&kept, 1); /* all threads do the same */
+}
+
+typedef struct {
+  char *to;
+  const char *from;
+  size_t bytes, share;
+} copy_work;
+
+static void copy_task(void *context, size_t task, int thread) {
+  const copy_work *work = context;
+  (void)thread;
+  size_t at = task * work->share;
+  if (at >= work->bytes) return;
+  memcpy(work->to + at, work->from + at, work->bytes - at < work->share ? work->bytes - at : work->share);
+}
+
+static int64_t cpu_peak_copy(ser_stream *stream, void *to, const void *from, size_t bytes) {
+  size_t threads = (size_t)ser_pool_threads(stream->pool);
+  copy_work work = {to, from, bytes, (bytes / threads + 64) / 64 * 64};
+  ser_cpu_parallel(stream, threads, copy_task, &work);
+  return (int64_t)(2 * bytes);
+}
+
 static void cpu_phase(ser_device *device, const char *name) {
   (void)device;
   (void)name;
@@ -241,6 +288,8 @@ static const ser_runtime cpu_runtime = {
     .graph_end = cpu_graph_end,
     .graph_launch = cpu_graph_launch,
     .graph_destroy = cpu_graph_destroy,
+    .peak_fma = cpu_peak_fma,
+    .peak_copy = cpu_peak_copy,
     .phase = cpu_phase,
     .range_begin = cpu_phase,
     .range_end = cpu_range_end,
@@ -285,6 +334,7 @@ void *ser_cpu_plan(ser_device *device, size_t bytes) {
 typedef struct {
   const char *name;
   const ser_ops *ops;
+  int64_t (*peak_loop)(float *kept, int64_t rounds);
   bool here; /* the processor has it */
 } isa_choice;
 
@@ -292,13 +342,13 @@ static size_t list_isas(isa_choice out[3]) {
   size_t count = 0;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  out[count++] = (isa_choice){"avx512", &ser_cpu_ops_avx512,
+  out[count++] = (isa_choice){"avx512", &ser_cpu_ops_avx512, ser_peak_fma_avx512,
                               __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")};
-  out[count++] =
-      (isa_choice){"avx2", &ser_cpu_ops_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")};
+  out[count++] = (isa_choice){"avx2", &ser_cpu_ops_avx2, ser_peak_fma_avx2,
+                              __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")};
 #endif
-  out[count++] = (isa_choice){"base", &ser_cpu_ops_base, true};
+  out[count++] = (isa_choice){"base", &ser_cpu_ops_base, ser_peak_fma_base, true};
   return count;
 }
 
@@ -322,6 +372,7 @@ ser_status ser_cpu_open(ser_device **device, int threads, ser_error *err) {
   cpu_device *cpu = ser_alloc_zero(1, sizeof *cpu);
   cpu->device.rt = &cpu_runtime;
   cpu->device.ops = isa.ops;
+  cpu->peak_loop = isa.peak_loop;
   cpu->pool = ser_pool_create(threads > 0 ? threads : ser_cores());
   snprintf(cpu->isa, sizeof cpu->isa, "%s", isa.name);
   *device = &cpu->device;

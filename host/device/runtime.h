@@ -54,6 +54,12 @@ typedef struct {
   int64_t waits;         /* times the host waited */
 } ser_device_counters;
 
+/* What a job has had of its device: batches, and the device's own time of computing them, by events. For benchmarks. */
+typedef struct {
+  int64_t batches;
+  double seconds;
+} ser_device_work;
+
 typedef struct {
   void (*close)(ser_device *device);
   void (*properties)(const ser_device *device, ser_device_properties *out);
@@ -103,6 +109,13 @@ typedef struct {
   ser_status (*graph_end)(ser_stream *stream, ser_graph **graph, ser_error *err);
   void (*graph_launch)(ser_stream *stream, ser_graph *graph);
   void (*graph_destroy)(ser_graph *graph); /* NULL is fine */
+
+  /* The device's own limits, for those who measure; no model calls them. Enqueued. peak_fma: multiply-adds on all of
+   * the device, `rounds` in each of its chains, that touch no memory; gives the floating-point operations done, two for
+   * each multiply-add. 0 rounds: a launch of nothing. peak_copy: from one buffer of the device to another, each as
+   * alloc gave it; gives the bytes read and written. */
+  int64_t (*peak_fma)(ser_stream *stream, int64_t rounds);
+  int64_t (*peak_copy)(ser_stream *stream, void *to, const void *from, size_t bytes);
 
   /* For those who look on (profilers, tests): a phase of the whole program begins; ranges, which nest, in the thread.
    */

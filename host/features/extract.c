@@ -153,6 +153,7 @@ static ser_status collect(extract_job *job, ser_error *err) {
     job->summary->audio_seconds += (double)item->info.frames / item->info.rate;
   }
   while (b->count) item_free(job, b->items[--b->count]);
+  job->summary->work = ser_mfcc_work(job->mfcc);
   job->oldest = (job->oldest + 1) % BATCHES;
   job->under_way--;
   return status;

@@ -47,6 +47,8 @@ ser_status ser_mfcc_submit(ser_mfcc *mfcc, const ser_signal *signals, size_t cou
 /* Waits for the oldest batch: its features, rows of C, and offset [count + 1] in rows; they hold until the next
  * submit. */
 ser_status ser_mfcc_collect(ser_mfcc *mfcc, const float **features, const int64_t **offset, ser_error *err);
+/* Of the batches collected so far; a clip that goes in pieces counts as one, its seconds do not. */
+ser_device_work ser_mfcc_work(const ser_mfcc *mfcc);
 
 /* Both in one, for any number of clips: features[i] of clips [count]: frames[i] rows of C, all end to end in *features
  * (freed by the caller), offset [count + 1] in rows. Nothing else may be under way. */
@@ -71,7 +73,8 @@ typedef struct {
 typedef struct {
   size_t wanted, present, computed, too_short, refused; /* distinct keys */
   double seconds, audio_seconds;                        /* of this run */
-  ser_text refusals;                                    /* one line each: path: reason in words */
+  ser_device_work work;
+  ser_text refusals; /* one line each: path: reason in words */
 } ser_extract_summary;
 
 /* Computes what the cache lacks for the manifest's usable rows: decode workers -> bounded queue -> batches on the

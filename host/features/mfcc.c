@@ -24,7 +24,8 @@ typedef struct {
   int64_t *starts_host; /* pinned */
   float *features_host; /* pinned; where host memory is the device's, `features` */
   float *alone;         /* the features of a clip longer than a batch, instead */
-  ser_event *copied, *computed, *done;
+  bool alone_or_none;   /* no batch was computed: nothing to time */
+  ser_event *copied, *started, *computed, *done;
 } slot;
 
 struct ser_mfcc {
@@ -38,6 +39,7 @@ struct ser_mfcc {
   float *logmel; /* [max_frames][mels] */
   slot slots[MOST_SLOTS];
   int slot_count, first, under_way; /* slots are used in turn */
+  ser_device_work work;
   /* For one clip that is longer than a batch; made when first needed. */
   struct {
     int64_t frames;
@@ -73,6 +75,7 @@ static void slot_free(slot *s, const ser_mfcc *m) {
   rt->unpin(m->device, s->starts_host);
   if (!m->host_memory) rt->unpin(m->device, s->features_host);
   rt->event_destroy(s->copied);
+  rt->event_destroy(s->started);
   rt->event_destroy(s->computed);
   rt->event_destroy(s->done);
   free(s->offset);
@@ -95,6 +98,7 @@ static ser_status slot_make(slot *s, const ser_mfcc *m, ser_error *err) {
   else
     SER_TRY(pin(&s->features_host, device, features, err));
   SER_TRY(device->rt->event_create(device, &s->copied, err));
+  SER_TRY(device->rt->event_create(device, &s->started, err));
   SER_TRY(device->rt->event_create(device, &s->computed, err));
   return device->rt->event_create(device, &s->done, err);
 }
@@ -216,6 +220,7 @@ static void compute_logmel(const ser_mfcc *m, const slot *s, bool int16, int64_t
   rt->write_later(m->in, s->starts + m->max_clips + 1, s->starts_host + m->max_clips + 1, starts);
   rt->record(m->in, s->copied);
   rt->follow(m->compute, s->copied);
+  rt->record(m->compute, s->started);
   if (int16) ops->pcm_from_int16(m->compute, s->pcm, s->pcm16, samples);
   ops->logmel(m->compute, m->plan, m->workspace, m->logmel, s->pcm, sample_start, frame_start, clips, frames);
 }
@@ -237,6 +242,7 @@ static void submit_batch(ser_mfcc *m, slot *s, const ser_signal *signals) {
     m->device->ops->mfcc_finish(m->compute, m->plan, m->workspace, s->features, m->logmel, s->starts + m->max_clips + 1,
                                 clips, frames);
   }
+  s->alone_or_none = !clips;
   rt->record(m->compute, s->computed);
   rt->follow(m->out, s->computed);
   if (clips && !m->host_memory)
@@ -298,6 +304,7 @@ static ser_status submit_alone(ser_mfcc *m, slot *s, const ser_signal *signal, s
                               m->single.starts, 1, frames);
   s->alone = ser_alloc(bytes);
   SER_TRY(rt->read(m->compute, s->alone, m->single.features, bytes, err));
+  s->alone_or_none = true;
   rt->record(m->compute, s->done);
   return SER_OK;
 }
@@ -339,7 +346,14 @@ ser_status ser_mfcc_collect(ser_mfcc *m, const float **features, const int64_t *
   m->under_way--;
   *features = s->alone ? s->alone : s->features_host;
   *offset = s->offset;
-  return m->device->rt->await(s->done, err);
+  SER_TRY(m->device->rt->await(s->done, err));
+  m->work.batches++;
+  if (!s->alone_or_none) m->work.seconds += m->device->rt->seconds(s->started, s->computed);
+  return SER_OK;
+}
+
+ser_device_work ser_mfcc_work(const ser_mfcc *m) {
+  return m->work;
 }
 
 /* The end of the batch that begins at clip `first`: as many clips as the room takes, at least one. */

@@ -89,6 +89,17 @@ int ser_predictor_labels(const ser_predictor *predictor, const char *labels[SER_
   return ser_model_labels(labels, &predictor->info);
 }
 
+const ser_device *ser_predictor_device(const ser_predictor *predictor) {
+  return predictor->device;
+}
+
+ser_device_work ser_predictor_work(const ser_predictor *predictor) {
+  ser_device_work work = {0};
+  if (predictor->mfcc) work = ser_mfcc_work(predictor->mfcc);
+  if (predictor->scorer) work.seconds += ser_scorer_work(predictor->scorer).seconds;
+  return work;
+}
+
 static ser_status take_device(ser_predictor *p, ser_error *err) {
   if (!p->device) SER_TRY(ser_device_open(&p->device, &p->options.device, err));
   if (!p->mfcc) SER_TRY(ser_mfcc_create(&p->mfcc, p->device, &p->info.mfcc, BATCH, BATCH_FRAMES, err));

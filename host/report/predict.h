@@ -42,6 +42,10 @@ typedef struct ser_predictor ser_predictor;
  * taken up by ser_predict, while the first inputs are being decoded. */
 ser_status ser_predictor_open(ser_predictor **predictor, const ser_predict_options *options, ser_error *err);
 void ser_predictor_close(ser_predictor *predictor); /* NULL is fine */
+/* For benchmarks: the device (NULL before the first ser_predict), and what it has done of the features and of the
+ * model so far. */
+const ser_device *ser_predictor_device(const ser_predictor *predictor);
+ser_device_work ser_predictor_work(const ser_predictor *predictor);
 /* The labels in the order of the probabilities, and their number. */
 int ser_predictor_labels(const ser_predictor *predictor, const char *labels[SER_EMOTIONS]);
 

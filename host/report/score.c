@@ -21,11 +21,14 @@ struct ser_scorer {
   float *rows, *tile, *mean, *inv_std; /* on the device */
   int64_t *start, *length;             /* [BATCH], on the device */
   float *rows_host;                    /* [BATCH * frames][channels] */
+  ser_event *started;
+  ser_device_work work;
 };
 
 static ser_status make(ser_scorer *s, const char *model_path, ser_error *err) {
   const ser_runtime *rt = s->device->rt;
   SER_TRY(rt->stream_create(s->device, &s->stream, err));
+  SER_TRY(rt->event_create(s->device, &s->started, err));
   SER_TRY(ser_model_load(&s->model, &s->info, s->device, model_path, err));
   SER_TRY(ser_inference_create(&s->inference, s->model, s->stream, BATCH, err));
   const ser_model_config *c = &s->info.model;
@@ -65,6 +68,7 @@ void ser_scorer_free(ser_scorer *scorer) {
   ser_inference_free(scorer->inference);
   ser_model_free(scorer->model);
   ser_model_info_free(&scorer->info);
+  rt->event_destroy(scorer->started);
   rt->stream_destroy(scorer->stream);
   free(scorer->rows_host);
   free(scorer->path);
@@ -85,9 +89,12 @@ static ser_status run_batch(ser_scorer *s, float *probabilities, const ser_score
   rt->write(s->stream, s->rows, s->rows_host, (size_t)(rows * c->channels) * sizeof(float));
   rt->write(s->stream, s->start, start, (size_t)count * sizeof *start);
   rt->write(s->stream, s->length, length, (size_t)count * sizeof *length);
+  rt->record(s->stream, s->started);
   ser_tensor_shape shape = {1, count, c->channels, c->frames};
   s->device->ops->gather_standardise(s->stream, s->tile, s->rows, s->start, s->length, s->mean, s->inv_std, &shape);
   SER_TRY(ser_inference_run(s->inference, s->stream, probabilities, s->tile, s->length, count, err));
+  s->work.batches++;
+  s->work.seconds += rt->seconds(s->started, ser_inference_computed(s->inference));
   for (int64_t i = 0; i < count * c->classes; i++)
     if (!isfinite(probabilities[i]))
       return ser_fail(err, SER_FAILED,
@@ -106,6 +113,10 @@ ser_status ser_scorer_run(ser_scorer *scorer, float *probabilities, const ser_sc
                       (int64_t)some, err));
   }
   return SER_OK;
+}
+
+ser_device_work ser_scorer_work(const ser_scorer *scorer) {
+  return scorer->work;
 }
 
 int32_t ser_best_label(const float *probabilities, int64_t classes) {

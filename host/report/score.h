@@ -21,6 +21,8 @@ void ser_scorer_free(ser_scorer *scorer); /* NULL is fine */
 ser_status ser_scorer_run(ser_scorer *scorer, float *probabilities, const ser_score_input *windows, size_t count,
                           ser_error *err);
 
+ser_device_work ser_scorer_work(const ser_scorer *scorer); /* so far */
+
 /* The label of the largest probability (or logit), the first of equals. */
 int32_t ser_best_label(const float *probabilities, int64_t classes);
 
