@@ -30,7 +30,7 @@ static const char *build_text(void) {
 
 void bench_print_machine(const bench *b, const ser_device_properties *is) {
   if (b->on_device)
-    printf("serenade %s on %s, %s, %d multiprocessors, %s, convolutions %s; %d of %d cores, %s, %s build\n",
+    printf("serenade %s on %s, %s, %d multiprocessors, %s, convolutions %s\nhost: %d of %d cores, %s, %s build\n",
            SER_VERSION, is->name, is->isa, is->threads, is->precision, is->conv, b->threads, ser_cores(),
            compiler_text(), build_text());
   else
@@ -125,7 +125,7 @@ static void brake_in_turn(ser_text *text, double whole, double read, double resa
 static void brake_side_by_side(ser_text *text, const bench *b, const bench_result *extract, double read,
                                double resample) {
   const char *const names[] = {read > resample ? "reading, on the host's cores" : "resampling, on the host's cores",
-                               "the bus", "the device", "the rest (queues, hashes, cache)"};
+                               "the bus", "the device", "the rest (setting up, queues, hashes, cache)"};
   const bench_work *work = &extract->work;
   double whole = 1 / extract->median, clips = work->clips > 0 ? work->clips : 1;
   double parts[4] = {read + resample, bench_bus_seconds(b, work) / clips, work->seconds / clips, 0};
@@ -135,11 +135,11 @@ static void brake_side_by_side(ser_text *text, const bench *b, const bench_resul
   parts[3] = whole > parts[most] ? whole - parts[most] : 0;
   ser_text_printf(text,
                   "\nextract takes %.0f us a clip. Side by side: %d cores %.0f us (reading %.0f%%, resampling %.0f%%), "
-                  "the bus %.0f us, the\ndevice %.0f us; the longest of them leaves %.0f us.",
+                  "the bus %.0f us, the\ndevice %.0f us; the longest of them leaves %.0f us.\n",
                   1e6 * whole, b->threads, 1e6 * parts[0], 100 * read / parts[0], 100 * resample / parts[0],
                   1e6 * parts[1], 1e6 * parts[2], 1e6 * parts[3]);
   if (parts[3] > parts[most]) most = 3;
-  ser_text_printf(text, " What holds it back is %s\n", names[most]);
+  ser_text_printf(text, "What holds it back is %s\n", names[most]);
 }
 
 void bench_text_brake(ser_text *text, const bench *b) {

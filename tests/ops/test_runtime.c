@@ -304,6 +304,41 @@ static void counters(void **state) {
   test_each_device(check_counters, 3, NULL);
 }
 
+/* What bench measures with: copies of any size, whole and no more; operations in proportion to the rounds. */
+static void check_peaks(ser_device *device, ser_stream *stream, void *context) {
+  (void)context;
+  static const size_t sizes[] = {0, 1, 15, 16, 17, 4096, 16 * 4 * 256, 16 * 4 * 256 + 3, 16 * 5000 + 7};
+  enum { ROOM = 90000 };
+  const ser_runtime *rt = device->rt;
+  ser_error err = {0};
+  unsigned char *host = ser_alloc(ROOM), *back = ser_alloc(ROOM);
+  void *from = rt->alloc(device, ROOM, &err), *to = rt->alloc(device, ROOM, &err);
+  assert_true(from && to);
+  for (size_t i = 0; i < ROOM; i++) host[i] = (unsigned char)(1 + i % 251);
+  rt->write(stream, from, host, ROOM);
+  for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+    rt->zero(stream, to, ROOM);
+    assert_int_equal(rt->peak_copy(stream, to, from, sizes[k]), 2 * (int64_t)sizes[k]);
+    ASSERT_OK(rt->read(stream, back, to, ROOM, &err), err);
+    assert_memory_equal(back, host, sizes[k]);
+    for (size_t i = sizes[k]; i < ROOM; i++) assert_int_equal(back[i], 0);
+  }
+  int64_t once = rt->peak_fma(stream, 16);
+  assert_true(once > 0);
+  assert_int_equal(rt->peak_fma(stream, 48), 3 * once);
+  assert_int_equal(rt->peak_fma(stream, 0), 0);
+  ASSERT_OK(rt->sync(stream, &err), err);
+  rt->free(device, from);
+  rt->free(device, to);
+  free(host);
+  free(back);
+}
+
+static void peaks(void **state) {
+  (void)state;
+  test_each_device(check_peaks, 2, NULL);
+}
+
 /* What a device lacks is refused as a wrong wish, not as a fault; what it has is told. */
 static void wishes(void **state) {
   (void)state;
@@ -382,7 +417,8 @@ static void side_by_side(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(copies),   cmocka_unit_test(later),    cmocka_unit_test(events), cmocka_unit_test(graphs),
-      cmocka_unit_test(refusals), cmocka_unit_test(counters), cmocka_unit_test(wishes), cmocka_unit_test(side_by_side)};
+      cmocka_unit_test(copies), cmocka_unit_test(later),    cmocka_unit_test(events),
+      cmocka_unit_test(graphs), cmocka_unit_test(refusals), cmocka_unit_test(counters),
+      cmocka_unit_test(peaks),  cmocka_unit_test(wishes),   cmocka_unit_test(side_by_side)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
