@@ -118,7 +118,7 @@ static ser_status refuse_unfit(const cuda_device *cuda, const ser_device_options
                     "%s: too little memory: %zu MiB of %zu MiB are free, and at least %d MiB are needed; end other "
                     "programs that use the GPU",
                     cuda->name, available / MIB, total / MIB, MEMORY_LEAST);
-  return cuda_probe(err);
+  return SER_OK;
 }
 
 /* The first of the devices that the process may see. */
@@ -134,6 +134,7 @@ static ser_status cuda_open(ser_device **device, const ser_device_options *optio
   SER_TRY_DONE(refuse_unfit(cuda, options, err));
   int failed = (int)cudaStreamCreateWithFlags(&cuda->setup, cudaStreamNonBlocking);
   if (failed) status = cuda_report(err, CUDA_RUNTIME, failed, "cudaStreamCreateWithFlags", __FILE__, __LINE__);
+  if (status == SER_OK) status = cuda_probe(cuda->setup, err);
 
 done:
   if (status == SER_OK)

@@ -1,4 +1,4 @@
-/* Whether a device can run the code that this module holds, asked of the runtime by a kernel that does nothing. */
+/* Whether a device runs the code that this module holds: a kernel that does nothing is tried. */
 #include "cuda/runtime.h"
 
 /* In ascending order, as the compiler gives them: 750, 800, 900. */
@@ -10,8 +10,9 @@ int cuda_lowest_architecture(void) {
   return architectures[0] / 10;
 }
 
-ser_status cuda_probe(ser_error *err) {
-  cudaFuncAttributes attributes;
-  CUDA_TRY(CUDA_RUNTIME, cudaFuncGetAttributes(&attributes, (const void *)probe_kernel), err);
+ser_status cuda_probe(cudaStream_t stream, ser_error *err) {
+  probe_kernel<<<1, 1, 0, stream>>>();
+  CUDA_TRY(CUDA_RUNTIME, cudaGetLastError(), err);
+  CUDA_TRY(CUDA_RUNTIME, cudaStreamSynchronize(stream), err);
   return SER_OK;
 }

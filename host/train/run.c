@@ -27,8 +27,8 @@ typedef struct {
   int side_by_side; /* trainings at a time, as the device has it */
   bool host_memory;
   ser_conv_choice conv;
-      /* as the device has chosen, where that was left to it */ /* its operations read the dataset where it is */
-  ser_device *holder;                                           /* else: the device that holds it for all trainings */
+  /* as the device has chosen, where that was left to it */ /* its operations read the dataset where it is */
+  ser_device *holder;                                       /* else: the device that holds it for all trainings */
   ser_resident resident;
   ser_progress *progress;
 } job;

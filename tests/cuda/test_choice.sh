@@ -40,7 +40,7 @@ taken() {
   "$SERENADE_SOFTGPU" --leak-fatal "$@" -- "$SERENADE_BINARY" info device >"$folder/out" 2>"$folder/err" ||
     wrong "auto ends with $?: $(cat "$folder/err")"
   for line in 'backend: *cuda' 'device: *.' "architecture: *$isa\$" 'multiprocessors: *[1-9]' 'memory: *[1-9].*GiB' \
-    'precision: *fp32' 'convolutions: *[cf]'; do
+    'precision: *fp32' 'convolutions: *auto'; do
     grep -q -e "^$line" "$folder/out" || wrong "no line '$line' in: $(cat "$folder/out")"
   done
   ! grep -q 'not used' "$folder/out" || wrong "$(grep 'not used' "$folder/out")"

@@ -99,10 +99,40 @@ static void the_first_error_stays(void **state) {
   ser_device_close(device);
 }
 
+/* A library that cannot begin: the plan is refused with the library's own words, and made when it can. */
+static void a_library_fails(void **state) {
+  (void)state;
+  const ser_mfcc_shape audio = {2048, 512, 22050, 128, 13, true, 4, 100};
+  const ser_linear_shape dense = {4, 768, 64, 768, 64};
+  const ser_conv_shape conv = {1, 4, 39, 39, 162, 2, 1, 39 * 39 * 2};
+  const ser_device_options options = {.kind = SER_DEVICE_CUDA, .conv = SER_CONV_CUDNN};
+  const char *name = fails("cufft") ? "cuFFT" : fails("cublas") ? "cuBLASLt" : "cuDNN";
+  ser_error err = {0};
+  ser_device *device;
+  ASSERT_OK(ser_device_open(&device, &options, &err), err);
+  for (int turn = 0; turn < 2; turn++) {
+    ser_plan *plan = NULL;
+    ser_status status;
+    if (fails("cufft"))
+      status = device->ops->mfcc_prepare(device, &plan, &audio, &err);
+    else if (fails("cublas"))
+      status = device->ops->linear_prepare(device, &plan, &dense, &err);
+    else
+      status = device->ops->conv_prepare(device, &plan, &conv, &err);
+    assert_int_equal(status, turn ? SER_OK : SER_FAILED);
+    if (!turn && !strstr(err.text, name)) fail_msg("with a failure of %s it says: %s", failure, err.text);
+    if (!turn) assert_null(plan);
+    ser_plan_free(plan);
+  }
+  ser_device_close(device);
+}
+
 int main(int argc, char **argv) {
   if (argc != 2 || !getenv("SERENADE_SOFTGPU"))
     test_skip("no software device, and a real one does not fail when asked");
   failure = argv[1];
-  const struct CMUnitTest tests[] = {cmocka_unit_test(the_first_error_stays)};
+  bool library = fails("cufft") || fails("cublas") || fails("cudnn");
+  const struct CMUnitTest tests[] = {library ? (struct CMUnitTest)cmocka_unit_test(a_library_fails)
+                                             : (struct CMUnitTest)cmocka_unit_test(the_first_error_stays)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
