@@ -160,7 +160,7 @@ static __device__ void read_input(float *shared, float *to, const branch_work *k
 }
 
 template <int GROUPS>
-__global__ void __launch_bounds__(CONV_THREADS_BOUND) branch_kernel(const __grid_constant__ branch_work k) {
+__global__ void __launch_bounds__(CONV_THREADS_BOUND, 1) branch_kernel(const __grid_constant__ branch_work k) {
   extern __shared__ float4 room[];
   float *shared = (float *)room, *x = shared + MARGIN, *h = x + k.d.c * k.pitch;
   int side = (int)blockIdx.x % 2, b = (int)blockIdx.x / 2, rows = k.d.c + max(k.d.c, k.in.c), scale = 0;

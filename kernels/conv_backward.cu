@@ -278,7 +278,7 @@ static __device__ __forceinline__ void weight_gradient(float *shared, const back
 }
 
 template <int COLUMNS>
-__global__ void __launch_bounds__(CONV_THREADS_BOUND)
+__global__ void __launch_bounds__(CONV_THREADS_BOUND, 1)
     causal_conv_backward_kernel(const __grid_constant__ backward_work k) {
   extern __shared__ float4 room[];
   __shared__ float parts[CONV_OCTETS_MOST * conv_time_warps(COLUMNS) * CONV_OCTET * 2];

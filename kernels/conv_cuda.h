@@ -14,8 +14,9 @@
 #include "kernels/temporal_cuda.h"
 
 enum {
-  CONV_OCTET = 8,       /* channels that a warp makes */
-  CONV_OCTETS_MOST = 8, /* of a block */
+  CONV_OCTET = 8,                                 /* channels that a warp makes */
+  CONV_OCTETS_MOST = 8,                           /* of a block */
+  CONV_PITCH = CONV_OCTETS_MOST * CONV_OCTET + 4, /* from row to row of weights: written down a column, they spread */
   CONV_THREADS_BOUND =
       640, /* not reached; it holds the registers at 96, so that a multiprocessor takes two usual blocks */
   CONV_FORWARD_WARPS = 4,   /* at least: all of them load */
@@ -153,7 +154,7 @@ __host__ __device__ constexpr int conv_groups(int columns) {
   return columns / conv_time_warps(columns);
 }
 __host__ __device__ constexpr int conv_brought(int columns, bool back) {
-  return columns == 6 ? (back ? 1 : 2) : columns == 4 ? (back ? 2 : 3) : 4;
+  return back ? (columns == 6 ? 1 : 2) : columns == 6 ? 2 : columns == 4 ? 3 : 4;
 }
 
 /* What the product reads. Forwards only source.y counts. */
@@ -230,7 +231,7 @@ static __device__ __forceinline__ void conv_fetch(conv_carry<COLUMNS, BACK> *car
   }
 }
 
-/* source [count][32 * COLUMNS], w [count][width] in shared memory. */
+/* source [count][32 * COLUMNS], w [count][CONV_PITCH] in shared memory. */
 template <int COLUMNS, bool BACK>
 static __device__ __forceinline__ void conv_stash(float *source, float *w, const conv_carry<COLUMNS, BACK> *carry,
                                                   const conv_factors *f, const conv_place *at,
@@ -263,45 +264,44 @@ static __device__ __forceinline__ void conv_stash(float *source, float *w, const
   for (int j = 0; j < 2 * ROWS; j++) {
     int e = (int)(threadIdx.x + j * blockDim.x);
     int r = BACK ? e / width : e % chunk->count, m = BACK ? e % width : e / chunk->count;
-    if (r < chunk->count && m < width) w[r * width + m] = carry->w[j];
+    if (r < chunk->count && m < width) w[r * CONV_PITCH + m] = carry->w[j];
   }
 }
 
 /* sum[m][g] += w[r][m] * source[r][g * STEP], over `count` rows and groups [FROM, TO). */
-template <int GROUPS, int STEP, int FROM, int TO, int UNROLL>
+template <int GROUPS, int STEP, int FROM, int TO>
 static __device__ __forceinline__ void conv_rows(float (&sum)[CONV_OCTET][GROUPS], const float *source, int pitch,
-                                                 const float *w, int width, int count) {
-#pragma unroll UNROLL
-  for (int r = 0; r < count; r++) {
-    float4 low = *(const float4 *)(w + r * width), high = *(const float4 *)(w + r * width + 4);
+                                                 const float *w, int w_pitch, int count) {
+#pragma unroll 2
+  for (int r = 0; r < count; r++, source += pitch, w += w_pitch) {
+    float4 low = *(const float4 *)w, high = *(const float4 *)(w + 4);
     float of[CONV_OCTET] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
     for (int g = FROM; g < TO; g++) {
-      float v = source[r * pitch + g * STEP];
+      float v = source[g * STEP];
 #pragma unroll
       for (int m = 0; m < CONV_OCTET; m++) sum[m][g] = fmaf(of[m], v, sum[m][g]);
     }
   }
 }
 
-/* The same for the first `active` groups, or the last. The gradient's chunks take more registers: it unrolls less. */
+/* The same for the first `active` groups, or the last. */
 template <int GROUPS, int STEP, bool LAST>
 static __device__ __forceinline__ void conv_active_rows(float (&sum)[CONV_OCTET][GROUPS], const float *source,
-                                                        int pitch, const float *w, int width, int count, int active) {
-  constexpr int UNROLL = LAST ? 2 : 1;
+                                                        int pitch, const float *w, int w_pitch, int count, int active) {
   constexpr int ONE = LAST ? GROUPS - 1 : 1, TWO = LAST ? (GROUPS > 2 ? GROUPS - 2 : 0) : GROUPS > 2 ? 2 : GROUPS;
   if (active >= GROUPS)
-    conv_rows<GROUPS, STEP, 0, GROUPS, UNROLL>(sum, source, pitch, w, width, count);
+    conv_rows<GROUPS, STEP, 0, GROUPS>(sum, source, pitch, w, w_pitch, count);
   else if (GROUPS > 2 && active == 2)
-    conv_rows<GROUPS, STEP, LAST ? TWO : 0, LAST ? GROUPS : TWO, UNROLL>(sum, source, pitch, w, width, count);
+    conv_rows<GROUPS, STEP, LAST ? TWO : 0, LAST ? GROUPS : TWO>(sum, source, pitch, w, w_pitch, count);
   else if (GROUPS > 1 && active == 1)
-    conv_rows<GROUPS, STEP, LAST ? ONE : 0, LAST ? GROUPS : ONE, UNROLL>(sum, source, pitch, w, width, count);
+    conv_rows<GROUPS, STEP, LAST ? ONE : 0, LAST ? GROUPS : ONE>(sum, source, pitch, w, w_pitch, count);
 }
 
 /* Floats of shared memory that the product takes. */
 static inline size_t conv_product_floats(const conv_cut *cut, bool back) {
   size_t rows = (size_t)(cut->warps * conv_brought(cut->columns, back));
-  return rows * (size_t)(32 * cut->columns + cut->octets * CONV_OCTET);
+  return rows * (size_t)(32 * cut->columns + CONV_PITCH);
 }
 
 /* Adds the product to sum: lane l of warp (octet, half) makes channels 8 * octet .. + 8 of its block and columns
@@ -310,7 +310,7 @@ template <int COLUMNS, bool BACK>
 static __device__ __forceinline__ void conv_product(float (&sum)[CONV_OCTET][conv_groups(COLUMNS)], float *shared,
                                                     const conv_factors *f, const conv_place *at) {
   constexpr int GROUPS = conv_groups(COLUMNS), HALVES = conv_time_warps(COLUMNS), ALL = 32 * COLUMNS;
-  int lane = threadIdx.x % 32, warp = threadIdx.x / 32, width = f->cut.octets * CONV_OCTET;
+  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   int rows = f->cut.warps * conv_brought(COLUMNS, BACK), half = warp % HALVES, octet = warp / HALVES;
   float *source = shared, *w = shared + rows * ALL;
   conv_carry<COLUMNS, BACK> carry;
@@ -340,8 +340,8 @@ static __device__ __forceinline__ void conv_product(float (&sum)[CONV_OCTET][con
       int begin = at->time + 32 * half, step = 32 * HALVES;
       int blind = BACK ? 0 : max(0, (now.shift - begin - 32 + step) / step);
       int active = BACK ? max(0, (f->from.t - now.shift - begin + step - 1) / step) : GROUPS - blind;
-      conv_active_rows<GROUPS, 32 * HALVES, !BACK>(sum, source + 32 * half + lane, ALL, w + octet * CONV_OCTET, width,
-                                                   now.count, active);
+      conv_active_rows<GROUPS, 32 * HALVES, !BACK>(sum, source + 32 * half + lane, ALL, w + octet * CONV_OCTET,
+                                                   CONV_PITCH, now.count, active);
     }
     __syncthreads();
     if (!more) return;

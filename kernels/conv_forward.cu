@@ -85,7 +85,7 @@ static __device__ void block_moments(const float *parts, const forward_work *k, 
 }
 
 template <int COLUMNS>
-__global__ void __launch_bounds__(CONV_THREADS_BOUND)
+__global__ void __launch_bounds__(CONV_THREADS_BOUND, 1)
     causal_conv_forward_kernel(const __grid_constant__ forward_work k) {
   constexpr int GROUPS = conv_groups(COLUMNS), HALVES = conv_time_warps(COLUMNS);
   extern __shared__ float4 room[];
