@@ -101,6 +101,17 @@ float *ser_model_flat(ser_model *model) {
   return model->flat;
 }
 
+ser_conv_shape ser_model_conv(const ser_model_config *config, int64_t batch) {
+  return (ser_conv_shape){.sides = 2,
+                          .batch = batch,
+                          .in = config->filters,
+                          .out = config->filters,
+                          .time = config->frames,
+                          .kernel = config->kernel,
+                          .dilation = (int64_t)1 << (config->blocks / 2),
+                          .side_stride = SER_ROUND_UP(config->filters * config->filters * config->kernel, 16)};
+}
+
 /* Half the width of the range that a parameter is drawn from: Glorot's for weights; the fused scales start as in the
  * TIM-Net code (Keras's "uniform", -0.05 .. 0.05). */
 static float init_limit(const ser_parameter *p) {

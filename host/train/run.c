@@ -56,14 +56,7 @@ static ser_status list_starts(char **list, const job *j, const char *here, ser_e
 static ser_status choose_conv(const job *j, ser_device *device, ser_error *err) {
   const ser_config *c = j->config;
   ser_model_config model = ser_training_model(c, 1, 1);
-  ser_conv_shape shape = {.sides = 2,
-                          .batch = c->train.batch,
-                          .in = model.filters,
-                          .out = model.filters,
-                          .time = model.frames,
-                          .kernel = model.kernel,
-                          .dilation = (int64_t)1 << (model.blocks / 2),
-                          .side_stride = SER_ROUND_UP(model.filters * model.filters * model.kernel, 16)};
+  ser_conv_shape shape = ser_model_conv(&model, c->train.batch);
   return device->rt->choose_conv(device, &shape, err);
 }
 
