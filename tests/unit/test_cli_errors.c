@@ -443,6 +443,7 @@ static const struct {
     {"S bench nonsense", 2, "the stage is 'nonsense'",
      "one of peak, decode, mfcc, train, forward, predict, extract, all\n"},
     {"S bench decod", 2, "the stage is 'decod'", "the nearest is decode\n"},
+    {"S bench mfcc --set nonsense=1", 2, "unknown key 'nonsense'", "serenade info config"},
     {"S bench decode --data nowhere", 1, "there is no folder nowhere", "give a folder of recordings with --data"},
     {"S bench decode --data lab.csv", 2, "lab.csv is a file", "give a folder of recordings"},
     {"S bench decode --data notes", 2, "notes: no recording there can be", "name a folder of audio files"},
