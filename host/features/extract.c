@@ -202,8 +202,14 @@ static ser_status next_batch(extract_job *job, batch *b, bool *closed, ser_error
   return SER_OK;
 }
 
+/* Whether the batch is one clip that goes in pieces. */
+static bool is_long(const extract_job *job, const batch *b) {
+  return b->count == 1 &&
+         ser_mfcc_frames(b->items[0]->signal.count, job->options->config->hop) > ser_mfcc_max_frames(job->mfcc);
+}
+
 /* Batches are filled, sent on their way, and collected as late as may be: when the device takes no more, or nothing is
- * there to be sent. */
+ * there to be sent. A long clip may need their room. */
 static ser_status consume(extract_job *job, ser_error *err) {
   bool closed = false;
   ser_status status = SER_OK;
@@ -212,6 +218,7 @@ static ser_status consume(extract_job *job, ser_error *err) {
     status = next_batch(job, b, &closed, err);
     if (status == SER_OK) status = ser_interrupt_check(err);
     bool sent = b->count > 0;
+    while (status == SER_OK && job->under_way && is_long(job, b)) status = collect(job, err);
     if (status == SER_OK && sent) status = submit(job, b, err);
     if (status == SER_OK && (sent ? ser_mfcc_full(job->mfcc) : job->under_way > 0)) status = collect(job, err);
     if (status == SER_OK) status = ser_cache_tick(job->cache, err);

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+
 enum { MOST_SLOTS = 3 };
 
 /* One batch under way: its buffers and the events it passes. */
@@ -23,6 +25,7 @@ typedef struct {
   float *features;      /* [max_frames][C] */
   int64_t *starts_host; /* pinned */
   float *features_host; /* pinned; where host memory is the device's, `features` */
+  float *pcm_host;      /* pinned, as pcm, where `staged`: samples that do not lie in pinned memory */
   float *alone;         /* the features of a clip longer than a batch, instead */
   bool alone_or_none;   /* no batch was computed: nothing to time */
   ser_event *copied, *started, *computed, *done;
@@ -31,7 +34,7 @@ typedef struct {
 struct ser_mfcc {
   ser_device *device;
   ser_mfcc_config config;
-  bool host_memory;
+  bool host_memory, staged;
   int64_t max_clips, max_frames, margin; /* margin: frames that the edge of a piece spoils */
   ser_stream *in, *compute, *out;
   ser_plan *plan;
@@ -74,6 +77,7 @@ static void slot_free(slot *s, const ser_mfcc *m) {
   rt->free(m->device, s->features);
   rt->unpin(m->device, s->starts_host);
   if (!m->host_memory) rt->unpin(m->device, s->features_host);
+  rt->unpin(m->device, s->pcm_host);
   rt->event_destroy(s->copied);
   rt->event_destroy(s->started);
   rt->event_destroy(s->computed);
@@ -97,6 +101,7 @@ static ser_status slot_make(slot *s, const ser_mfcc *m, ser_error *err) {
     s->features_host = s->features;
   else
     SER_TRY(pin(&s->features_host, device, features, err));
+  if (m->staged) SER_TRY(pin(&s->pcm_host, device, samples * sizeof(float), err));
   SER_TRY(device->rt->event_create(device, &s->copied, err));
   SER_TRY(device->rt->event_create(device, &s->started, err));
   SER_TRY(device->rt->event_create(device, &s->computed, err));
@@ -119,18 +124,32 @@ static ser_status rooms_make(ser_mfcc *m, ser_error *err) {
   return SER_OK;
 }
 
-/* Halves the batches until they fit. */
+static int64_t least_frames(const ser_mfcc *m) {
+  return 4 * m->margin + 64;
+}
+
+/* false: they are as small as may be. */
+static bool halve(ser_mfcc *m) {
+  int64_t least = least_frames(m);
+  if (m->max_clips == 1 && m->max_frames == least) return false;
+  m->max_clips = m->max_clips > 1 ? m->max_clips / 2 : 1;
+  m->max_frames = m->max_frames / 2 > least ? m->max_frames / 2 : least;
+  return true;
+}
+
+/* Makes the batches' rooms anew, halving them until they fit. */
 static ser_status rooms_that_fit(ser_mfcc *m, ser_error *err) {
-  int64_t least = 4 * m->margin + 64;
-  if (m->max_frames < least) m->max_frames = least;
-  for (;;) {
-    ser_status status = rooms_make(m, err);
-    if (status != SER_FAILED) return status;
+  int64_t most = m->max_clips;
+  ser_status status;
+  rooms_free(m);
+  while ((status = rooms_make(m, err)) == SER_FAILED) {
     rooms_free(m);
-    if (m->max_clips == 1 && m->max_frames == least) return status;
-    m->max_clips = m->max_clips > 1 ? m->max_clips / 2 : 1;
-    m->max_frames = m->max_frames / 2 > least ? m->max_frames / 2 : least;
+    if (!halve(m)) return status;
   }
+  if (status == SER_OK && m->max_clips < most)
+    ser_info("little of the device's memory is free: features are computed in batches of %lld %s, not of %lld",
+             (long long)m->max_clips, SER_PLURAL(m->max_clips, "clip", "clips"), (long long)most);
+  return status;
 }
 
 ser_status ser_mfcc_create(ser_mfcc **out, ser_device *device, const ser_mfcc_config *config, int64_t max_clips,
@@ -146,6 +165,7 @@ ser_status ser_mfcc_create(ser_mfcc **out, ser_device *device, const ser_mfcc_co
   m->max_clips = max_clips;
   m->max_frames = max_frames;
   m->margin = (config->n_fft / 2 + config->hop - 1) / config->hop;
+  if (m->max_frames < least_frames(m)) m->max_frames = least_frames(m);
   ser_stream **streams[] = {&m->in, &m->compute, &m->out};
   ser_status status = SER_OK;
   for (int i = 0; i < 3 && status == SER_OK; i++) status = device->rt->stream_create(device, streams[i], err);
@@ -199,14 +219,15 @@ bool ser_mfcc_full(const ser_mfcc *m) {
 /* Samples [from, from + count) of a signal to place `at` of the slot. */
 static void send(const ser_mfcc *m, const slot *s, const ser_signal *signal, int64_t at, int64_t from, int64_t count) {
   const ser_runtime *rt = m->device->rt;
-  size_t size = signal->int16 ? sizeof(int16_t) : sizeof(float);
+  size_t size = signal->int16 ? sizeof(int16_t) : sizeof(float), bytes = (size_t)count * size;
   const char *samples = (const char *)signal->samples + (size_t)from * size;
   SER_CHECK(!signal->int16 || s->pcm16);
   void *to = signal->int16 ? (void *)(s->pcm16 + at) : (void *)(s->pcm + at);
-  if (signal->pinned)
-    rt->write_later(m->in, to, samples, (size_t)count * size);
+  if (!signal->pinned && s->pcm_host) samples = memcpy((char *)s->pcm_host + (size_t)at * size, samples, bytes);
+  if (signal->pinned || s->pcm_host)
+    rt->write_later(m->in, to, samples, bytes);
   else
-    rt->write(m->in, to, samples, (size_t)count * size);
+    rt->write(m->in, to, samples, bytes);
 }
 
 /* What lies in the slot, behind the copies: floats from integers where those came, and the log-mel rows. */
@@ -253,13 +274,7 @@ static void submit_batch(ser_mfcc *m, slot *s, const ser_signal *signals) {
 
 /* ---- a clip longer than a batch ---------------------------------------------------------------------------------- */
 
-/* Room for a clip of so many frames; it grows by half again at least, so that a series of ever longer clips does not
- * make a plan for each. */
-static ser_status single_room(ser_mfcc *m, int64_t frames, ser_error *err) {
-  int64_t half_again = m->single.frames + m->single.frames / 2;
-  if (frames <= m->single.frames) return SER_OK;
-  if (frames < half_again) frames = half_again;
-  single_free(m);
+static ser_status single_make(ser_mfcc *m, int64_t frames, ser_error *err) {
   ser_status status;
   SER_TRY_DONE(make_plan(&m->single.plan, &m->single.workspace, m, 1, frames, err));
   SER_TRY_DONE(ser_device_alloc(&m->single.logmel, m->device, (size_t)(frames * m->config.mels) * sizeof(float), err));
@@ -270,6 +285,25 @@ static ser_status single_room(ser_mfcc *m, int64_t frames, ser_error *err) {
 done:
   if (status != SER_OK) single_free(m);
   return status;
+}
+
+/* Room for a clip of so many frames; it grows by half again at least, so that a series of ever longer clips does not
+ * make a plan for each. Where the device lacks it, the batches give up half of theirs, and half again, unless one is
+ * under way. */
+static ser_status single_room(ser_mfcc *m, int64_t frames, ser_error *err) {
+  int64_t half_again = m->single.frames + m->single.frames / 2;
+  ser_error why;
+  if (frames <= m->single.frames) return SER_OK;
+  single_free(m);
+  if (frames < half_again && single_make(m, half_again, NULL) == SER_OK) return SER_OK;
+  ser_status status = single_make(m, frames, &why);
+  while (status == SER_FAILED && !m->under_way && halve(m)) {
+    SER_TRY(rooms_that_fit(m, err));
+    status = single_make(m, frames, &why);
+  }
+  if (status == SER_OK) return SER_OK;
+  return ser_fail(err, status, "a recording of %.0f s: %s", (double)(frames * m->config.hop) / (double)m->config.rate,
+                  why.text);
 }
 
 /* Log-mel rows [first, last) of the signal: they are computed with a margin of frames on both sides, which see the
@@ -292,20 +326,38 @@ static ser_status piece(ser_mfcc *m, slot *s, const ser_signal *signal, int64_t 
   return rt->sync(m->compute, err); /* the slot's buffers are used again */
 }
 
+/* Features of the clip, through the slot's room for those of a batch. */
+static ser_status fetch_alone(ser_mfcc *m, slot *s, int64_t frames, ser_error *err) {
+  const ser_runtime *rt = m->device->rt;
+  int64_t columns = ser_feature_columns(&m->config);
+  s->alone = ser_alloc((size_t)(frames * columns) * sizeof(float));
+  for (int64_t first = 0; first < frames; first += m->max_frames) {
+    int64_t rows = frames - first < m->max_frames ? frames - first : m->max_frames;
+    size_t bytes = (size_t)(rows * columns) * sizeof(float);
+    rt->read_later(m->out, s->features_host, m->single.features + first * columns, bytes);
+    SER_TRY(rt->sync(m->out, err));
+    memcpy(s->alone + first * columns, s->features_host, bytes);
+  }
+  return SER_OK;
+}
+
 static ser_status submit_alone(ser_mfcc *m, slot *s, const ser_signal *signal, ser_error *err) {
   const ser_runtime *rt = m->device->rt;
-  int64_t frames = s->offset[s->count], step = m->max_frames - 2 * m->margin, starts[2] = {0, frames};
-  size_t bytes = (size_t)(frames * ser_feature_columns(&m->config)) * sizeof(float);
-  SER_TRY(single_room(m, frames, err));
+  int64_t frames = s->offset[s->count], step = m->max_frames - 2 * m->margin;
   for (int64_t first = 0; first < frames; first += step)
     SER_TRY(piece(m, s, signal, frames, first, first + step < frames ? first + step : frames, err));
-  rt->write(m->compute, m->single.starts, starts, sizeof starts);
+  s->starts_host[0] = 0;
+  s->starts_host[1] = frames;
+  rt->write_later(m->in, m->single.starts, s->starts_host, 2 * sizeof(int64_t));
+  rt->record(m->in, s->copied);
+  rt->follow(m->compute, s->copied);
   m->device->ops->mfcc_finish(m->compute, m->single.plan, m->single.workspace, m->single.features, m->single.logmel,
                               m->single.starts, 1, frames);
-  s->alone = ser_alloc(bytes);
-  SER_TRY(rt->read(m->compute, s->alone, m->single.features, bytes, err));
+  rt->record(m->compute, s->computed);
+  rt->follow(m->out, s->computed);
+  SER_TRY(fetch_alone(m, s, frames, err));
+  rt->record(m->out, s->done);
   s->alone_or_none = true;
-  rt->record(m->compute, s->done);
   return SER_OK;
 }
 
@@ -320,17 +372,19 @@ ser_status ser_mfcc_submit(ser_mfcc *m, const ser_signal *signals, size_t count,
   SER_CHECK(!ser_mfcc_full(m) && count <= (size_t)m->max_clips);
   slot *s = &m->slots[(m->first + m->under_way) % m->slot_count];
   const ser_signal *longest = NULL;
+  int64_t frames = 0;
+  for (size_t i = 0; i < count; i++) {
+    frames += frames_of(m, signals[i].count);
+    if (frames_of(m, signals[i].count)) longest = &signals[i];
+  }
+  bool alone = frames > m->max_frames;
+  SER_CHECK(!alone || frames_of(m, longest->count) == frames);
+  if (alone) SER_TRY(single_room(m, frames, err));
   s->count = count;
   free(s->alone);
   s->alone = NULL;
   s->offset[0] = 0;
-  for (size_t i = 0; i < count; i++) {
-    int64_t frames = frames_of(m, signals[i].count);
-    s->offset[i + 1] = s->offset[i] + frames;
-    if (frames) longest = &signals[i];
-  }
-  bool alone = s->offset[count] > m->max_frames;
-  SER_CHECK(!alone || frames_of(m, longest->count) == s->offset[count]);
+  for (size_t i = 0; i < count; i++) s->offset[i + 1] = s->offset[i] + frames_of(m, signals[i].count);
   if (alone)
     SER_TRY(submit_alone(m, s, longest, err));
   else
@@ -380,6 +434,10 @@ ser_status ser_mfcc_compute(ser_mfcc *m, float **features, int64_t *offset, cons
   size_t columns = (size_t)ser_feature_columns(&m->config), next = 0;
   ser_status status = SER_OK;
   SER_CHECK(ser_mfcc_idle(m));
+  if (!m->staged && !m->host_memory) {
+    m->staged = true;
+    SER_TRY(rooms_that_fit(m, err));
+  }
   offset[0] = 0;
   for (size_t i = 0; i < count; i++) offset[i + 1] = offset[i] + frames_of(m, counts[i]);
   *features = ser_alloc((size_t)offset[count] * columns * sizeof **features);

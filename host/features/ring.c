@@ -7,7 +7,7 @@
 
 #include "base/memory.h"
 
-enum { MOST_PARTS = 4096, ALIGN = 64 };
+enum { MOST_PARTS = 4096, ALIGN = 64, LEAST = 1 << 20 };
 
 typedef struct {
   size_t start, end;
@@ -30,7 +30,10 @@ ser_status ser_ring_create(ser_ring **out, ser_device *device, size_t bytes, ser
   void *memory = NULL;
   *out = NULL;
   device->rt->properties(device, &properties);
-  if (!properties.host_memory && !(memory = device->rt->pin(device, bytes, err))) return SER_FAILED;
+  while (!properties.host_memory && !(memory = device->rt->pin(device, bytes, err))) {
+    if (bytes <= LEAST) return SER_FAILED;
+    bytes = bytes / 2 > LEAST ? bytes / 2 : LEAST;
+  }
   ser_ring *ring = ser_alloc_zero(1, sizeof *ring);
   ring->device = device;
   ring->memory = memory;

@@ -8,8 +8,8 @@
 
 typedef struct ser_ring ser_ring;
 
-/* `bytes` of the device's pinned memory; where host memory is the device's, no memory at all: the ring then only
- * counts. */
+/* `bytes` of the device's pinned memory, less where that is not to be had; where host memory is the device's, no memory
+ * at all: the ring then only counts. */
 ser_status ser_ring_create(ser_ring **ring, ser_device *device, size_t bytes, ser_error *err);
 void ser_ring_free(ser_ring *ring); /* NULL is fine */
 

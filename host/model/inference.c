@@ -21,7 +21,6 @@ struct ser_inference {
   float *logits, *probabilities; /* device: [B][stride] */
   void *branch_workspace, *head_workspace, *memory;
   int64_t weights_count;
-  ser_event *computed;
   float *flat_host, *weights_host, *rows_host; /* [flat_count], [weights_count], [B][stride] */
 };
 
@@ -57,7 +56,6 @@ static ser_status make(ser_inference *inference, ser_stream *stream, ser_error *
     shape.join = 1 + SER_JOIN_GATE;
   else if (c->residual)
     shape.join = 1 + SER_JOIN_RESIDUAL;
-  SER_TRY(device->rt->event_create(device, &inference->computed, err));
   SER_TRY(device->ops->branch_prepare(device, &inference->branch, &shape, err));
   ser_linear_shape head = {inference->max_batch, c->filters, c->classes, SER_ROUND_UP(c->filters, SER_CHANNEL_PAD),
                            inference->stride};
@@ -94,7 +92,6 @@ ser_status ser_inference_create(ser_inference **inference, ser_model *model, ser
 
 void ser_inference_free(ser_inference *inference) {
   if (!inference) return;
-  inference->model->device->rt->event_destroy(inference->computed);
   ser_plan_free(inference->branch);
   ser_plan_free(inference->head);
   inference->model->device->rt->free(inference->model->device, inference->memory);
@@ -185,10 +182,6 @@ void ser_inference_enqueue(ser_inference *inference, ser_stream *stream, float *
   ops->softmax(stream, probabilities, inference->logits, &loss, batch);
 }
 
-const ser_event *ser_inference_computed(const ser_inference *inference) {
-  return inference->computed;
-}
-
 int64_t ser_inference_stride(const ser_inference *inference) {
   return inference->stride;
 }
@@ -197,7 +190,6 @@ ser_status ser_inference_run(ser_inference *inference, ser_stream *stream, float
                              const int64_t *lengths, int64_t batch, ser_error *err) {
   const ser_model_config *c = &inference->model->config;
   ser_inference_enqueue(inference, stream, inference->probabilities, tile, lengths, batch);
-  inference->model->device->rt->record(stream, inference->computed);
   SER_TRY(inference->model->device->rt->read(stream, inference->rows_host, inference->probabilities,
                                              (size_t)(batch * inference->stride) * sizeof(float), err));
   for (int64_t b = 0; b < batch; b++)

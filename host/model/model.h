@@ -106,8 +106,6 @@ int64_t ser_inference_stride(const ser_inference *inference);
 /* The same, waited for: probabilities [B][classes] on the host. */
 ser_status ser_inference_run(ser_inference *inference, ser_stream *stream, float *probabilities, const float *tile,
                              const int64_t *lengths, int64_t batch, ser_error *err);
-/* Recorded by each ser_inference_run behind its work, before the answers' way back. */
-const ser_event *ser_inference_computed(const ser_inference *inference);
 
 /* ---- the model file (model_file.c; safetensors)
  * ------------------------------------------------------------------------ */

@@ -285,12 +285,14 @@ ser_status ser_predict(ser_predictor *predictor, const ser_audio_source *inputs,
   ser_ahead *ahead = ser_ahead_start(inputs, count, (int32_t)predictor->info.mfcc.rate, jobs);
   ser_status status = take_device(predictor, err);
   batch b;
+  if (status == SER_OK) predictor->device->rt->phase(predictor->device, "predict");
   for (size_t done = 0; done < count && status == SER_OK; done += b.count) {
     fill(&b, ahead, inputs, done);
     status = ser_interrupt_check(err);
     if (status == SER_OK) status = answer_batch(predictor, &b, each, context, err);
     for (size_t i = 0; i < b.count; i++) ser_decoded_free(b.clips[i]);
   }
+  if (predictor->device) predictor->device->rt->phase(predictor->device, "predicted");
   ser_ahead_stop(ahead);
   return status;
 }

@@ -1,6 +1,7 @@
 /* Feeding clips to a device: batches drawn from the data set that lies there, standardised and laid out as tiles. Where
  * the device has no room for the data set, the windows of a batch are gathered on the host and brought through pinned
- * memory; what is copied for a batch is a two-hundredth of its step on a CPU. */
+ * memory on a stream of their own, beside the step before; what is copied for a batch is a two-hundredth of its step on
+ * a CPU. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,11 +16,11 @@ typedef struct {
   float *rows;             /* [max_batch * frames][channels] */
 } clips;
 
-/* Two, so that one is filled while the other is copied. */
+/* Two, so that one is filled while the other is copied. A step finds its clips in one place: it may be a graph. */
 typedef struct {
-  void *pinned;
+  void *pinned, *there; /* there: on the device */
   clips clips;
-  ser_event *copied;
+  ser_event *copied, *taken; /* to `there`, from there */
 } slot;
 
 struct ser_feed {
@@ -31,6 +32,7 @@ struct ser_feed {
   float *tile, *mean, *inv_std; /* [2][B][Cp][Tp], [Cp], [Cp] */
   void *brought;                /* where clips come to, or NULL */
   clips clips;
+  ser_stream *copies;
   slot slots[2];
   int next;
 };
@@ -48,10 +50,13 @@ static size_t place_clips(clips *c, const ser_feed *feed, bool rows, void *base)
 
 static ser_status make_slot(slot *s, ser_feed *feed, ser_error *err) {
   const ser_runtime *rt = feed->device->rt;
-  s->pinned = rt->pin(feed->device, place_clips(&s->clips, feed, true, NULL), err);
+  size_t bytes = place_clips(&s->clips, feed, true, NULL);
+  SER_TRY(ser_device_alloc(&s->there, feed->device, bytes, err));
+  s->pinned = rt->pin(feed->device, bytes, err);
   if (!s->pinned) return SER_FAILED;
   place_clips(&s->clips, feed, true, s->pinned);
-  return rt->event_create(feed->device, &s->copied, err);
+  SER_TRY(rt->event_create(feed->device, &s->copied, err));
+  return rt->event_create(feed->device, &s->taken, err);
 }
 
 static ser_status make(ser_feed *feed, ser_stream *stream, const float *mean, const float *inv_std, ser_error *err) {
@@ -68,6 +73,7 @@ static ser_status make(ser_feed *feed, ser_stream *stream, const float *mean, co
   place_clips(&feed->clips, feed, bring, feed->brought);
   feed->device->rt->write(stream, feed->mean, mean, (size_t)c * sizeof(float));
   feed->device->rt->write(stream, feed->inv_std, inv_std, (size_t)c * sizeof(float));
+  if (bring) SER_TRY(feed->device->rt->stream_create(feed->device, &feed->copies, err));
   for (int i = 0; bring && i < 2; i++) SER_TRY(make_slot(&feed->slots[i], feed, err));
   return SER_OK;
 }
@@ -95,8 +101,11 @@ void ser_feed_free(ser_feed *feed) {
   const ser_runtime *rt = feed->device->rt;
   for (int i = 0; i < 2; i++) {
     rt->unpin(feed->device, feed->slots[i].pinned);
+    rt->free(feed->device, feed->slots[i].there);
     rt->event_destroy(feed->slots[i].copied);
+    rt->event_destroy(feed->slots[i].taken);
   }
+  rt->stream_destroy(feed->copies);
   rt->free(feed->device, feed->memory);
   free(feed);
 }
@@ -124,8 +133,13 @@ ser_status ser_feed_bring(ser_feed *feed, ser_stream *stream, const int32_t *lis
   if (feed->resident->features) return SER_OK;
   feed->next = !feed->next;
   SER_TRY(rt->await(s->copied, err));
-  rt->write_later(stream, feed->brought, s->pinned, gather(s, feed, list, count));
-  rt->record(stream, s->copied);
+  size_t bytes = gather(s, feed, list, count);
+  rt->follow(feed->copies, s->taken);
+  rt->write_later(feed->copies, s->there, s->pinned, bytes);
+  rt->record(feed->copies, s->copied);
+  rt->follow(stream, s->copied);
+  rt->copy(stream, feed->brought, s->there, bytes);
+  rt->record(stream, s->taken);
   return SER_OK;
 }
 

@@ -536,11 +536,13 @@ ser_status ser_train_one(bool *trained, ser_device *device, const ser_training *
   *trained = false;
   SER_TRY_DONE(make(&t, err));
   SER_TRY_DONE(begin(&t, err));
+  device->rt->phase(device, "train");
   while (status == SER_OK && !over(&t)) {
     status = run_epoch(&t, err);
     *trained = true;
     if (status == SER_OK) status = write_checkpoint_when_due(&t, err);
   }
+  device->rt->phase(device, "trained");
   /* Also where an epoch was cut off or went wrong: the state is still that of the last whole one. */
   if (t.state.epoch > 0) {
     ser_status written = write_checkpoint(&t, status == SER_OK ? err : NULL);

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Steady state on the device: extract of N and of 2N recordings, training of E and of 2E epochs, predict of N and of 2N
+# files, held against each other by steady.py. Batches are made small by memory that the device refuses at first.
+# Usage: test_steady.sh
+set -euo pipefail
+
+if [[ -z ${SERENADE_SOFTGPU:-} ]]; then
+  echo "skipped: no software device (SERENADE_SOFTGPU), whose reports this reads"
+  exit 77
+fi
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/serenade-steady-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+failed=0
+
+# on_device REPORT [OPTIONS] -- ARGUMENTS of serenade
+on_device() {
+  local report=$1 options=() got=0
+  shift
+  while [[ $1 != -- ]]; do
+    options+=("$1")
+    shift
+  done
+  shift
+  SERENADE_REPORT=$work/$report bash "$here/../support/on_device.sh" "${options[@]}" -- "$SERENADE_BINARY" "$@" \
+    >out 2>err </dev/null || got=$?
+  [[ $got == 0 ]] && return
+  echo "FAILED: exit status $got: serenade $*"
+  cat err
+  exit 1
+}
+
+steady() {
+  python3 "$here/steady.py" "$@" || failed=1
+}
+
+"$SERENADE_MAKE_CORPUS" corpus
+"$SERENADE_BINARY" index --ravdess corpus --tess corpus/TESS -o all.csv --quiet >index.txt
+"$SERENADE_BINARY" audit all.csv --quiet >audit.txt 2>&1
+(head -n 1 all.csv && tail -n +2 all.csv | grep ',ok,$' | shuf --random-source=all.csv) >mixed.csv
+few=60
+head -n $((few + 1)) mixed.csv >few.csv
+head -n $((2 * few + 1)) mixed.csv >many.csv
+
+# The first four attempts to make room fail: batches of 8 clips, not of 128.
+small=(--nvtx --fail malloc:6-9)
+for manifest in few many; do
+  on_device "extract-$manifest" "${small[@]}" -- extract "$manifest.csv" --cache "cache-$manifest" --device cuda
+  grep -q "batches of 8 clips" err || {
+    echo "FAILED: batches are not made smaller: $(cat err)"
+    exit 1
+  }
+done
+steady extract extract-few.json extract-many.json "$few"
+
+printf 'corpora:\n  ravdess: corpus/RAVDESS\n  tess: corpus/TESS\n' >config.yaml
+base=(--set features.mfcc39.frames=40 --set model.blocks=2 --set model.filters=8 --set train.batch=16
+  --set cache.dir=cache-many)
+for conv in fused cudnn; do
+  for epochs in 2 4; do
+    on_device "train-$conv-$epochs" --nvtx -- train config.yaml -o "run-$conv-$epochs" --manifest many.csv "${base[@]}" \
+      --set "train.epochs=$epochs" --set "conv=$conv" --device cuda
+  done
+  steady train "train-$conv-2.json" "train-$conv-4.json" 2
+done
+
+mapfile -t files < <(cut -d, -f1 mixed.csv | tail -n +2)
+for count in $few $((2 * few)); do
+  on_device "predict-$count" "${small[@]}" -- predict run-fused-2/model.safetensors "${files[@]:0:count}" \
+    --format csv --device cuda
+done
+steady predict "predict-$few.json" "predict-$((2 * few)).json" "$few"
+exit "$failed"
