@@ -2,7 +2,8 @@
 only by what the work itself needs. Nothing is made in the loop, the host waits a bounded number of times, copies go
 between pinned memory and streams that compute nothing, and nothing is on the default stream.
 
-Usage: steady.py extract|train|predict SMALL.json LARGE.json AMOUNT    what the second has more: clips, epochs, files"""
+Usage: steady.py extract|train|brought|predict SMALL.json LARGE.json AMOUNT
+AMOUNT: what the second has more: clips, epochs, files. brought: a training whose clips are brought to the device."""
 import json
 import re
 import sys
@@ -22,6 +23,8 @@ LIMITS = {
                 "pageable": 0},
     # An epoch: its order and state there; losses, norms, logits, parameters, moments and the validation's answers back.
     "train": {"unit": None, "waits": 20, "launches": 0, "copies": 0, "work": 0, "pageable": 12},
+    # Beside that one copy for each of at most 10 batches, and a wait for the last but one.
+    "brought": {"unit": None, "waits": 30, "launches": 0, "copies": 10, "work": 0, "pageable": 12},
 }
 STEP_LAUNCHES = 120  # of a training step, in its graph
 DIRECT_LAUNCHES = 40  # of an epoch beside its steps: validation
@@ -116,7 +119,7 @@ def main():
     d.nothing_on_default()
     d.waits(limits["waits"] * units)
     d.copies(limits["copies"] * units + limits["work"] * amount, limits["pageable"] * units)
-    if command == "train":
+    if not limits["unit"]:
         d.check(graphs > 0, "no step is a graph")
         inner = kernels - direct + sum(count["graph"] for count in d.library.values())
         d.check(inner <= STEP_LAUNCHES * graphs, f"{inner} launches in {graphs} graphs")
@@ -125,7 +128,7 @@ def main():
         d.check(d.syncs["eventSync"] == units, f"{d.syncs['eventSync']} waits for {units} batches")
         d.check(kernels + calls <= limits["launches"] * units, f"{kernels + calls} launches for {units} batches")
     per = max(units, 1)
-    print(f"{command}: {units} more {'epochs' if command == 'train' else 'batches'} are {kernels / per:.1f} kernels, "
+    print(f"{command}: {units} more {'batches' if limits['unit'] else 'epochs'} are {kernels / per:.1f} kernels, "
           f"{calls / per:.1f} calls of libraries, {graphs / per:.1f} graphs, "
           f"{sum(d.syncs.values()) / per:.1f} waits each; copies: {d.rows}")
     for words in d.wrong:

@@ -57,17 +57,27 @@ steady extract extract-few.json extract-many.json "$few"
 printf 'corpora:\n  ravdess: corpus/RAVDESS\n  tess: corpus/TESS\n' >config.yaml
 base=(--set features.mfcc39.frames=40 --set model.blocks=2 --set model.filters=8 --set train.batch=16
   --set cache.dir=cache-many)
-for conv in fused cudnn; do
+# NAME, the software device's options, the training's settings. The first memory that is asked for is the data set's.
+trainings=("train||conv=fused" "train||conv=cudnn" "brought|--fail malloc:1|conv=fused")
+for line in "${trainings[@]}"; do
+  IFS='|' read -r name options settings <<<"$line"
+  read -ra options <<<"$options"
+  run=$name-${settings#*=}
   for epochs in 2 4; do
-    on_device "train-$conv-$epochs" --nvtx -- train config.yaml -o "run-$conv-$epochs" --manifest many.csv "${base[@]}" \
-      --set "train.epochs=$epochs" --set "conv=$conv" --device cuda
+    on_device "$run-$epochs" --nvtx "${options[@]}" -- train config.yaml -o "run-$run-$epochs" --manifest many.csv \
+      "${base[@]}" --set "train.epochs=$epochs" --set "$settings" --device cuda
+    [[ $name == train ]] || grep -q "each batch is brought from the host" err || {
+      echo "FAILED: the data set is on the device: $(cat err)"
+      exit 1
+    }
   done
-  steady train "train-$conv-2.json" "train-$conv-4.json" 2
+  steady "$name" "$run-2.json" "$run-4.json" 2
 done
+cmp run-train-fused-2/model.safetensors run-brought-fused-2/model.safetensors || failed=1
 
 mapfile -t files < <(cut -d, -f1 mixed.csv | tail -n +2)
 for count in $few $((2 * few)); do
-  on_device "predict-$count" "${small[@]}" -- predict run-fused-2/model.safetensors "${files[@]:0:count}" \
+  on_device "predict-$count" "${small[@]}" -- predict run-train-fused-2/model.safetensors "${files[@]:0:count}" \
     --format csv --device cuda
 done
 steady predict "predict-$few.json" "predict-$((2 * few)).json" "$few"
