@@ -187,7 +187,7 @@ char *ser_computing_name(ser_device *device) {
   ser_device_properties properties;
   device->rt->properties(device, &properties);
   /* Among GPUs the form of the convolutions and the precision change the bytes, too. */
-  if (properties.host_memory) return ser_format("%s %s", properties.backend, properties.isa);
+  if (!strcmp(properties.conv, "cpu")) return ser_format("%s %s", properties.backend, properties.isa);
   return ser_format("%s %s %s %s", properties.backend, properties.isa, properties.conv, properties.precision);
 }
 
