@@ -443,7 +443,8 @@ ser_status ser_mfcc_compute(ser_mfcc *m, float **features, int64_t *offset, cons
   *features = ser_alloc((size_t)offset[count] * columns * sizeof **features);
   float *to = *features;
   while (status == SER_OK && (next < count || !ser_mfcc_idle(m))) {
-    if (next < count && !ser_mfcc_full(m)) {
+    bool is_long = next < count && offset[next + 1] - offset[next] > m->max_frames; /* it may need the others' room */
+    if (next < count && !ser_mfcc_full(m) && !(is_long && m->under_way)) {
       status = submit_some(m, &next, offset, samples, counts, count, err);
       continue;
     }

@@ -1,6 +1,7 @@
 /* Batches of features under way: on every device, and on a CPU that plays one with memory of its own, each batch gives
  * the rows that its clips have alone, whatever else is under way: pinned samples or not, 16-bit ones, a clip that is
- * longer than a batch; and in the steady state nothing is allocated. */
+ * longer than a batch; and in the steady state nothing is allocated. Where memory is short batches are smaller, with
+ * the same bytes. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,7 +145,96 @@ static void stopped(void **state) {
   test_each_device(freed_under_way, 2, NULL);
 }
 
+/* ---- a device that is short of memory ---------------------------------------------------------------------------- */
+
+static ser_runtime runtime;
+static void *(*real_alloc)(ser_device *, size_t, ser_error *);
+static int refusals; /* of the next requests */
+
+static void *refusing_alloc(ser_device *device, size_t bytes, ser_error *err) {
+  if (refusals <= 0) return real_alloc(device, bytes, err);
+  refusals--;
+  ser_fail(err, SER_FAILED, "%zu bytes asked for", bytes);
+  return NULL;
+}
+
+static void compute(const fixture *f, ser_mfcc *mfcc, size_t first, size_t count) {
+  ser_error err = {0};
+  float *features, *at;
+  int64_t offset[CLIPS + 1];
+  ASSERT_OK(ser_mfcc_compute(mfcc, &features, offset, (const float *const *)f->samples + first, samples_of + first,
+                             count, &err),
+            err);
+  at = features;
+  for (size_t i = 0; i < count; i++) {
+    int64_t floats = f->rows[first + i] * ser_feature_columns(&mfcc39);
+    assert_int_equal(offset[i + 1] - offset[i], f->rows[first + i]);
+    if (floats && memcmp(at, f->alone[first + i], (size_t)floats * sizeof *at))
+      fail_msg("clip %zu has other bytes where memory is short", first + i);
+    at += floats;
+  }
+  free(features);
+}
+
+/* Batches are halved when they are made, when pinned room joins them and when a long clip needs some. */
+static void short_of_memory(ser_device *device, ser_stream *stream, void *context) {
+  ser_error err = {0};
+  ser_mfcc *mfcc;
+  fixture f;
+  ser_device_properties properties;
+  (void)stream;
+  (void)context;
+  device->rt->properties(device, &properties);
+  if (properties.host_memory) test_device_apart(device);
+  make(&f, device);
+  const ser_runtime *before = device->rt;
+  runtime = *before;
+  real_alloc = runtime.alloc;
+  runtime.alloc = refusing_alloc;
+  device->rt = &runtime;
+
+  refusals = 1;
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 8, 1200, &err), err);
+  assert_int_equal(ser_mfcc_max_clips(mfcc), 4);
+  assert_int_equal(ser_mfcc_max_frames(mfcc), 600);
+  refusals = 1;
+  compute(&f, mfcc, 0, 3);
+  assert_int_equal(ser_mfcc_max_clips(mfcc), 2);
+  assert_int_equal(ser_mfcc_max_frames(mfcc), 300);
+  refusals = 1;
+  compute(&f, mfcc, 7, 1); /* the long one */
+  assert_int_equal(ser_mfcc_max_clips(mfcc), 1);
+  assert_int_equal(ser_mfcc_max_frames(mfcc), 150);
+  compute(&f, mfcc, 0, CLIPS);
+  ser_mfcc_free(mfcc);
+
+  /* What is too long even for the smallest batches' room is told with its length and what was asked for. */
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 1, 1, &err), err);
+  compute(&f, mfcc, 0, 1);
+  float *features;
+  int64_t offset[2];
+  refusals = 1;
+  assert_int_equal(
+      ser_mfcc_compute(mfcc, &features, offset, (const float *const *)&f.samples[7], &samples_of[7], 1, &err),
+      SER_FAILED);
+  assert_non_null(strstr(err.text, "a recording of 18 s: "));
+  assert_non_null(strstr(err.text, " bytes asked for"));
+  compute(&f, mfcc, 5, 3); /* nothing is the worse for it */
+  ser_mfcc_free(mfcc);
+  refusals = 1 << 30;
+  assert_int_equal(ser_mfcc_create(&mfcc, device, &mfcc39, 8, 1200, &err), SER_FAILED);
+  refusals = 0;
+  device->rt = before;
+  end(&f);
+}
+
+static void little_memory(void **state) {
+  (void)state;
+  test_each_device(short_of_memory, 2, NULL);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(batches_under_way), cmocka_unit_test(stopped)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(batches_under_way), cmocka_unit_test(stopped),
+                                     cmocka_unit_test(little_memory)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
