@@ -4,8 +4,12 @@
 #include <stdlib.h>
 
 #include "cuda/runtime.h"
+#include "device/arrays.h"
 
-enum { RUNS = 8, SMALL_BATCH = 16 };
+enum {
+  RUNS = 8,
+  SMALL_BATCH = 16 /* clips: a choice is to take little time */
+};
 
 typedef struct {
   cuda_device *device;
@@ -17,33 +21,26 @@ typedef struct {
   void *workspace;
 } trial;
 
-/* Places in memory that begins at `base`; the bytes. */
-static size_t place(trial *t, char *base, size_t workspace) {
+/* Room for the trial's arrays and the plan's workspace, all zero. */
+static ser_status make_room(trial *t, size_t workspace, ser_error *err) {
   const ser_conv_shape *s = &t->shape;
   int64_t most = SER_ROUND_UP(s->in > s->out ? s->in : s->out, SER_CHANNEL_PAD), clips = s->sides * s->batch;
-  size_t tensor = (size_t)(clips * most * SER_ROUND_UP(s->time, SER_TIME_PAD));
-  size_t vector = (size_t)(s->sides * most), weights = (size_t)(s->sides * s->side_stride);
-  struct {
-    float **at;
-    size_t floats;
-  } parts[] = {{&t->x, tensor},
-               {&t->y, tensor},
-               {&t->dx, tensor},
-               {&t->scale, vector},
-               {&t->shift, vector},
-               {&t->mean, vector},
-               {&t->inv_std, vector},
-               {&t->sums, 2 * vector},
-               {&t->w, weights},
-               {&t->dw, weights},
-               {&t->moments, 2 * (size_t)(clips * most)},
-               {(float **)&t->workspace, workspace / sizeof(float) + 1}};
-  size_t used = 0;
-  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-    *parts[i].at = base ? (float *)(base + used) : NULL;
-    used += SER_ROUND_UP(parts[i].floats * sizeof(float), 256);
-  }
-  return used;
+  size_t tensor = (size_t)(clips * most * SER_ROUND_UP(s->time, SER_TIME_PAD)) * sizeof(float);
+  size_t vector = (size_t)(s->sides * most) * sizeof(float);
+  size_t weights = (size_t)(s->sides * s->side_stride) * sizeof(float);
+  const ser_array arrays[] = {{&t->x, tensor},
+                              {&t->y, tensor},
+                              {&t->dx, tensor},
+                              {&t->scale, vector},
+                              {&t->shift, vector},
+                              {&t->mean, vector},
+                              {&t->inv_std, vector},
+                              {&t->sums, 2 * vector},
+                              {&t->w, weights},
+                              {&t->dw, weights},
+                              {&t->moments, 2 * (size_t)(clips * most) * sizeof(float)},
+                              {&t->workspace, workspace}};
+  return ser_arrays_alloc(&t->memory, &t->device->device, t->stream, arrays, sizeof arrays / sizeof *arrays, err);
 }
 
 static void run_once(const trial *t, const ser_plan *plan) {
@@ -65,14 +62,9 @@ static ser_status time_form(trial *t, double *seconds, ser_conv_choice form, ser
   *seconds = INFINITY;
   t->device->conv = form;
   SER_TRY_DONE(device->ops->conv_prepare(device, &plan, &t->shape, err));
-  size_t bytes = place(t, NULL, plan->workspace);
-  t->memory = rt->alloc(device, bytes, err);
-  status = t->memory ? SER_OK : SER_FAILED;
-  if (status != SER_OK) goto done;
-  place(t, t->memory, plan->workspace);
+  SER_TRY_DONE(make_room(t, plan->workspace, err));
   SER_TRY_DONE(rt->event_create(device, &begin, err));
   SER_TRY_DONE(rt->event_create(device, &end, err));
-  rt->zero(t->stream, t->memory, bytes);
   run_once(t, plan);
   rt->record(t->stream, begin);
   for (int i = 0; i < RUNS; i++) run_once(t, plan);

@@ -22,7 +22,7 @@ typedef struct {
  * edges: [VW][n_fft]. */
 static void find_frames(const float *lanes[VW], float *edges, const logmel_job *job, int64_t row, int64_t count) {
   const ser_mfcc_shape *shape = &job->plan->shape;
-  int64_t clip = clip_of_row(job->frame_start, job->clips, row);
+  int64_t clip = mfcc_clip_of_row(job->frame_start, (int)job->clips, row);
   for (int64_t lane = 0; lane < count; lane++, row++) {
     while (row >= job->frame_start[clip + 1]) clip++;
     const float *pcm = job->pcm + job->sample_start[clip];

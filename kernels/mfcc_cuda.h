@@ -1,8 +1,9 @@
-/* What the CUDA forms of the MFCC operations share: their plan, and the clip that a row belongs to. */
+/* What the CUDA forms of the MFCC operations share: their plan. */
 #ifndef SER_KERNELS_MFCC_CUDA_H
 #define SER_KERNELS_MFCC_CUDA_H
 
 #include "kernels/cuda_kernels.h"
+#include "kernels/mfcc_rows.h"
 
 enum { MFCC_COLUMNS = 16 }; /* coefficients that a block of mfcc_finish makes: the DCT's table is padded to that */
 
@@ -22,18 +23,5 @@ typedef struct {
   const float *dct;      /* [mels][padded] */
   const int32_t *region; /* [mels + 2] first bin at or above each edge of the mel bands; the last is n_fft / 2 + 1 */
 } mfcc_cuda_plan;
-
-/* The clip that a row belongs to: the last one that starts at or before it and is not empty. */
-static __device__ inline int mfcc_clip_of_row(const int64_t *frame_start, int clips, int64_t row) {
-  int low = 0, high = clips; /* frame_start[low] <= row < frame_start[high] */
-  while (high - low > 1) {
-    int middle = (low + high) / 2;
-    if (frame_start[middle] <= row)
-      low = middle;
-    else
-      high = middle;
-  }
-  return low;
-}
 
 #endif

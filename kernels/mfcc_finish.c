@@ -136,7 +136,7 @@ static void finish_block(void *context, size_t block, int thread) {
   const finish_job *job = context;
   float *scratch = job->scratch + (size_t)thread * job->plan->finish_floats;
   int64_t row = (int64_t)block * MFCC_BLOCK, end = row + MFCC_BLOCK < job->frames ? row + MFCC_BLOCK : job->frames;
-  for (int64_t clip = clip_of_row(job->frame_start, job->clips, row); row < end; clip++) {
+  for (int64_t clip = mfcc_clip_of_row(job->frame_start, (int)job->clips, row); row < end; clip++) {
     int64_t start = job->frame_start[clip], stop = job->frame_start[clip + 1];
     if (stop > end) stop = end;
     if (stop > row) finish_rows(job, scratch, clip, row - start, stop - start);

@@ -3,6 +3,7 @@
 #define SER_KERNELS_MFCC_PLAN_H
 
 #include "kernels/kernels.h"
+#include "kernels/mfcc_rows.h"
 
 enum {
   MFCC_BLOCK = 64, /* rows that one task of mfcc_finish makes */
@@ -27,19 +28,6 @@ typedef struct {
 /* Floats rounded up to a cache line. */
 static inline size_t line_floats(size_t floats) {
   return SER_ROUND_UP(floats, 16);
-}
-
-/* The clip that a row belongs to: the last one that starts at or before it and is not empty. */
-static inline int64_t clip_of_row(const int64_t *frame_start, int64_t clips, int64_t row) {
-  int64_t low = 0, high = clips; /* frame_start[low] <= row < frame_start[high] */
-  while (high - low > 1) {
-    int64_t middle = (low + high) / 2;
-    if (frame_start[middle] <= row)
-      low = middle;
-    else
-      high = middle;
-  }
-  return low;
 }
 
 #endif

@@ -5,12 +5,7 @@
 
 #include <stdint.h>
 
-/* The same functions serve the kernels of a GPU. */
-#ifdef __CUDACC__
-#define SER_EVERYWHERE __host__ __device__
-#else
-#define SER_EVERYWHERE
-#endif
+#include "base/everywhere.h"
 
 typedef struct {
   uint32_t v[4];

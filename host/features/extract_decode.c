@@ -93,11 +93,12 @@ static bool are_int16(const float *samples, int64_t count) {
  * there; where there is no memory in the room they stay where they are. */
 static void settle(extract_item *item) {
   ser_clip *clip = &item->clip;
-  bool int16 = clip->info.rate == clip->rate && clip->info.channels == 1 && are_int16(clip->samples, clip->count);
-  size_t bytes = (size_t)clip->count * (int16 ? sizeof(int16_t) : sizeof(float));
   item->info = clip->info;
   item->signal = (ser_signal){.samples = clip->samples, .count = clip->count};
-  if (!item->room.memory || bytes > item->room.bytes) return;
+  if (!item->room.memory) return;
+  bool int16 = clip->info.rate == clip->rate && clip->info.channels == 1 && are_int16(clip->samples, clip->count);
+  size_t bytes = (size_t)clip->count * (int16 ? sizeof(int16_t) : sizeof(float));
+  if (bytes > item->room.bytes) return;
   if (int16) {
     int16_t *to = item->room.memory;
     for (int64_t i = 0; i < clip->count; i++) to[i] = (int16_t)(clip->samples[i] * 32768);

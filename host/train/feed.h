@@ -2,6 +2,7 @@
 #ifndef SER_TRAIN_FEED_H
 #define SER_TRAIN_FEED_H
 
+#include "device/arrays.h"
 #include "train/train.h"
 
 /* ---- resident.c: the data set as a device's operations read it, for all trainings of a job --------------------------
@@ -19,17 +20,6 @@ struct ser_resident {
  * four fifths of what is free there. On an error there is nothing to free. */
 ser_status ser_resident_make(ser_resident *resident, ser_device *device, const ser_dataset *dataset, ser_error *err);
 void ser_resident_free(ser_resident *resident);
-
-/* Arrays laid out end to end, each at a multiple of 64 bytes. `place` is the address of a pointer, of whatever type. */
-typedef struct {
-  void *place;
-  size_t bytes;
-} ser_array;
-/* Sets the pointers for memory that begins at base (NULL: they become NULL), and gives the bytes of all. */
-size_t ser_arrays_place(const ser_array *arrays, size_t count, void *base);
-/* Zeroed memory of the device for all of them; NULL and SER_FAILED where there is not enough. */
-ser_status ser_arrays_alloc(void **memory, ser_device *device, ser_stream *stream, const ser_array *arrays,
-                            size_t count, ser_error *err);
 
 /* ---- feed.c --------------------------------------------------------------------------------------------------------
  */

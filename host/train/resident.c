@@ -5,25 +5,6 @@
 #include "base/log.h"
 #include "train/feed.h"
 
-size_t ser_arrays_place(const ser_array *arrays, size_t count, void *base) {
-  size_t used = 0;
-  for (size_t i = 0; i < count; i++) {
-    char *at = base ? (char *)base + used : NULL;
-    memcpy(arrays[i].place, &at, sizeof at);
-    used += SER_ROUND_UP(arrays[i].bytes, 64);
-  }
-  return used;
-}
-
-ser_status ser_arrays_alloc(void **memory, ser_device *device, ser_stream *stream, const ser_array *arrays,
-                            size_t count, ser_error *err) {
-  size_t bytes = ser_arrays_place(arrays, count, NULL);
-  SER_TRY(ser_device_alloc(memory, device, bytes, err));
-  ser_arrays_place(arrays, count, *memory);
-  device->rt->zero(stream, *memory, bytes);
-  return SER_OK;
-}
-
 static ser_status fill(ser_resident *resident, const ser_dataset *dataset, const ser_array *arrays, size_t count,
                        ser_error *err) {
   const void *const from[] = {dataset->features, dataset->offset, dataset->truth};

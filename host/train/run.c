@@ -24,11 +24,10 @@ typedef struct {
   char manifest_hash[SER_HASH_HEX], split_hash[SER_HASH_HEX];
   char *cache_folder;
   int cores;
-  int side_by_side; /* trainings at a time, as the device has it */
-  bool host_memory;
-  ser_conv_choice conv;
-  /* as the device has chosen, where that was left to it */ /* its operations read the dataset where it is */
-  ser_device *holder;                                       /* else: the device that holds it for all trainings */
+  int side_by_side;     /* trainings at a time, as the device has it */
+  ser_conv_choice conv; /* as the device has chosen, where that was left to it */
+  bool host_memory;     /* its operations read the dataset where it is */
+  ser_device *holder;   /* else: the device that holds it for all trainings */
   ser_resident resident;
   ser_progress *progress;
 } job;

@@ -91,7 +91,8 @@ for line in "${models[@]}"; do
   on_cpu run "$name.yaml" -o "cpu-$name" "${base[@]}" "${settings[@]}"
   grep -q '^# device: cuda' "cuda-$name/config.yaml" || fail "config.yaml of $name does not tell the device"
   while read -r history; do
-    # Features that differ in the last bits grow apart in training: so do those of two instruction sets of the CPU.
+    # Features that differ in the last bits grow apart in training: after three epochs the losses were apart by 2.4e-3
+    # and the norms by 9e-3; the CPU's own AVX2 and base by 3e-4 and 4e-3.
     alike 5e-3 "$history" "cpu-${history#cuda-}" "1 2 5" || fail "$name: the losses differ"
     alike 3e-2 "$history" "cpu-${history#cuda-}" "4" || fail "$name: the gradients differ"
   done < <(find "cuda-$name" -name history.csv)
