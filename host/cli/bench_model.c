@@ -33,7 +33,7 @@ typedef struct {
   int64_t *start, *length;
   int32_t *truth;
   ser_step *at;
-  ser_graph *step; /* where the device has graphs */
+  ser_graph *once; /* what is measured, where the device has graphs */
   float *answers_host;
   double frames; /* of the batch's windows */
 } model_context;
@@ -125,7 +125,7 @@ static void tear_down(model_context *run) {
   ser_device *device = run->b->device;
   void *const memory[] = {run->features, run->tile, run->mean,  run->inv_std, run->m,     run->v,
                           run->norm,     run->at,   run->start, run->length,  run->truth, run->answers};
-  device->rt->graph_destroy(run->step);
+  device->rt->graph_destroy(run->once);
   ser_inference_free(run->inference);
   ser_pass_free(run->pass);
   ser_model_free(run->model);
@@ -161,15 +161,35 @@ static void enqueue_step(model_context *run) {
   ops->adam(stream, ser_model_flat(run->model), run->m, run->v, gradients, trained, &adam, run->at);
 }
 
-/* As training does it: captured once where the device has graphs. */
-static ser_status capture_step(model_context *run, ser_error *err) {
+static void enqueue_forward(model_context *run) {
+  gather(run, 1);
+  ser_inference_enqueue(run->inference, run->b->stream, run->answers, run->tile, run->length, BENCH_BATCH);
+}
+
+/* As training and predict do it: captured once where the device has graphs. */
+static ser_status capture(model_context *run, void (*enqueue)(model_context *), ser_error *err) {
   const ser_runtime *rt = run->b->device->rt;
   ser_device_properties properties;
   rt->properties(run->b->device, &properties);
-  if (!properties.graphs) return SER_OK;
+  if (!properties.graphs || run->once) return SER_OK;
   SER_TRY(rt->graph_begin(run->b->stream, err));
-  enqueue_step(run);
-  return rt->graph_end(run->b->stream, &run->step, err);
+  enqueue(run);
+  return rt->graph_end(run->b->stream, &run->once, err);
+}
+
+/* STEPS of them, between the events. */
+static ser_status run_steps(model_context *run, void (*enqueue)(model_context *), ser_error *err) {
+  const ser_runtime *rt = run->b->device->rt;
+  SER_TRY(capture(run, enqueue, err));
+  rt->record(run->b->stream, run->b->from);
+  for (int i = 0; i < STEPS; i++) {
+    if (run->once)
+      rt->graph_launch(run->b->stream, run->once);
+    else
+      enqueue(run);
+  }
+  rt->record(run->b->stream, run->b->to);
+  return SER_OK;
 }
 
 /* The device's own time of the steps, which have been waited for. */
@@ -181,18 +201,9 @@ static void note_steps(model_context *run) {
 
 static ser_status run_train(void *context, ser_error *err) {
   model_context *run = context;
-  const ser_runtime *rt = run->b->device->rt;
-  if (!run->step) SER_TRY(capture_step(run, err));
-  rt->record(run->b->stream, run->b->from);
-  for (int i = 0; i < STEPS; i++) {
-    if (run->step)
-      rt->graph_launch(run->b->stream, run->step);
-    else
-      enqueue_step(run);
-  }
-  rt->record(run->b->stream, run->b->to);
   float norm[2];
-  SER_TRY(rt->read(run->b->stream, norm, run->norm, sizeof norm, err));
+  SER_TRY(run_steps(run, enqueue_step, err));
+  SER_TRY(run->b->device->rt->read(run->b->stream, norm, run->norm, sizeof norm, err));
   note_steps(run);
   if (norm[1] > 0) return ser_fail(err, SER_FAILED, "bench train: the gradients are no longer finite");
   return SER_OK;
@@ -200,15 +211,9 @@ static ser_status run_train(void *context, ser_error *err) {
 
 static ser_status run_forward(void *context, ser_error *err) {
   model_context *run = context;
-  const ser_runtime *rt = run->b->device->rt;
-  rt->record(run->b->stream, run->b->from);
-  for (int i = 0; i < STEPS; i++) {
-    gather(run, 1);
-    ser_inference_enqueue(run->inference, run->b->stream, run->answers, run->tile, run->length, BENCH_BATCH);
-  }
-  rt->record(run->b->stream, run->b->to);
-  SER_TRY(rt->read(run->b->stream, run->answers_host, run->answers,
-                   (size_t)(BENCH_BATCH * ser_inference_stride(run->inference)) * sizeof(float), err));
+  size_t answers = (size_t)(BENCH_BATCH * ser_inference_stride(run->inference)) * sizeof(float);
+  SER_TRY(run_steps(run, enqueue_forward, err));
+  SER_TRY(run->b->device->rt->read(run->b->stream, run->answers_host, run->answers, answers, err));
   note_steps(run);
   return SER_OK;
 }
@@ -229,7 +234,7 @@ static ser_status measure(bench *b, const char *name, bench_body body, double ti
     line->work.bytes = times > 1
                            ? bench_bytes_train(c, BENCH_BATCH, run.frames, (double)ser_model_trained_count(run.model))
                            : bench_bytes_forward(c, BENCH_BATCH, run.frames);
-    line->work.in_graph = run.step != NULL;
+    line->work.in_graph = run.once != NULL;
   }
   tear_down(&run);
   return status;

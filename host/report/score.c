@@ -32,6 +32,8 @@ struct ser_scorer {
   void *brought, *pinned;
   windows_place there, here;
   float *answers_here; /* pinned */
+  bool graphs;
+  ser_graph *full; /* what the device does for a full batch, from the first one on; NULL where there are no graphs */
   ser_event *started;
   ser_device_work work;
 };
@@ -46,12 +48,14 @@ static size_t place(windows_place *windows, const ser_scorer *s, char *base) {
 
 static void rooms_free(ser_scorer *s) {
   const ser_runtime *rt = s->device->rt;
+  rt->graph_destroy(s->full);
   rt->free(s->device, s->brought);
   rt->free(s->device, s->tile);
   rt->free(s->device, s->answers);
   rt->unpin(s->device, s->pinned);
   rt->unpin(s->device, s->answers_here);
   ser_inference_free(s->inference);
+  s->full = NULL;
   s->brought = s->pinned = NULL;
   s->tile = s->answers = s->answers_here = NULL;
   s->inference = NULL;
@@ -91,6 +95,9 @@ static ser_status rooms_that_fit(ser_scorer *s, ser_error *err) {
 
 static ser_status make(ser_scorer *s, const char *model_path, ser_error *err) {
   const ser_runtime *rt = s->device->rt;
+  ser_device_properties properties;
+  rt->properties(s->device, &properties);
+  s->graphs = properties.graphs;
   SER_TRY(rt->stream_create(s->device, &s->copies, err));
   SER_TRY(rt->stream_create(s->device, &s->compute, err));
   SER_TRY(rt->event_create(s->device, &s->copied, err));
@@ -155,6 +162,30 @@ static size_t gather(const ser_scorer *s, const ser_score_input *windows, int64_
   return (size_t)((char *)(s->here.rows + rows * c->channels) - (char *)s->pinned);
 }
 
+static void enqueue_batch(ser_scorer *s, int64_t count) {
+  const ser_model_config *c = &s->info.model;
+  ser_tensor_shape shape = {1, count, c->channels, c->frames};
+  s->device->ops->gather_standardise(s->compute, s->tile, s->there.rows, s->there.start, s->there.length, s->mean,
+                                     s->inv_std, &shape);
+  ser_inference_enqueue(s->inference, s->compute, s->answers, s->tile, s->there.length, count);
+}
+
+/* A full batch has the same operations on the same memory each time: one launch. */
+static ser_status compute_batch(ser_scorer *s, int64_t count, ser_error *err) {
+  const ser_runtime *rt = s->device->rt;
+  if (!s->graphs || count < s->batch) {
+    enqueue_batch(s, count);
+    return SER_OK;
+  }
+  if (!s->full) {
+    SER_TRY(rt->graph_begin(s->compute, err));
+    enqueue_batch(s, count);
+    SER_TRY(rt->graph_end(s->compute, &s->full, err));
+  }
+  rt->graph_launch(s->compute, s->full);
+  return SER_OK;
+}
+
 static ser_status run_batch(ser_scorer *s, float *probabilities, const ser_score_input *windows, int64_t count,
                             ser_error *err) {
   const ser_runtime *rt = s->device->rt;
@@ -164,10 +195,7 @@ static ser_status run_batch(ser_scorer *s, float *probabilities, const ser_score
   rt->record(s->copies, s->copied);
   rt->follow(s->compute, s->copied);
   rt->record(s->compute, s->started);
-  ser_tensor_shape shape = {1, count, c->channels, c->frames};
-  s->device->ops->gather_standardise(s->compute, s->tile, s->there.rows, s->there.start, s->there.length, s->mean,
-                                     s->inv_std, &shape);
-  ser_inference_enqueue(s->inference, s->compute, s->answers, s->tile, s->there.length, count);
+  SER_TRY(compute_batch(s, count, err));
   rt->record(s->compute, s->computed);
   rt->follow(s->copies, s->computed);
   rt->read_later(s->copies, s->answers_here, s->answers, (size_t)(count * stride) * sizeof(float));
