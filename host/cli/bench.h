@@ -79,6 +79,11 @@ typedef struct {
 typedef ser_status (*bench_body)(void *context, ser_error *err);
 ser_status bench_measure(bench *b, bench_result **line, const char *name, const char *unit, double units,
                          bench_body body, void *context, ser_error *err);
+
+/* How much one run does so that it takes long beside the waiting for its end: doubled from `least` on. `amount` is the
+ * body's own. The first run does not count, since a device loads its code then; where it is long enough by far no other
+ * is tried. */
+ser_status bench_find_amount(int64_t *amount, int64_t least, bench_body body, void *context, ser_error *err);
 /* What a run's batches need in all, and their clips are those of the bench. */
 void bench_needs(const bench *b, bench_result *line, double operations, double bytes);
 void bench_bound(bench_result *line, double bound, const char *bound_is); /* sets share from the median */

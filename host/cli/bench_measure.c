@@ -82,6 +82,21 @@ ser_status bench_measure(bench *b, bench_result **line, const char *name, const 
   return status;
 }
 
+ser_status bench_find_amount(int64_t *amount, int64_t least, bench_body body, void *context, ser_error *err) {
+  static const double LONG_ENOUGH = 0.01, BY_FAR = 1; /* seconds */
+  double seconds = 0;
+  *amount = least;
+  for (int run = 0; seconds < LONG_ENOUGH && *amount < INT64_MAX / 4; run++) {
+    double begin = ser_seconds(), took;
+    SER_TRY(body(context, err));
+    SER_TRY(ser_interrupt_check(err));
+    took = ser_seconds() - begin;
+    if (run || took >= BY_FAR) seconds = took;
+    if (run && seconds < LONG_ENOUGH) *amount *= 2;
+  }
+  return SER_OK;
+}
+
 void bench_needs(const bench *b, bench_result *line, double operations, double bytes) {
   bench_work *work = &line->work;
   if (!work->batches) return;

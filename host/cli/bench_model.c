@@ -5,7 +5,7 @@
 
 #include "cli/bench.h"
 
-enum { STEPS = 4, CLASSES = 6 }; /* steps in one timed run */
+enum { STEPS = 4, CLASSES = 6 }; /* steps in one timed run; more of them on a device that does them in no time */
 
 ser_model_config bench_model_config(const bench *b) {
   const ser_config *c = &b->config;
@@ -35,6 +35,7 @@ typedef struct {
   ser_step *at;
   ser_graph *once; /* what is measured, where the device has graphs */
   float *answers_host;
+  int64_t steps; /* in one run */
   double frames; /* of the batch's windows */
 } model_context;
 
@@ -97,7 +98,7 @@ static ser_status load_features(model_context *run, ser_error *err) {
 }
 
 static ser_status set_up(model_context *run, bench *b, ser_error *err) {
-  *run = (model_context){.b = b, .config = bench_model_config(b)};
+  *run = (model_context){.b = b, .steps = STEPS, .config = bench_model_config(b)};
   SER_TRY(load_features(run, err));
   const ser_model_config *c = &run->config;
   ser_conv_shape conv = ser_model_conv(c, BENCH_BATCH);
@@ -177,12 +178,12 @@ static ser_status capture(model_context *run, void (*enqueue)(model_context *), 
   return rt->graph_end(run->b->stream, &run->once, err);
 }
 
-/* STEPS of them, between the events. */
+/* Those of one run, between the events. */
 static ser_status run_steps(model_context *run, void (*enqueue)(model_context *), ser_error *err) {
   const ser_runtime *rt = run->b->device->rt;
   SER_TRY(capture(run, enqueue, err));
   rt->record(run->b->stream, run->b->from);
-  for (int i = 0; i < STEPS; i++) {
+  for (int64_t i = 0; i < run->steps; i++) {
     if (run->once)
       rt->graph_launch(run->b->stream, run->once);
     else
@@ -195,7 +196,7 @@ static ser_status run_steps(model_context *run, void (*enqueue)(model_context *)
 /* The device's own time of the steps, which have been waited for. */
 static void note_steps(model_context *run) {
   bench *b = run->b;
-  b->ran.batches += STEPS;
+  b->ran.batches += run->steps;
   b->ran.seconds += b->device->rt->seconds(b->from, b->to);
 }
 
@@ -223,7 +224,9 @@ static ser_status measure(bench *b, const char *name, bench_body body, double ti
   model_context run;
   bench_result *line;
   ser_status status = set_up(&run, b, err);
-  if (status == SER_OK) status = bench_measure(b, &line, name, "clips/s", BENCH_BATCH * STEPS, body, &run, err);
+  if (status == SER_OK && b->on_device) status = bench_find_amount(&run.steps, STEPS, body, &run, err);
+  double clips = (double)(BENCH_BATCH * run.steps);
+  if (status == SER_OK) status = bench_measure(b, &line, name, "clips/s", clips, body, &run, err);
   if (status == SER_OK) {
     const ser_model_config *c = &run.config;
     double flops = times * bench_flops_clip(c);

@@ -3,13 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "base/interrupt.h"
 #include "cli/bench.h"
 
 enum { FMA_ROUNDS = 4000000, GRAPH_LAUNCHES = 256 };
 static const size_t copy_bytes = (size_t)256 << 20, bus_bytes = (size_t)64 << 20; /* beyond any cache */
-static const double LONG_ENOUGH = 0.01;                                           /* seconds */
 
 typedef struct {
   bench *b;
@@ -69,27 +66,12 @@ static ser_status run_graphs(void *context, ser_error *err) {
   return rt->sync(peak->b->stream, err);
 }
 
-/* From `least` on; the first run is none that counts, since a device loads its code then. */
-static ser_status find_amount(peak_context *peak, int64_t least, bench_body body, ser_error *err) {
-  double seconds = 0;
-  peak->amount = least;
-  SER_TRY(body(peak, err));
-  while (seconds < LONG_ENOUGH && peak->amount < INT64_MAX / 4) {
-    double begin = ser_seconds();
-    SER_TRY(body(peak, err));
-    SER_TRY(ser_interrupt_check(err));
-    seconds = ser_seconds() - begin;
-    if (seconds < LONG_ENOUGH) peak->amount *= 2;
-  }
-  return SER_OK;
-}
-
 /* ---- the device's own -------------------------------------------------------------------------------------------- */
 
 static ser_status measure_fma(bench *b, ser_error *err) {
   peak_context peak = {.b = b, .amount = b->fma_rounds ? b->fma_rounds : FMA_ROUNDS};
   bench_result *line;
-  if (b->on_device && !b->fma_rounds) SER_TRY(find_amount(&peak, 16, run_fma, err));
+  if (b->on_device && !b->fma_rounds) SER_TRY(bench_find_amount(&peak.amount, 16, run_fma, &peak, err));
   b->fma_rounds = peak.amount;
   double flops = (double)b->device->rt->peak_fma(b->stream, peak.amount);
   return bench_measure(b, &line, "peak.fma", "GFLOP/s", 1e-9 * flops, run_fma, &peak, err);
@@ -121,7 +103,7 @@ ser_status bench_peak(bench *b, ser_error *err) {
   SER_TRY_DONE(ser_device_alloc(&peak.to, b->device, peak.room, err));
   SER_TRY_DONE(ser_device_alloc(&peak.from, b->device, peak.room, err));
   rt->zero(b->stream, peak.from, peak.room);
-  if (b->on_device) SER_TRY_DONE(find_amount(&peak, 1 << 16, run_copy, err));
+  if (b->on_device) SER_TRY_DONE(bench_find_amount(&peak.amount, 1 << 16, run_copy, &peak, err));
   status = bench_measure(b, &line, "peak.copy", "GB/s", 2e-9 * (double)peak.amount, run_copy, &peak, err);
 done:
   rt->free(b->device, peak.to);
@@ -133,21 +115,21 @@ done:
 
 static ser_status measure_bus(peak_context *peak, ser_error *err) {
   bench_result *line;
-  SER_TRY(find_amount(peak, 1 << 16, run_to, err));
+  SER_TRY(bench_find_amount(&peak->amount, 1 << 16, run_to, peak, err));
   SER_TRY(bench_measure(peak->b, &line, "peak.to", "GB/s", 1e-9 * (double)peak->amount, run_to, peak, err));
-  SER_TRY(find_amount(peak, 1 << 16, run_from, err));
+  SER_TRY(bench_find_amount(&peak->amount, 1 << 16, run_from, peak, err));
   return bench_measure(peak->b, &line, "peak.from", "GB/s", 1e-9 * (double)peak->amount, run_from, peak, err);
 }
 
 static ser_status measure_launches(peak_context *peak, ser_error *err) {
   const ser_runtime *rt = peak->b->device->rt;
   bench_result *line;
-  SER_TRY(find_amount(peak, GRAPH_LAUNCHES, run_launches, err));
+  SER_TRY(bench_find_amount(&peak->amount, GRAPH_LAUNCHES, run_launches, peak, err));
   SER_TRY(bench_measure(peak->b, &line, "peak.launch", "us", (double)peak->amount, run_launches, peak, err));
   SER_TRY(rt->graph_begin(peak->b->stream, err));
   for (int i = 0; i < GRAPH_LAUNCHES; i++) rt->peak_fma(peak->b->stream, 0);
   SER_TRY(rt->graph_end(peak->b->stream, &peak->graph, err));
-  SER_TRY(find_amount(peak, GRAPH_LAUNCHES, run_graphs, err));
+  SER_TRY(bench_find_amount(&peak->amount, GRAPH_LAUNCHES, run_graphs, peak, err));
   return bench_measure(peak->b, &line, "peak.graph", "us", (double)peak->amount, run_graphs, peak, err);
 }
 
