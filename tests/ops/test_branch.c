@@ -135,6 +135,13 @@ static void shapes(void **state) {
                        .real = variant > 1};
       test_operation(run, check, &k, outputs(&k));
     }
+  static const int64_t odd[] = {2, 31, 32, 33, 39, 40, 1000}; /* about the width of a warp */
+  for (int i = 0; i < 7; i++) {
+    branch_case k = {.shape = {1, odd[6 - i] < 1000 ? odd[6 - i] : 39, odd[i] < 1000 ? odd[i] : 39, odd[i], 3, 2,
+                               1 + SER_JOIN_RESIDUAL, i % 2 == 0},
+                     .real = i % 2 == 1};
+    test_operation(run, check, &k, outputs(&k));
+  }
   branch_case longer = {.shape = {2, 39, 39, 500, 10, 2, 1 + SER_JOIN_GATE, true}};
   test_operation(run, check, &longer, outputs(&longer));
   branch_case large = {.shape = {3, 70, 104, 600, 2, 3, 0, false}, .real = true}; /* too large for one block of a GPU */

@@ -226,6 +226,24 @@ static void sizes(void **state) {
                            .add = c > 2});
 }
 
+/* About the widths of a warp and of a vector, as frames and as channels. */
+static void odd_sizes(void **state) {
+  (void)state;
+  static const int64_t list[] = {2, 31, 32, 33, 39, 40, 1000};
+  for (int64_t i = 0; i < 7; i++)
+    try_case((conv_case){.batch = 1 + i % 2,
+                         .in = i < 6 ? list[i] : 39,
+                         .out = list[(i + 2) % 6],
+                         .time = list[i],
+                         .kernel = 2,
+                         .dilation = (int64_t)1 << i,
+                         .x_norm = true,
+                         .y_norm = i % 2 == 0,
+                         .dx = true,
+                         .next = true,
+                         .dbias = i % 3 == 0});
+}
+
 static void dilations(void **state) {
   (void)state;
   static const int64_t list[] = {1, 2, 3, 4, 8, 15, 16, 17, 32, 64, 127, 128, 161, 162, 163, 1000};
@@ -388,6 +406,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_loops_follow_central_differences),
       cmocka_unit_test(sizes),
+      cmocka_unit_test(odd_sizes),
       cmocka_unit_test(dilations),
       cmocka_unit_test(batch_of_64),
       cmocka_unit_test(other_shapes),

@@ -138,6 +138,23 @@ static void sizes(void **state) {
                            .moments = true});
 }
 
+/* About the widths of a warp and of a vector, as frames and as channels. */
+static void odd_sizes(void **state) {
+  (void)state;
+  static const int64_t list[] = {2, 31, 32, 33, 39, 40, 1000};
+  for (int64_t i = 0; i < 7; i++)
+    try_case((conv_case){.batch = 1 + i % 2,
+                         .in = i < 6 ? list[i] : 39,
+                         .out = list[(i + 2) % 6],
+                         .time = list[i],
+                         .kernel = 2,
+                         .dilation = (int64_t)1 << i,
+                         .norm = true,
+                         .drop = i % 2 == 0,
+                         .bias = i % 3 == 0,
+                         .moments = true});
+}
+
 static void dilations(void **state) {
   (void)state;
   static const int64_t list[] = {1, 2, 3, 4, 8, 15, 16, 17, 32, 64, 127, 128, 161, 162, 163, 1000};
@@ -220,6 +237,7 @@ static void a_clip_does_not_see_its_neighbours(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(sizes),
+      cmocka_unit_test(odd_sizes),
       cmocka_unit_test(dilations),
       cmocka_unit_test(batch_of_64),
       cmocka_unit_test(without_moments_or_norm),

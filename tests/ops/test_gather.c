@@ -90,7 +90,7 @@ static void check_gather(const void *context, const float *out) {
 
 static void gather(void **state) {
   (void)state;
-  static const int64_t channels[] = {39, 13, 8, 17, 5, 1, 40}, times[] = {162, 16, 7, 33, 1};
+  static const int64_t channels[] = {39, 13, 8, 17, 5, 1, 40, 32}, times[] = {162, 16, 7, 31, 32, 33, 1, 1000};
   for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
     for (size_t j = 0; j < sizeof times / sizeof *times; j++) {
       gather_case k = {channels[i], times[j]};
