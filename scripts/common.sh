@@ -90,7 +90,7 @@ check_form() {
   say "format"
   (cd "$root" && find host kernels cuda tests \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
     xargs -0 clang-format "$1" -Werror &&
-    shellcheck -x scripts/*.sh tests/e2e/*.sh tests/cuda/*.sh tests/support/*.sh .ci/run)
+    shellcheck -x scripts/*.sh cuda/*.sh tests/e2e/*.sh tests/cuda/*.sh tests/support/*.sh .ci/run)
 }
 
 # Makes the environment of pinned peers in build/peers/venv (several GB, from PyPI) unless it is there already.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the CUDA compiler and keeps what its assembler tells of each kernel (-Xptxas=-v) beside the object, in OBJECT.log,
-# for tests/cuda/check_kernels.sh. All else is passed on.
-# Usage: compile_cuda.sh LANGUAGE OBJECT COMMAND...
+# for kernels.sh. All else is passed on.
+# Usage: compile.sh LANGUAGE OBJECT COMMAND...
 set -uo pipefail
 language=$1 log=$2.log
 shift 2
