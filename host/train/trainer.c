@@ -439,7 +439,10 @@ static ser_status validate(trainer *t, ser_epoch *epoch, ser_error *err) {
   if (!t->validation_count) return SER_OK;
   int64_t stride = ser_inference_stride(t->inference), classes = t->config.classes;
   double loss = 0;
-  SER_TRY(answer_validation(t, err));
+  t->device->rt->range_begin(t->device, "validation");
+  ser_status answered = answer_validation(t, err);
+  t->device->rt->range_end(t->device);
+  SER_TRY(answered);
   for (size_t i = 0; i < t->validation_count; i++) {
     const float *p = t->answers + (int64_t)i * stride;
     int32_t truth = t->job->dataset->truth[t->validation[i]];
@@ -532,15 +535,21 @@ static ser_status write_model(trainer *t, ser_error *err) {
 
 ser_status ser_train_one(bool *trained, ser_device *device, const ser_training *training, ser_error *err) {
   trainer t = {.job = training, .device = device};
+  char *name = ser_format("train %s", training->folder);
   ser_status status;
   *trained = false;
+  device->rt->range_begin(device, name);
   SER_TRY_DONE(make(&t, err));
   SER_TRY_DONE(begin(&t, err));
   device->rt->phase(device, "train");
   while (status == SER_OK && !over(&t)) {
+    device->rt->range_begin(device, "epoch");
     status = run_epoch(&t, err);
+    device->rt->range_end(device);
     *trained = true;
+    device->rt->range_begin(device, "checkpoint");
     if (status == SER_OK) status = write_checkpoint_when_due(&t, err);
+    device->rt->range_end(device);
   }
   device->rt->phase(device, "trained");
   /* Also where an epoch was cut off or went wrong: the state is still that of the last whole one. */
@@ -551,5 +560,7 @@ ser_status ser_train_one(bool *trained, ser_device *device, const ser_training *
   if (status == SER_OK) status = write_model(&t, err);
 done:
   end(&t);
+  device->rt->range_end(device);
+  free(name);
   return status;
 }

@@ -6,7 +6,8 @@ Usage: fault_sweep.sh [--part] [--keep] [KIND[:N[-M]] ...]
   --part    some of them, for every day: less than a minute
   KIND      that kind alone; with N: at the Nth call, or at all from the Nth to the Mth
   --keep    leave the folder of what went wrong
-Environment: SERENADE_BINARY, SERENADE_MAKE_CORPUS, SERENADE_SOFTGPU (the software device's launcher)."""
+Environment: SERENADE_BINARY, SERENADE_MAKE_CORPUS, SERENADE_SOFTGPU (the software device's launcher),
+SERENADE_RANGES_MODULE (ranges.c; without it nobody looks whether ranges end)."""
 import concurrent.futures
 import os
 import re
@@ -41,6 +42,7 @@ FORMS = {  # of a training
              "features.mfcc39.frames=16", "--set", "train.epochs=1"],
 }
 BINARY, SOFTGPU = os.environ["SERENADE_BINARY"], os.environ["SERENADE_SOFTGPU"]
+RANGES = os.environ.get("SERENADE_RANGES_MODULE")  # which a profiler would see
 
 
 class Wrong(Exception):
@@ -49,12 +51,14 @@ class Wrong(Exception):
 
 def run(folder, arguments, options=None):
     """On the software device with these options (None: without one). Status, what was printed, what was said."""
-    command = [BINARY, *arguments]
+    command, environment = [BINARY, *arguments], dict(os.environ)
     if options is not None:
         command = [SOFTGPU, "--leak-fatal", *options, "--", *command]
+    if options is not None and RANGES:
+        environment.update(NVTX_INJECTION64_PATH=RANGES, SERENADE_RANGES=os.path.join(folder, "ranges"))
     try:
         done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT,
-                              check=False)
+                              check=False, env=environment)
     except subprocess.TimeoutExpired:
         return 124, b"", "it hangs"
     return done.returncode, done.stdout, done.stderr.decode(errors="replace")
@@ -158,6 +162,17 @@ def judge_failure(command, status, out, said, clean):
         raise Wrong("it prints other answers than without a failure")
 
 
+def judge_ranges(folder):
+    """What was begun for a profiler has ended; a device that cannot be opened has begun nothing."""
+    path = os.path.join(folder, "ranges")
+    if not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8") as file:
+        last = file.read().splitlines()[-1]
+    if last != "open: 0":
+        raise Wrong(f"ranges that were begun and not ended: {last}")
+
+
 def trial(command, kind, place, form, clean):
     """One failure, and what comes after it: "not met", "met", "ended"."""
     folder = new_folder(f"{command}-{kind}-{place}-{form}", command)
@@ -169,6 +184,7 @@ def trial(command, kind, place, form, clean):
     status, out, said = run(folder, arguments, options)
     met = "--fail:" in said
     judge_failure(command, status, out, said, clean)
+    judge_ranges(folder)
     if status == 0:
         same(result(command, folder, form, out), clean, "it ends well, but")
     else:
