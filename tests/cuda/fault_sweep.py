@@ -22,7 +22,7 @@ PLACES = (1, 2, 5, 20, 100)
 PART = [("extract", kind, 2, "") for kind in ("malloc", "hostalloc", "memcpy", "eventrecord")]
 PART += [("extract", "kernel", 5, ""), ("extract", "eventsync", 1, ""), ("extract", "plan", 1, ""), ("train", "kernel", 60, ""),
          ("train", "launch", 20, ""), ("train", "cudnn", 20, "cudnn"), ("train", "malloc", 5, ""),
-         ("train", "streamsync", 20, ""), ("train", "handle", 1, "wide"), ("evaluate", "memcpy", 5, ""),
+         ("train", "streamsync", 6, ""), ("train", "hostalloc", 2, ""), ("train", "handle", 1, "wide"), ("evaluate", "memcpy", 5, ""),
          ("evaluate", "kernel", 2, ""), ("predict", "kernel", 20, ""), ("predict", "memset", 2, ""),
          ("predict", "cufft", 2, "")]
 PART += [("extract", "malloc", "3+", ""), ("predict", "malloc", "9+", ""), ("train", "malloc", "9+", "")]
