@@ -9,6 +9,7 @@ Usage: fault_sweep.sh [--part] [--keep] [KIND[:N[-M]] ...]
 Environment: SERENADE_BINARY, SERENADE_MAKE_CORPUS, SERENADE_SOFTGPU (the software device's launcher),
 SERENADE_RANGES_MODULE (ranges.c; without it nobody looks whether ranges end)."""
 import concurrent.futures
+import json
 import os
 import re
 import shutil
@@ -108,6 +109,11 @@ def train_result(folder, _):
             if name in ("history.csv", "model.safetensors", "checkpoint", "split.csv")}
 
 
+def resume_arguments(form):
+    """A training that has had the first of its two epochs; it says that it goes on."""
+    return [word for word in train_arguments(form) if word != "--quiet"]
+
+
 def evaluate_arguments(_):
     return ["evaluate", "run", "--device", "cuda", "--quiet"]
 
@@ -122,7 +128,7 @@ def predict_arguments(_):
 
 
 COMMANDS = {"extract": (extract_arguments, extract_result), "train": (train_arguments, train_result),
-            "evaluate": (evaluate_arguments, evaluate_result), "predict": (predict_arguments, None)}
+            "resume": (resume_arguments, train_result), "evaluate": (evaluate_arguments, evaluate_result), "predict": (predict_arguments, None)}
 HERE = CACHE = ""
 
 
@@ -134,6 +140,8 @@ def new_folder(name, command):
         os.symlink(os.path.join(HERE, entry), os.path.join(folder, entry))
     if command in ("evaluate", "predict"):
         shutil.copytree(os.path.join(HERE, "clean-train-", "run"), os.path.join(folder, "run"))
+    if command == "resume":
+        shutil.copytree(os.path.join(HERE, "one-epoch", "run"), os.path.join(folder, "run"))
     return folder
 
 
@@ -173,6 +181,47 @@ def judge_ranges(folder):
         raise Wrong(f"ranges that were begun and not ended: {last}")
 
 
+def graph_places():
+    """Where a training that goes on with its second epoch meets its graphs, by the report of one that does not fail: a
+    kernel that is captured, and so runs in each replay, seen at the next launch or (put off) in the wait; the launch of
+    a graph; the wait for the steps; and the validation's last kernel. With what is said of each."""
+    folder = new_folder("counted", "resume")
+    path = os.path.join(folder, "report.json")
+    must(folder, resume_arguments(""), ["--nvtx", "--report", path])
+    with open(path, encoding="utf-8") as file:
+        phases = {phase["name"]: phase for phase in json.load(file)["phases"]}
+    start, train = phases["start"], phases["train"]
+    before, during = (sum(count for name, count in phase["calls"].items() if name.endswith("cudaLaunchKernel"))
+                      for phase in (start, train))
+    captured = during - sum(kernel["direct"] for kernel in train["kernels"])
+    if not train["graph_launches"] or captured < 2:
+        raise Wrong("a training's steps are no graphs")
+    inside, dead = before + captured // 2, "illegal memory access was encountered, in '{}.*; .*start it again"
+    return [("kernel", inside, [], dead.format("cudaGraphLaunch")),
+            ("kernel", inside, ["--defer"], dead.format("cudaStreamSynchronize")),
+            ("launch", before + captured + 2, [], "in 'cudaGraphLaunch"),
+            ("streamsync", start["syncs"]["streamSync"] + 1, [], "in 'cudaStreamSynchronize"),
+            ("kernel", before + during, ["--defer"], dead.format("cudaStreamSynchronize"))]
+
+
+def graph_trial(kind, place, more, words, clean):
+    """The device fails in the graphs of the second epoch: the first one's checkpoint stays, and is gone on from."""
+    folder = new_folder(f"graph-{kind}-{place}-{len(more)}", "resume")
+    checkpoint = files_of(os.path.join(folder, "run"))["checkpoint"]
+    status, out, said = run(folder, resume_arguments(""), ["--fail", f"{kind}:{place}", *more])
+    judge_failure("resume", status, out, said, clean)
+    judge_ranges(folder)
+    if status != 1 or not re.search(words, said):
+        raise Wrong(f"it ends with {status}, and not by {words}: {said[-600:]}")
+    if files_of(os.path.join(folder, "run"))["checkpoint"] != checkpoint:
+        raise Wrong("the checkpoint of the first epoch has changed")
+    status, out, said = run(folder, resume_arguments(""), [])
+    if status or "goes on after epoch 1" not in said:
+        raise Wrong(f"run again it ends with {status}: {said[-600:]}")
+    same(result("resume", folder, "", out), clean, "run again")
+    return "ended"
+
+
 def trial(command, kind, place, form, clean):
     """One failure, and what comes after it: "not met", "met", "ended"."""
     folder = new_folder(f"{command}-{kind}-{place}-{form}", command)
@@ -207,6 +256,7 @@ def make_fixture():
     must(HERE, ["index", "--ravdess", "corpus/RAVDESS", "-o", "few.csv", "--quiet"])
     must(HERE, ["audit", "few.csv", "--quiet"])
     must(HERE, ["extract", "few.csv", "--cache", CACHE, "--device", "cuda", "--quiet"], [])
+    must(new_folder("one-epoch", "train"), [*train_arguments(""), "--set", "train.epochs=1"], [])
 
 
 def clean_results(wanted):
@@ -258,6 +308,10 @@ def main():
         clean = clean_results({(command, form) for command, _, _, form in listed})
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             futures = {pool.submit(trial, *t, clean[t[0], t[3]]): t for t in listed}
+            if not words or part:
+                for kind, place, more, said in graph_places():
+                    future = pool.submit(graph_trial, kind, place, more, said, clean["train", ""])
+                    futures[future] = ("train", kind, place, "in a graph")
             for future in concurrent.futures.as_completed(futures):
                 command, kind, place, form = futures[future]
                 name = f"{command}{' ' + form if form else ''}, {kind}:{place}"
