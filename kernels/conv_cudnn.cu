@@ -61,9 +61,19 @@ static ser_status make_descriptors(struct conv_cudnn *c, const conv_plan *p, ser
   return SER_OK;
 }
 
-/* The most that the three ask for with any number of clips: it need not grow with them. */
+/* The most that the three ask for with any number of clips: it need not grow with them, nor does cuDNN promise that it
+ * does. Each question costs the library some work, so of large batches only so many sizes are asked for, evenly spread
+ * and the largest among them; cuDNN refuses to run where one between them needs more than all of these. */
+static const int64_t all_sizes = 64, sizes_between = 64;
+
+static int64_t next_size(int64_t batch, int64_t most) {
+  if (batch == most) return most + 1;
+  int64_t next = batch < all_sizes ? batch + 1 : batch + (most + sizes_between - 1) / sizes_between;
+  return next < most ? next : most;
+}
+
 static ser_status find_room(struct conv_cudnn *c, const conv_plan *p, ser_error *err) {
-  for (int64_t batch = 1; batch <= p->shape.batch; batch++) {
+  for (int64_t batch = 1; batch <= p->shape.batch; batch = next_size(batch, p->shape.batch)) {
     size_t bytes[3] = {0};
     CUDA_TRY(CUDA_DNN, set_batch(c, p, batch), err);
     CUDA_TRY(CUDA_DNN,

@@ -49,6 +49,7 @@ ser_status bench_measure(bench *b, bench_result **line, const char *name, const 
   double *seconds = ser_alloc_zero(2 * (size_t)b->runs, sizeof *seconds), *device = seconds + b->runs;
   ser_device_counters before = {0};
   ser_status status = SER_OK;
+  b->device->rt->range_begin(b->device, name);
   for (int run = -1; run < b->runs && status == SER_OK; run++) {
     b->ran = (ser_device_work){0};
     before = counters_of(b);
@@ -61,6 +62,7 @@ ser_status bench_measure(bench *b, bench_result **line, const char *name, const 
     }
     if (status == SER_OK) status = ser_interrupt_check(err);
   }
+  b->device->rt->range_end(b->device);
   if (status == SER_OK) {
     double scale = !strcmp(unit, "ms") ? 1e3 : 1e6 / units, clock = 0;
     bench_result *result = &b->results[b->count++];

@@ -74,34 +74,46 @@ static bool device_is_there(void) {
   return at && !status;
 }
 
-/* Beside the program, as the build leaves it, or in the installed tree's lib/serenade. */
-static char *module_path(void) {
+/* The file where it is there: SERENADE_CUDA_MODULE, or else beside the program, as the build leaves it, or in the
+ * installed tree's lib/serenade. NULL, and the reason, where it is not. */
+static char *find_module(void) {
+  static const char *const folders[] = {"", "/../lib/serenade"};
   const char *given = getenv("SERENADE_CUDA_MODULE");
-  if (given && *given) return ser_strdup(given);
+  if (given && *given && ser_file_exists(given)) return ser_strdup(given);
+  if (given && *given) {
+    ser_fail(&reason, SER_FAILED,
+             "there is a CUDA device, but %s, which drives it, is not there; set SERENADE_CUDA_MODULE to where it is, "
+             "or leave it empty",
+             given);
+    return NULL;
+  }
   char program[4096];
   ssize_t size = readlink("/proc/self/exe", program, sizeof program - 1);
-  if (size <= 0) return ser_strdup(SER_CUDA_MODULE);
-  program[size] = 0;
+  program[size > 0 ? size : 0] = 0;
   char *slash = strrchr(program, '/');
-  *slash = 0;
-  char *beside = ser_format("%s/" SER_CUDA_MODULE, program);
-  if (ser_file_exists(beside)) return beside;
-  free(beside);
-  return ser_format("%s/../lib/serenade/" SER_CUDA_MODULE, program);
+  if (slash) *slash = 0;
+  for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+    char *path = ser_format("%s%s/" SER_CUDA_MODULE, program, folders[i]);
+    if (ser_file_exists(path)) return path;
+    free(path);
+  }
+  ser_fail(&reason, SER_FAILED,
+           "there is a CUDA device, but " SER_CUDA_MODULE ", which drives it, is neither in %s%s nor in %s%s; install "
+           "Serenade anew, or set SERENADE_CUDA_MODULE to where it is",
+           program, folders[0], program, folders[1]);
+  return NULL;
 }
 
 static void load_module(void) {
   if (!device_is_there()) return;
-  char *path = module_path();
-  void *module = ser_file_exists(path) ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+  char *path = find_module();
+  if (!path) return;
+  void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   void *at = module ? dlsym(module, SER_CUDA_ENTRY) : NULL;
   ser_backend_fn entry;
   memcpy(&entry, &at, sizeof entry);
   const ser_backend *found = at ? entry() : NULL;
-  if (!ser_file_exists(path))
-    ser_fail(&reason, SER_FAILED,
-             "there is a CUDA device, but %s, which drives it, is not there; install Serenade anew", path);
-  else if (!module)
+  if (!module)
     ser_fail(&reason, SER_FAILED, "there is a CUDA device, but its module cannot be loaded: %s", dlerror());
   else if (!found || strncmp(found->version, SER_VERSION, sizeof found->version) ||
            found->runtime_size != sizeof(ser_runtime) || found->ops_size != sizeof(ser_ops))

@@ -47,8 +47,8 @@ typedef struct {
   int64_t mels;         /* bands: Slaney scale from 0 Hz to rate / 2, area-normalised triangles */
   int64_t coefficients; /* 1 .. mels */
   bool deltas;          /* delta and delta-delta follow: C = 3 x coefficients, else C = coefficients */
-  int64_t max_clips;    /* the most clips and frames one run will see: sizes the workspace */
-  int64_t max_frames;
+  int64_t max_clips;    /* the most that one run sees: sizes the workspace */
+  int64_t max_frames;   /* the same of logmel; mfcc_finish takes any number of frames */
 } ser_mfcc_shape;
 
 /* Frames of a clip of n samples: 1 + n / hop, and none for an empty clip. */

@@ -121,6 +121,14 @@ static void *work(void *context) {
 
 /* ---- the caller: batches and the cache ------------------------------------------------------------------------- */
 
+static void range_begin(const extract_job *job, const char *name) {
+  job->options->device->rt->range_begin(job->options->device, name);
+}
+
+static void range_end(const extract_job *job) {
+  job->options->device->rt->range_end(job->options->device);
+}
+
 /* Counts a clip that cannot be used and keeps the words for it (`why` is the job's from now on; NULL: told before). */
 static void note(extract_job *job, const ser_row *row, ser_entry_status status, char *why) {
   if (status == SER_ENTRY_TOO_SHORT)
@@ -144,6 +152,7 @@ static ser_status collect(extract_job *job, ser_error *err) {
   const float *features;
   const int64_t *offset;
   int64_t columns = ser_feature_columns(job->options->config);
+  range_begin(job, "collect a batch");
   ser_status status = ser_mfcc_collect(job->mfcc, &features, &offset, err);
   for (size_t i = 0; i < b->count && status == SER_OK; i++) {
     const extract_item *item = b->items[i];
@@ -156,13 +165,16 @@ static ser_status collect(extract_job *job, ser_error *err) {
   job->summary->work = ser_mfcc_work(job->mfcc);
   job->oldest = (job->oldest + 1) % BATCHES;
   job->under_way--;
+  range_end(job);
   return status;
 }
 
 static ser_status submit(extract_job *job, batch *b, ser_error *err) {
   ser_signal signals[BATCH_CLIPS];
   for (size_t i = 0; i < b->count; i++) signals[i] = b->items[i]->signal;
+  range_begin(job, "submit a batch");
   ser_status status = ser_mfcc_submit(job->mfcc, signals, b->count, err);
+  range_end(job);
   if (status == SER_OK) job->under_way++;
   return status;
 }
@@ -215,7 +227,9 @@ static ser_status consume(extract_job *job, ser_error *err) {
   ser_status status = SER_OK;
   while (status == SER_OK && (!closed || job->next_item || job->under_way)) {
     batch *b = &job->batches[(job->oldest + job->under_way) % BATCHES];
+    range_begin(job, "wait for clips");
     status = next_batch(job, b, &closed, err);
+    range_end(job);
     if (status == SER_OK) status = ser_interrupt_check(err);
     bool sent = b->count > 0;
     while (status == SER_OK && job->under_way && is_long(job, b)) status = collect(job, err);

@@ -43,11 +43,9 @@ struct ser_mfcc {
   slot slots[MOST_SLOTS];
   int slot_count, first, under_way; /* slots are used in turn */
   ser_device_work work;
-  /* For one clip that is longer than a batch; made when first needed. */
+  /* For one clip that is longer than a batch; made when first needed. The batches' plan does for it, too. */
   struct {
     int64_t frames;
-    ser_plan *plan;
-    void *workspace;
     float *logmel, *features;
     int64_t *starts; /* [2] */
   } single;
@@ -55,12 +53,11 @@ struct ser_mfcc {
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
-static ser_status make_plan(ser_plan **plan, void **workspace, const ser_mfcc *m, int64_t clips, int64_t frames,
-                            ser_error *err) {
+static ser_status make_plan(ser_mfcc *m, ser_error *err) {
   const ser_mfcc_config *c = &m->config;
-  ser_mfcc_shape shape = {c->n_fft, c->hop, c->rate, c->mels, c->coefficients, c->deltas, clips, frames};
-  SER_TRY(m->device->ops->mfcc_prepare(m->device, plan, &shape, err));
-  return ser_device_alloc(workspace, m->device, (*plan)->workspace, err);
+  ser_mfcc_shape shape = {c->n_fft, c->hop, c->rate, c->mels, c->coefficients, c->deltas, m->max_clips, m->max_frames};
+  SER_TRY(m->device->ops->mfcc_prepare(m->device, &m->plan, &shape, err));
+  return ser_device_alloc(&m->workspace, m->device, m->plan->workspace, err);
 }
 
 static ser_status pin(void *out, ser_device *device, size_t bytes, ser_error *err) {
@@ -118,7 +115,7 @@ static void rooms_free(ser_mfcc *m) {
 }
 
 static ser_status rooms_make(ser_mfcc *m, ser_error *err) {
-  SER_TRY(make_plan(&m->plan, &m->workspace, m, m->max_clips, m->max_frames, err));
+  SER_TRY(make_plan(m, err));
   SER_TRY(ser_device_alloc(&m->logmel, m->device, (size_t)(m->max_frames * m->config.mels) * sizeof(float), err));
   for (int i = 0; i < m->slot_count; i++) SER_TRY(slot_make(&m->slots[i], m, err));
   return SER_OK;
@@ -180,8 +177,7 @@ ser_status ser_mfcc_create(ser_mfcc **out, ser_device *device, const ser_mfcc_co
 
 static void single_free(ser_mfcc *m) {
   const ser_runtime *rt = m->device->rt;
-  ser_plan_free(m->single.plan);
-  void *buffers[] = {m->single.workspace, m->single.logmel, m->single.features, m->single.starts};
+  void *buffers[] = {m->single.logmel, m->single.features, m->single.starts};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) rt->free(m->device, buffers[i]);
   memset(&m->single, 0, sizeof m->single);
 }
@@ -276,7 +272,6 @@ static void submit_batch(ser_mfcc *m, slot *s, const ser_signal *signals) {
 
 static ser_status single_make(ser_mfcc *m, int64_t frames, ser_error *err) {
   ser_status status;
-  SER_TRY_DONE(make_plan(&m->single.plan, &m->single.workspace, m, 1, frames, err));
   SER_TRY_DONE(ser_device_alloc(&m->single.logmel, m->device, (size_t)(frames * m->config.mels) * sizeof(float), err));
   SER_TRY_DONE(ser_device_alloc(&m->single.features, m->device,
                                 (size_t)(frames * ser_feature_columns(&m->config)) * sizeof(float), err));
@@ -351,8 +346,8 @@ static ser_status submit_alone(ser_mfcc *m, slot *s, const ser_signal *signal, s
   rt->write_later(m->in, m->single.starts, s->starts_host, 2 * sizeof(int64_t));
   rt->record(m->in, s->copied);
   rt->follow(m->compute, s->copied);
-  m->device->ops->mfcc_finish(m->compute, m->single.plan, m->single.workspace, m->single.features, m->single.logmel,
-                              m->single.starts, 1, frames);
+  m->device->ops->mfcc_finish(m->compute, m->plan, m->workspace, m->single.features, m->single.logmel, m->single.starts,
+                              1, frames);
   rt->record(m->compute, s->computed);
   rt->follow(m->out, s->computed);
   SER_TRY(fetch_alone(m, s, frames, err));

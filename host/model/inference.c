@@ -21,7 +21,8 @@ struct ser_inference {
   float *logits, *probabilities; /* device: [B][stride] */
   void *branch_workspace, *head_workspace, *memory;
   int64_t weights_count;
-  float *flat_host, *weights_host, *rows_host; /* [flat_count], [weights_count], [B][stride] */
+  float *weights_host;          /* [weights_count], pinned */
+  float *flat_host, *rows_host; /* [flat_count], [B][stride] */
 };
 
 static int64_t branch_weights(const ser_model_config *c) {
@@ -65,8 +66,11 @@ static ser_status make(ser_inference *inference, ser_stream *stream, ser_error *
   SER_TRY(ser_device_zeroed(&inference->memory, device, layout.used, err));
   layout = (ser_layout){inference->memory, 0};
   lay_out(inference, &layout);
+  size_t bytes = (size_t)inference->weights_count * sizeof(float);
+  inference->weights_host = device->rt->pin(device, bytes, err);
+  if (!inference->weights_host) return SER_FAILED;
+  memset(inference->weights_host, 0, bytes);
   inference->flat_host = ser_alloc((size_t)inference->model->flat_count * sizeof(float));
-  inference->weights_host = ser_alloc_zero((size_t)inference->weights_count, sizeof(float));
   inference->rows_host = ser_alloc((size_t)(inference->max_batch * inference->stride) * sizeof(float));
   return ser_inference_refresh(inference, stream, err);
 }
@@ -95,29 +99,29 @@ void ser_inference_free(ser_inference *inference) {
   ser_plan_free(inference->branch);
   ser_plan_free(inference->head);
   inference->model->device->rt->free(inference->model->device, inference->memory);
+  inference->model->device->rt->unpin(inference->model->device, inference->weights_host);
   free(inference->flat_host);
-  free(inference->weights_host);
   free(inference->rows_host);
   free(inference);
 }
 
-/* A parameter's values on the host, by the two halves of its name. */
-static const float *value(const ser_inference *inference, const char *prefix, const char *name) {
+/* A parameter's values among all of them on the host, by the two halves of its name. */
+static const float *value(const ser_inference *inference, const float *flat, const char *prefix, const char *name) {
   const ser_model *model = inference->model;
   char full[64];
   snprintf(full, sizeof full, "%s.%s", prefix, name);
-  return inference->flat_host + ser_parameters_find(model->parameters, model->count, full)->offset;
+  return flat + ser_parameters_find(model->parameters, model->count, full)->offset;
 }
 
 /* w' = w * gamma / sqrt(var + eps), bias' = beta - mean * gamma / sqrt(var + eps): in double, rounded once. */
-static float *fold_conv(const ser_inference *inference, float *out, const char *block, int which) {
+static float *fold_conv(const ser_inference *inference, float *out, const float *flat, const char *block, int which) {
   const ser_model_config *c = &inference->model->config;
   char conv[48], norm[48];
   snprintf(conv, sizeof conv, "%s.conv%d", block, which);
   snprintf(norm, sizeof norm, "%s.norm%d", block, which);
-  const float *w = value(inference, conv, "weight");
-  const float *gamma = value(inference, norm, "weight"), *beta = value(inference, norm, "bias");
-  const float *mean = value(inference, norm, "running_mean"), *var = value(inference, norm, "running_var");
+  const float *w = value(inference, flat, conv, "weight");
+  const float *gamma = value(inference, flat, norm, "weight"), *beta = value(inference, flat, norm, "bias");
+  const float *mean = value(inference, flat, norm, "running_mean"), *var = value(inference, flat, norm, "running_var");
   int64_t row = c->filters * c->kernel;
   for (int64_t o = 0; o < c->filters; o++) {
     double scale = (double)gamma[o] / sqrt((double)var[o] + (double)SER_NORM_EPS);
@@ -127,37 +131,42 @@ static float *fold_conv(const ser_inference *inference, float *out, const char *
   return out + c->filters * row + c->filters;
 }
 
-static float *fold_direction(const ser_inference *inference, float *out, const char *name) {
+static float *fold_direction(const ser_inference *inference, float *out, const float *flat, const char *name) {
   const ser_model_config *c = &inference->model->config;
   char block[32];
   snprintf(block, sizeof block, "%s.input", name);
-  memcpy(out, value(inference, block, "weight"), (size_t)(c->filters * c->channels) * sizeof *out);
+  memcpy(out, value(inference, flat, block, "weight"), (size_t)(c->filters * c->channels) * sizeof *out);
   out += c->filters * c->channels;
-  memcpy(out, value(inference, block, "bias"), (size_t)c->filters * sizeof *out);
+  memcpy(out, value(inference, flat, block, "bias"), (size_t)c->filters * sizeof *out);
   out += c->filters;
   for (int64_t i = 0; i < c->blocks; i++) {
     snprintf(block, sizeof block, "%s.%d", name, (int)i);
-    for (int which = 1; which <= 2; which++) out = fold_conv(inference, out, block, which);
+    for (int which = 1; which <= 2; which++) out = fold_conv(inference, out, flat, block, which);
   }
   return out;
 }
 
-ser_status ser_inference_refresh(ser_inference *inference, ser_stream *stream, ser_error *err) {
-  const ser_runtime *rt = inference->model->device->rt;
+void ser_inference_fold(ser_inference *inference, ser_stream *stream, const float *flat) {
   const ser_model_config *c = &inference->model->config;
-  SER_TRY(rt->read(stream, inference->flat_host, inference->model->flat,
-                   (size_t)inference->model->flat_count * sizeof(float), err));
   float *host = inference->weights_host;
-  float *end = fold_direction(inference, fold_direction(inference, host, "forward"), "backward");
+  float *end = fold_direction(inference, fold_direction(inference, host, flat, "forward"), flat, "backward");
   SER_CHECK(end - host == inference->folded_count);
   if (inference->mixed)
-    memcpy(host + (inference->mix_w - inference->weights), value(inference, "scales", "weight"),
+    memcpy(host + (inference->mix_w - inference->weights), value(inference, flat, "scales", "weight"),
            (size_t)inference->scale_count * sizeof(float));
-  memcpy(host + (inference->head_w - inference->weights), value(inference, "head", "weight"),
+  memcpy(host + (inference->head_w - inference->weights), value(inference, flat, "head", "weight"),
          (size_t)(c->classes * c->filters) * sizeof(float));
-  memcpy(host + (inference->head_bias - inference->weights), value(inference, "head", "bias"),
+  memcpy(host + (inference->head_bias - inference->weights), value(inference, flat, "head", "bias"),
          (size_t)c->classes * sizeof(float));
-  rt->write(stream, inference->weights, host, (size_t)inference->weights_count * sizeof(float));
+  inference->model->device->rt->write_later(stream, inference->weights, host,
+                                            (size_t)inference->weights_count * sizeof(float));
+}
+
+ser_status ser_inference_refresh(ser_inference *inference, ser_stream *stream, ser_error *err) {
+  const ser_runtime *rt = inference->model->device->rt;
+  SER_TRY(rt->read(stream, inference->flat_host, inference->model->flat,
+                   (size_t)inference->model->flat_count * sizeof(float), err));
+  ser_inference_fold(inference, stream, inference->flat_host);
   return rt->sync(stream, err);
 }
 

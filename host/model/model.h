@@ -96,8 +96,11 @@ typedef struct ser_inference ser_inference;
 ser_status ser_inference_create(ser_inference **inference, ser_model *model, ser_stream *stream, int64_t max_batch,
                                 ser_error *err);
 void ser_inference_free(ser_inference *inference);
-/* Folds again, into the same buffers, after the parameters have changed (validation between epochs). */
+/* Folds again, into the same buffers, after the parameters have changed. */
 ser_status ser_inference_refresh(ser_inference *inference, ser_stream *stream, ser_error *err);
+/* The same with parameters that the host has at hand, [ser_model_flat_count]; enqueued, and the stream is waited for
+ * before the next. */
+void ser_inference_fold(ser_inference *inference, ser_stream *stream, const float *flat);
 /* Enqueued: probabilities [B][ser_inference_stride], tile [1][B][Cp][Tp] and lengths, all on the device. A clip's bytes
  * do not depend on its batch. */
 void ser_inference_enqueue(ser_inference *inference, ser_stream *stream, float *probabilities, const float *tile,

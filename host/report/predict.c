@@ -285,14 +285,19 @@ ser_status ser_predict(ser_predictor *predictor, const ser_audio_source *inputs,
   ser_ahead *ahead = ser_ahead_start(inputs, count, (int32_t)predictor->info.mfcc.rate, jobs);
   ser_status status = take_device(predictor, err);
   batch b;
-  if (status == SER_OK) predictor->device->rt->phase(predictor->device, "predict");
+  const ser_runtime *rt = predictor->device ? predictor->device->rt : NULL;
+  if (status == SER_OK) rt->phase(predictor->device, "predict");
   for (size_t done = 0; done < count && status == SER_OK; done += b.count) {
+    rt->range_begin(predictor->device, "wait for clips");
     fill(&b, ahead, inputs, done);
+    rt->range_end(predictor->device);
     status = ser_interrupt_check(err);
+    rt->range_begin(predictor->device, "answer a batch");
     if (status == SER_OK) status = answer_batch(predictor, &b, each, context, err);
+    rt->range_end(predictor->device);
     for (size_t i = 0; i < b.count; i++) ser_decoded_free(b.clips[i]);
   }
-  if (predictor->device) predictor->device->rt->phase(predictor->device, "predicted");
+  if (rt) rt->phase(predictor->device, "predicted");
   ser_ahead_stop(ahead);
   return status;
 }

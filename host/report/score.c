@@ -217,13 +217,17 @@ static ser_status run_batch(ser_scorer *s, float *probabilities, const ser_score
 ser_status ser_scorer_run(ser_scorer *scorer, float *probabilities, const ser_score_input *windows, size_t count,
                           ser_error *err) {
   size_t most = (size_t)scorer->batch;
-  for (size_t first = 0; first < count; first += most) {
+  ser_status status = SER_OK;
+  scorer->device->rt->range_begin(scorer->device, "score windows");
+  for (size_t first = 0; first < count && status == SER_OK; first += most) {
     size_t some = count - first < most ? count - first : most;
-    SER_TRY(ser_interrupt_check(err));
-    SER_TRY(run_batch(scorer, probabilities + first * (size_t)scorer->info.model.classes, windows + first,
-                      (int64_t)some, err));
+    status = ser_interrupt_check(err);
+    if (status == SER_OK)
+      status = run_batch(scorer, probabilities + first * (size_t)scorer->info.model.classes, windows + first,
+                         (int64_t)some, err);
   }
-  return SER_OK;
+  scorer->device->rt->range_end(scorer->device);
+  return status;
 }
 
 ser_device_work ser_scorer_work(const ser_scorer *scorer) {

@@ -14,7 +14,7 @@ enum { LOOK_EVERY = 16 };
 struct ser_steps {
   ser_steps_options o;
   ser_pass *pass;
-  int64_t stride, trained;
+  int64_t stride, trained, flat;
   bool captured;
   ser_graph *graphs[2]; /* of a full batch, of the smaller last one; NULL where there is none */
   /* on the device */
@@ -25,9 +25,12 @@ struct ser_steps {
   float *losses, *logits, *norms; /* [clips], [clips][stride], [steps][2]: of the epoch */
   int32_t *order;                 /* [clips] */
   ser_step *at;
-  /* on the host */
-  const int32_t *order_host;
+  /* on the host, pinned: what an epoch begins with, and what is read of it */
+  void *pinned;
+  int32_t *order_host;
+  ser_step *at_host;
   float *losses_host, *logits_host, *norms_host;
+  float *parameters_host, *m_host, *v_host; /* [flat], [trained], [trained] */
 };
 
 int64_t ser_steps_count(const ser_steps *s) {
@@ -45,6 +48,25 @@ int64_t ser_steps_between_looks(const ser_steps *s) {
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
+static ser_status make_pinned(ser_steps *s, ser_error *err) {
+  size_t clips = (size_t)s->o.clips, trained = (size_t)s->trained * sizeof(float);
+  const ser_array arrays[] = {
+      {&s->order_host, clips * sizeof(int32_t)},
+      {&s->at_host, sizeof(ser_step)},
+      {&s->losses_host, clips * sizeof(float)},
+      {&s->logits_host, clips * (size_t)s->stride * sizeof(float)},
+      {&s->norms_host, 2 * (size_t)ser_steps_count(s) * sizeof(float)},
+      {&s->parameters_host, (size_t)s->flat * sizeof(float)},
+      {&s->m_host, trained},
+      {&s->v_host, trained},
+  };
+  const size_t count = sizeof arrays / sizeof *arrays;
+  s->pinned = s->o.device->rt->pin(s->o.device, ser_arrays_place(arrays, count, NULL), err);
+  if (!s->pinned) return SER_FAILED;
+  ser_arrays_place(arrays, count, s->pinned);
+  return SER_OK;
+}
+
 static ser_status make(ser_steps *s, ser_error *err) {
   const ser_runtime *rt = s->o.device->rt;
   size_t clips = (size_t)s->o.clips, steps = (size_t)ser_steps_count(s);
@@ -54,6 +76,7 @@ static ser_status make(ser_steps *s, ser_error *err) {
   SER_TRY(ser_pass_create(&s->pass, s->o.model, s->o.batch, err));
   s->stride = ser_pass_stride(s->pass);
   s->trained = ser_model_trained_count(s->o.model);
+  s->flat = ser_model_flat_count(s->o.model);
   const ser_array arrays[] = {
       {&s->m, (size_t)s->trained * sizeof(float)},
       {&s->v, (size_t)s->trained * sizeof(float)},
@@ -70,10 +93,7 @@ static ser_status make(ser_steps *s, ser_error *err) {
     rt->write(s->o.stream, s->class_weights, s->o.class_weights, SER_EMOTIONS * sizeof(float));
     s->o.class_weights = s->class_weights;
   }
-  s->losses_host = ser_alloc(clips * sizeof(float));
-  s->logits_host = ser_alloc(clips * (size_t)s->stride * sizeof(float));
-  s->norms_host = ser_alloc(2 * steps * sizeof(float));
-  return SER_OK;
+  return make_pinned(s, err);
 }
 
 ser_status ser_steps_create(ser_steps **steps, const ser_steps_options *options, ser_error *err) {
@@ -94,9 +114,7 @@ void ser_steps_free(ser_steps *s) {
   for (int i = 0; i < 2; i++) rt->graph_destroy(s->graphs[i]);
   ser_pass_free(s->pass);
   rt->free(s->o.device, s->memory);
-  free(s->losses_host);
-  free(s->logits_host);
-  free(s->norms_host);
+  rt->unpin(s->o.device, s->pinned);
   free(s);
 }
 
@@ -104,12 +122,6 @@ void ser_steps_write_moments(ser_steps *s, const float *m, const float *v) {
   const ser_runtime *rt = s->o.device->rt;
   rt->write(s->o.stream, s->m, m, (size_t)s->trained * sizeof *m);
   rt->write(s->o.stream, s->v, v, (size_t)s->trained * sizeof *v);
-}
-
-ser_status ser_steps_read_moments(const ser_steps *s, float *m, float *v, ser_error *err) {
-  const ser_runtime *rt = s->o.device->rt;
-  SER_TRY(rt->read(s->o.stream, m, s->m, (size_t)s->trained * sizeof *m, err));
-  return rt->read(s->o.stream, v, s->v, (size_t)s->trained * sizeof *v, err);
 }
 
 /* ---- a step ------------------------------------------------------------------------------------------------------ */
@@ -152,10 +164,10 @@ static ser_status capture(ser_steps *s, int64_t count, ser_error *err) {
 
 ser_status ser_steps_begin(ser_steps *s, const int32_t *order, int64_t done, ser_error *err) {
   const ser_runtime *rt = s->o.device->rt;
-  const ser_step at = {.number = done, .place = -1};
-  s->order_host = order;
-  rt->write(s->o.stream, s->order, order, (size_t)s->o.clips * sizeof *order);
-  rt->write(s->o.stream, s->at, &at, sizeof at);
+  memcpy(s->order_host, order, (size_t)s->o.clips * sizeof *order);
+  *s->at_host = (ser_step){.number = done, .place = -1};
+  rt->write_later(s->o.stream, s->order, s->order_host, (size_t)s->o.clips * sizeof *order);
+  rt->write_later(s->o.stream, s->at, s->at_host, sizeof *s->at_host);
   SER_TRY(capture(s, ser_steps_clips(s, 0), err));
   return capture(s, ser_steps_clips(s, ser_steps_count(s) - 1), err);
 }
@@ -173,19 +185,23 @@ ser_status ser_steps_take(ser_steps *s, int64_t step, ser_error *err) {
 /* ---- what they left ---------------------------------------------------------------------------------------------- */
 
 ser_steps_left ser_steps_left_of(const ser_steps *s) {
-  return (ser_steps_left){s->losses_host, s->norms_host, s->logits_host, s->stride};
+  return (ser_steps_left){s->losses_host,     s->norms_host, s->logits_host, s->stride,
+                          s->parameters_host, s->m_host,     s->v_host};
+}
+
+static void read_later(ser_steps *s, float *to, const float *from, int64_t first, int64_t count) {
+  s->o.device->rt->read_later(s->o.stream, to + first, from + first, (size_t)count * sizeof *to);
 }
 
 ser_status ser_steps_read(ser_steps *s, int64_t from, int64_t to, ser_error *err) {
-  const ser_runtime *rt = s->o.device->rt;
-  int64_t first = from * s->o.batch, last = (to - 1) * s->o.batch + ser_steps_clips(s, to - 1);
-  SER_TRY(
-      rt->read(s->o.stream, s->losses_host + first, s->losses + first, (size_t)(last - first) * sizeof(float), err));
-  return rt->read(s->o.stream, s->norms_host + 2 * from, s->norms + 2 * from, (size_t)(2 * (to - from)) * sizeof(float),
-                  err);
-}
-
-ser_status ser_steps_read_logits(ser_steps *s, ser_error *err) {
-  return s->o.device->rt->read(s->o.stream, s->logits_host, s->logits, (size_t)(s->o.clips * s->stride) * sizeof(float),
-                               err);
+  int64_t first = from * s->o.batch, count = (to - 1) * s->o.batch + ser_steps_clips(s, to - 1) - first;
+  read_later(s, s->losses_host, s->losses, first, count);
+  read_later(s, s->logits_host, s->logits, first * s->stride, count * s->stride);
+  read_later(s, s->norms_host, s->norms, 2 * from, 2 * (to - from));
+  if (to == ser_steps_count(s)) {
+    read_later(s, s->parameters_host, ser_model_flat(s->o.model), 0, s->flat);
+    read_later(s, s->m_host, s->m, 0, s->trained);
+    read_later(s, s->v_host, s->v, 0, s->trained);
+  }
+  return s->o.device->rt->sync(s->o.stream, err);
 }

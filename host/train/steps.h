@@ -30,22 +30,23 @@ int64_t ser_steps_between_looks(const ser_steps *steps);
 
 /* Adam's moments, [trained_count]. */
 void ser_steps_write_moments(ser_steps *steps, const float *m, const float *v);
-ser_status ser_steps_read_moments(const ser_steps *steps, float *m, float *v, ser_error *err);
 
-/* Begins an epoch behind `done` steps of the training. order: [clips] clips of the dataset, kept until its end. */
+/* Begins an epoch behind `done` steps of the training; the one before has been read to its end. order: [clips] clips of
+ * the dataset. */
 ser_status ser_steps_begin(ser_steps *steps, const int32_t *order, int64_t done, ser_error *err);
 /* Enqueues a step of the epoch; they come in their order. */
 ser_status ser_steps_take(ser_steps *steps, int64_t step, ser_error *err);
 
 /* What the epoch's steps left, on the host, as far as it was read: losses [clips], norms [steps][2] (gradient_norm),
- * logits [clips][stride]. */
+ * logits [clips][stride]; behind the last step the model's parameters [flat_count] and Adam's moments
+ * [trained_count]. */
 typedef struct {
   const float *losses, *norms, *logits;
   int64_t stride;
+  const float *parameters, *m, *v;
 } ser_steps_left;
 ser_steps_left ser_steps_left_of(const ser_steps *steps);
-/* Losses and norms of steps [from, to), and all logits; both wait. */
+/* What steps [from, to) left; waits once. */
 ser_status ser_steps_read(ser_steps *steps, int64_t from, int64_t to, ser_error *err);
-ser_status ser_steps_read_logits(ser_steps *steps, ser_error *err);
 
 #endif

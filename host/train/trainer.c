@@ -39,9 +39,9 @@ typedef struct {
   void *memory;
   int32_t *validation_there; /* [validation_count] */
   float *answers_there;      /* [validation_count][ser_inference_stride] probabilities */
-  float *answers;
-  int32_t *truth, *answer; /* [validation_count] */
-  int64_t looked_steps;    /* of this epoch, whose losses are on the host */
+  float *answers;            /* pinned */
+  int32_t *truth, *answer;   /* [validation_count] */
+  int64_t looked_steps;      /* of this epoch, whose losses are on the host */
   ser_checkpoint state;
   char *checkpoint_path, *history_path, *model_path;
   int64_t written_epoch; /* the epoch that the checkpoint on disk holds; -1: none */
@@ -163,13 +163,13 @@ static ser_status make_steps(trainer *t, ser_error *err) {
 static ser_status make_validation(trainer *t, ser_error *err) {
   size_t n = t->validation_count, row = (size_t)ser_inference_stride(t->inference) * sizeof(float);
   const ser_array arrays[] = {{&t->validation_there, n * sizeof(int32_t)}, {&t->answers_there, n * row}};
-  t->answers = ser_alloc((n + 1) * row);
   t->truth = ser_alloc((n + 1) * sizeof *t->truth);
   t->answer = ser_alloc((n + 1) * sizeof *t->answer);
   if (!n) return SER_OK;
   SER_TRY(ser_arrays_alloc(&t->memory, t->device, t->stream, arrays, sizeof arrays / sizeof *arrays, err));
   t->device->rt->write(t->stream, t->validation_there, t->validation, n * sizeof *t->validation);
-  return SER_OK;
+  t->answers = t->device->rt->pin(t->device, n * row, err);
+  return t->answers ? SER_OK : SER_FAILED;
 }
 
 static ser_status make(trainer *t, ser_error *err) {
@@ -206,6 +206,7 @@ static void end(trainer *t) {
   ser_inference_free(t->inference);
   ser_model_free(t->model);
   t->device->rt->free(t->device, t->memory);
+  t->device->rt->unpin(t->device, t->answers);
   t->device->rt->stream_destroy(t->stream);
   free(t->train);
   free(t->order);
@@ -213,7 +214,6 @@ static void end(trainer *t) {
   free(t->validation);
   free(t->mean);
   free(t->inv_std);
-  free(t->answers);
   free(t->truth);
   free(t->answer);
   free(t->checkpoint_path);
@@ -223,11 +223,13 @@ static void end(trainer *t) {
 
 /* ---- between epochs ---------------------------------------------------------------------------------------------- */
 
-/* The device's parameters and moments into the state on the host. */
-static ser_status take_snapshot(trainer *t, ser_error *err) {
-  SER_TRY(t->device->rt->read(t->stream, t->state.parameters, ser_model_flat(t->model),
-                              (size_t)t->state.flat_count * sizeof(float), err));
-  return ser_steps_read_moments(t->steps, t->state.m, t->state.v, err);
+/* The parameters and moments that the epoch has left into the state, which until now is that of the one before. */
+static void take_snapshot(trainer *t) {
+  ser_steps_left left = ser_steps_left_of(t->steps);
+  size_t trained = (size_t)t->state.trained_count * sizeof(float);
+  memcpy(t->state.parameters, left.parameters, (size_t)t->state.flat_count * sizeof(float));
+  memcpy(t->state.m, left.m, trained);
+  memcpy(t->state.v, left.v, trained);
 }
 
 static ser_status write_history(const trainer *t, ser_error *err) {
@@ -386,7 +388,7 @@ static ser_status not_finite(const trainer *t, int64_t step, const char *what, s
                   t->job->folder, what, (long long)number, (long long)epoch + 1, t->checkpoint_path, (long long)epoch);
 }
 
-/* Brings the losses and norms of steps [looked_steps, steps) to the host and refuses what is not finite. */
+/* Brings what steps [looked_steps, steps) left to the host and refuses losses and norms that are not finite. */
 static ser_status look(trainer *t, int64_t steps, ser_error *err) {
   int64_t batch = t->job->config->train.batch;
   SER_TRY(ser_steps_read(t->steps, t->looked_steps, steps, err));
@@ -400,10 +402,9 @@ static ser_status look(trainer *t, int64_t steps, ser_error *err) {
   return SER_OK;
 }
 
-static ser_status sum_up_training(trainer *t, ser_epoch *epoch, ser_error *err) {
+static void sum_up_training(const trainer *t, ser_epoch *epoch) {
   int64_t n = (int64_t)t->train_count, right = 0, steps = ser_steps_count(t->steps);
   double loss = 0, norm = 0;
-  SER_TRY(ser_steps_read_logits(t->steps, err));
   ser_steps_left left = ser_steps_left_of(t->steps);
   for (int64_t i = 0; i < n; i++) {
     loss += (double)left.losses[i];
@@ -413,14 +414,13 @@ static ser_status sum_up_training(trainer *t, ser_epoch *epoch, ser_error *err) 
   epoch->train_loss = loss / (double)n;
   epoch->train_war = (double)right / (double)n;
   epoch->gradient_norm = norm / (double)steps;
-  return SER_OK;
 }
 
 /* The validation clips through folded inference, read when all are through. */
 static ser_status answer_validation(trainer *t, ser_error *err) {
   int64_t n = (int64_t)t->validation_count, most = t->job->config->train.batch;
   int64_t stride = ser_inference_stride(t->inference);
-  SER_TRY(ser_inference_refresh(t->inference, t->stream, err));
+  ser_inference_fold(t->inference, t->stream, ser_steps_left_of(t->steps).parameters);
   for (int64_t first = 0; first < n; first += most) {
     int64_t count = n - first < most ? n - first : most;
     ser_batch batch = {0};
@@ -429,7 +429,8 @@ static ser_status answer_validation(trainer *t, ser_error *err) {
     ser_feed_take(t->feed, t->stream, &batch, t->validation_there + first, NULL, most, count, 1);
     ser_inference_enqueue(t->inference, t->stream, t->answers_there + first * stride, batch.tile, batch.lengths, count);
   }
-  return t->device->rt->read(t->stream, t->answers, t->answers_there, (size_t)(n * stride) * sizeof(float), err);
+  t->device->rt->read_later(t->stream, t->answers, t->answers_there, (size_t)(n * stride) * sizeof(float));
+  return t->device->rt->sync(t->stream, err);
 }
 
 /* The loss is the plain mean of -log p(truth): neither smoothed nor weighted, so that it means the same whatever is
@@ -439,7 +440,10 @@ static ser_status validate(trainer *t, ser_epoch *epoch, ser_error *err) {
   if (!t->validation_count) return SER_OK;
   int64_t stride = ser_inference_stride(t->inference), classes = t->config.classes;
   double loss = 0;
-  SER_TRY(answer_validation(t, err));
+  t->device->rt->range_begin(t->device, "validation");
+  ser_status answered = answer_validation(t, err);
+  t->device->rt->range_end(t->device);
+  SER_TRY(answered);
   for (size_t i = 0; i < t->validation_count; i++) {
     const float *p = t->answers + (int64_t)i * stride;
     int32_t truth = t->job->dataset->truth[t->validation[i]];
@@ -494,9 +498,9 @@ static ser_status run_epoch(trainer *t, ser_error *err) {
     if ((step + 1) % every == 0 || step + 1 == steps) SER_TRY(look(t, step + 1, err));
     if (t->job->progress) ser_progress_add(t->job->progress, ser_steps_clips(t->steps, step));
   }
-  SER_TRY(sum_up_training(t, &epoch, err));
+  sum_up_training(t, &epoch);
   SER_TRY(validate(t, &epoch, err));
-  SER_TRY(take_snapshot(t, err));
+  take_snapshot(t);
   record(t, &epoch);
   show(t, &epoch);
   return SER_OK;
@@ -532,15 +536,21 @@ static ser_status write_model(trainer *t, ser_error *err) {
 
 ser_status ser_train_one(bool *trained, ser_device *device, const ser_training *training, ser_error *err) {
   trainer t = {.job = training, .device = device};
+  char *name = ser_format("train %s", training->folder);
   ser_status status;
   *trained = false;
+  device->rt->range_begin(device, name);
   SER_TRY_DONE(make(&t, err));
   SER_TRY_DONE(begin(&t, err));
   device->rt->phase(device, "train");
   while (status == SER_OK && !over(&t)) {
+    device->rt->range_begin(device, "epoch");
     status = run_epoch(&t, err);
+    device->rt->range_end(device);
     *trained = true;
+    device->rt->range_begin(device, "checkpoint");
     if (status == SER_OK) status = write_checkpoint_when_due(&t, err);
+    device->rt->range_end(device);
   }
   device->rt->phase(device, "trained");
   /* Also where an epoch was cut off or went wrong: the state is still that of the last whole one. */
@@ -551,5 +561,7 @@ ser_status ser_train_one(bool *trained, ser_device *device, const ser_training *
   if (status == SER_OK) status = write_model(&t, err);
 done:
   end(&t);
+  device->rt->range_end(device);
+  free(name);
   return status;
 }

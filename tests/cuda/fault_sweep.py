@@ -6,8 +6,10 @@ Usage: fault_sweep.sh [--part] [--keep] [KIND[:N[-M]] ...]
   --part    some of them, for every day: less than a minute
   KIND      that kind alone; with N: at the Nth call, or at all from the Nth to the Mth
   --keep    leave the folder of what went wrong
-Environment: SERENADE_BINARY, SERENADE_MAKE_CORPUS, SERENADE_SOFTGPU (the software device's launcher)."""
+Environment: SERENADE_BINARY, SERENADE_MAKE_CORPUS, SERENADE_SOFTGPU (the software device's launcher),
+SERENADE_RANGES_MODULE (ranges.c; without it nobody looks whether ranges end)."""
 import concurrent.futures
+import json
 import os
 import re
 import shutil
@@ -21,7 +23,7 @@ PLACES = (1, 2, 5, 20, 100)
 PART = [("extract", kind, 2, "") for kind in ("malloc", "hostalloc", "memcpy", "eventrecord")]
 PART += [("extract", "kernel", 5, ""), ("extract", "eventsync", 1, ""), ("extract", "plan", 1, ""), ("train", "kernel", 60, ""),
          ("train", "launch", 20, ""), ("train", "cudnn", 20, "cudnn"), ("train", "malloc", 5, ""),
-         ("train", "streamsync", 20, ""), ("train", "handle", 1, "wide"), ("evaluate", "memcpy", 5, ""),
+         ("train", "streamsync", 6, ""), ("train", "hostalloc", 2, ""), ("train", "handle", 1, "wide"), ("evaluate", "memcpy", 5, ""),
          ("evaluate", "kernel", 2, ""), ("predict", "kernel", 20, ""), ("predict", "memset", 2, ""),
          ("predict", "cufft", 2, "")]
 PART += [("extract", "malloc", "3+", ""), ("predict", "malloc", "9+", ""), ("train", "malloc", "9+", "")]
@@ -41,6 +43,7 @@ FORMS = {  # of a training
              "features.mfcc39.frames=16", "--set", "train.epochs=1"],
 }
 BINARY, SOFTGPU = os.environ["SERENADE_BINARY"], os.environ["SERENADE_SOFTGPU"]
+RANGES = os.environ.get("SERENADE_RANGES_MODULE")  # which a profiler would see
 
 
 class Wrong(Exception):
@@ -49,12 +52,14 @@ class Wrong(Exception):
 
 def run(folder, arguments, options=None):
     """On the software device with these options (None: without one). Status, what was printed, what was said."""
-    command = [BINARY, *arguments]
+    command, environment = [BINARY, *arguments], dict(os.environ)
     if options is not None:
         command = [SOFTGPU, "--leak-fatal", *options, "--", *command]
+    if options is not None and RANGES:
+        environment.update(NVTX_INJECTION64_PATH=RANGES, SERENADE_RANGES=os.path.join(folder, "ranges"))
     try:
         done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT,
-                              check=False)
+                              check=False, env=environment)
     except subprocess.TimeoutExpired:
         return 124, b"", "it hangs"
     return done.returncode, done.stdout, done.stderr.decode(errors="replace")
@@ -104,6 +109,11 @@ def train_result(folder, _):
             if name in ("history.csv", "model.safetensors", "checkpoint", "split.csv")}
 
 
+def resume_arguments(form):
+    """A training that has had the first of its two epochs; it says that it goes on."""
+    return [word for word in train_arguments(form) if word != "--quiet"]
+
+
 def evaluate_arguments(_):
     return ["evaluate", "run", "--device", "cuda", "--quiet"]
 
@@ -118,7 +128,7 @@ def predict_arguments(_):
 
 
 COMMANDS = {"extract": (extract_arguments, extract_result), "train": (train_arguments, train_result),
-            "evaluate": (evaluate_arguments, evaluate_result), "predict": (predict_arguments, None)}
+            "resume": (resume_arguments, train_result), "evaluate": (evaluate_arguments, evaluate_result), "predict": (predict_arguments, None)}
 HERE = CACHE = ""
 
 
@@ -130,6 +140,8 @@ def new_folder(name, command):
         os.symlink(os.path.join(HERE, entry), os.path.join(folder, entry))
     if command in ("evaluate", "predict"):
         shutil.copytree(os.path.join(HERE, "clean-train-", "run"), os.path.join(folder, "run"))
+    if command == "resume":
+        shutil.copytree(os.path.join(HERE, "one-epoch", "run"), os.path.join(folder, "run"))
     return folder
 
 
@@ -158,6 +170,58 @@ def judge_failure(command, status, out, said, clean):
         raise Wrong("it prints other answers than without a failure")
 
 
+def judge_ranges(folder):
+    """What was begun for a profiler has ended; a device that cannot be opened has begun nothing."""
+    path = os.path.join(folder, "ranges")
+    if not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8") as file:
+        last = file.read().splitlines()[-1]
+    if last != "open: 0":
+        raise Wrong(f"ranges that were begun and not ended: {last}")
+
+
+def graph_places():
+    """Where a training that goes on with its second epoch meets its graphs, by the report of one that does not fail: a
+    kernel that is captured, and so runs in each replay, seen at the next launch or (put off) in the wait; the launch of
+    a graph; the wait for the steps; and the validation's last kernel. With what is said of each."""
+    folder = new_folder("counted", "resume")
+    path = os.path.join(folder, "report.json")
+    must(folder, resume_arguments(""), ["--nvtx", "--report", path])
+    with open(path, encoding="utf-8") as file:
+        phases = {phase["name"]: phase for phase in json.load(file)["phases"]}
+    start, train = phases["start"], phases["train"]
+    before, during = (sum(count for name, count in phase["calls"].items() if name.endswith("cudaLaunchKernel"))
+                      for phase in (start, train))
+    captured = during - sum(kernel["direct"] for kernel in train["kernels"])
+    if not train["graph_launches"] or captured < 2:
+        raise Wrong("a training's steps are no graphs")
+    inside, dead = before + captured // 2, "illegal memory access was encountered, in '{}.*; .*start it again"
+    return [("kernel", inside, [], dead.format("cudaGraphLaunch")),
+            ("kernel", inside, ["--defer"], dead.format("cudaStreamSynchronize")),
+            ("launch", before + captured + 2, [], "in 'cudaGraphLaunch"),
+            ("streamsync", start["syncs"]["streamSync"] + 1, [], "in 'cudaStreamSynchronize"),
+            ("kernel", before + during, ["--defer"], dead.format("cudaStreamSynchronize"))]
+
+
+def graph_trial(kind, place, more, words, clean):
+    """The device fails in the graphs of the second epoch: the first one's checkpoint stays, and is gone on from."""
+    folder = new_folder(f"graph-{kind}-{place}-{len(more)}", "resume")
+    checkpoint = files_of(os.path.join(folder, "run"))["checkpoint"]
+    status, out, said = run(folder, resume_arguments(""), ["--fail", f"{kind}:{place}", *more])
+    judge_failure("resume", status, out, said, clean)
+    judge_ranges(folder)
+    if status != 1 or not re.search(words, said):
+        raise Wrong(f"it ends with {status}, and not by {words}: {said[-600:]}")
+    if files_of(os.path.join(folder, "run"))["checkpoint"] != checkpoint:
+        raise Wrong("the checkpoint of the first epoch has changed")
+    status, out, said = run(folder, resume_arguments(""), [])
+    if status or "goes on after epoch 1" not in said:
+        raise Wrong(f"run again it ends with {status}: {said[-600:]}")
+    same(result("resume", folder, "", out), clean, "run again")
+    return "ended"
+
+
 def trial(command, kind, place, form, clean):
     """One failure, and what comes after it: "not met", "met", "ended"."""
     folder = new_folder(f"{command}-{kind}-{place}-{form}", command)
@@ -169,6 +233,7 @@ def trial(command, kind, place, form, clean):
     status, out, said = run(folder, arguments, options)
     met = "--fail:" in said
     judge_failure(command, status, out, said, clean)
+    judge_ranges(folder)
     if status == 0:
         same(result(command, folder, form, out), clean, "it ends well, but")
     else:
@@ -191,6 +256,7 @@ def make_fixture():
     must(HERE, ["index", "--ravdess", "corpus/RAVDESS", "-o", "few.csv", "--quiet"])
     must(HERE, ["audit", "few.csv", "--quiet"])
     must(HERE, ["extract", "few.csv", "--cache", CACHE, "--device", "cuda", "--quiet"], [])
+    must(new_folder("one-epoch", "train"), [*train_arguments(""), "--set", "train.epochs=1"], [])
 
 
 def clean_results(wanted):
@@ -242,6 +308,10 @@ def main():
         clean = clean_results({(command, form) for command, _, _, form in listed})
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             futures = {pool.submit(trial, *t, clean[t[0], t[3]]): t for t in listed}
+            if not words or part:
+                for kind, place, more, said in graph_places():
+                    future = pool.submit(graph_trial, kind, place, more, said, clean["train", ""])
+                    futures[future] = ("train", kind, place, "in a graph")
             for future in concurrent.futures.as_completed(futures):
                 command, kind, place, form = futures[future]
                 name = f"{command}{' ' + form if form else ''}, {kind}:{place}"

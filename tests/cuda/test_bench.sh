@@ -17,13 +17,17 @@ small=(--set model.blocks=2 --set model.filters=8 --set features.mfcc39.frames=3
 
 # The reports of two processes (predict is the program again) would be one file.
 got=0
-SERENADE_REPORT="" bash "$here/../support/on_device.sh" -- "$SERENADE_BINARY" bench all --runs 2 --device cuda --data few \
+NVTX_INJECTION64_PATH=$SERENADE_RANGES_MODULE SERENADE_RANGES=$work/ranges SERENADE_REPORT="" bash "$here/../support/on_device.sh" -- "$SERENADE_BINARY" bench all --runs 2 --device cuda --data few \
   "${small[@]}" --json bench.json >out 2>err || got=$?
 cat out err
 [[ $got != 77 ]] || exit 77
 [[ $got == 0 ]] || { echo "FAILED: exit status $got" && exit 1; }
 
 awk 'length > 120 { print "FAILED: wider than 120 columns: " $0; bad = 1 } END { exit bad }' out
+for stage in peak.fma mfcc extract train forward predict; do
+  grep -q -x "0 $stage" ranges || { echo "FAILED: a profiler does not see $stage" && exit 1; }
+done
+! grep '^open: ' ranges | grep -v 'open: 0' || { echo "FAILED: ranges that do not end" && exit 1; }
 grep -q '^What holds it back is' out || { echo "FAILED: no brake is named" && exit 1; }
 exec python3 - <<'CHECK'
 import json, sys

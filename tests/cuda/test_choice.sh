@@ -63,7 +63,20 @@ refused "the CUDA device failed: CUDA: .* at cuda" --fail stream:1+
 
 export SERENADE_CUDA_MODULE=${SERENADE_MODULE_OF_80:?}
 refused "architecture too old: the GPU is an sm_75, this build is for sm_80 and later" --device t4
-SERENADE_CUDA_MODULE=$folder/missing.so refused "missing.so, which drives it, is not there; install Serenade anew"
+SERENADE_CUDA_MODULE=$folder/missing.so refused "$folder/missing.so, which drives it, is not there; set SERENADE_CUDA"
+# Without the variable: beside the program, then in the installed tree's folder. Each place is named where it is nowhere.
+mkdir -p "$folder/tree/bin" "$folder/tree/lib/serenade"
+cp "$SERENADE_BINARY" "$folder/tree/bin/serenade"
+(
+  unset SERENADE_CUDA_MODULE
+  SERENADE_BINARY=$folder/tree/bin/serenade
+  refused "serenade_cuda.so, which drives it, is neither in $folder/tree/bin nor in $folder/tree/bin/../lib/serenade; install"
+  ln -s "$SERENADE_MODULE_OF_ANOTHER" "$folder/tree/lib/serenade/serenade_cuda.so"
+  refused "$folder/tree/bin/../lib/serenade/serenade_cuda.so is of another build"
+  echo "not a module" >"$folder/tree/bin/serenade_cuda.so"
+  refused "its module cannot be loaded: $folder/tree/bin/serenade_cuda.so"
+  exit "$failed"
+) || failed=1
 echo "not a module" >"$folder/text.so"
 SERENADE_CUDA_MODULE=$folder/text.so refused "its module cannot be loaded: "
 export SERENADE_CUDA_MODULE=${SERENADE_MODULE_OF_ANOTHER:?}

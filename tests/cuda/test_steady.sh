@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Steady state on the device: extract of N and of 2N recordings, training of E and of 2E epochs, predict of N and of 2N
+# Steady state on the device, and what a profiler is told of it: extract of N and of 2N recordings, training of E and of 2E epochs, predict of N and of 2N
 # files, held against each other by steady.py. Batches are made small by memory that the device refuses at first.
 # Usage: test_steady.sh
 set -euo pipefail
@@ -23,7 +23,8 @@ on_device() {
     shift
   done
   shift
-  SERENADE_REPORT=$work/$report bash "$here/../support/on_device.sh" "${options[@]}" -- "$SERENADE_BINARY" "$@" \
+  NVTX_INJECTION64_PATH=$SERENADE_RANGES_MODULE SERENADE_RANGES=$work/$report.ranges \
+    SERENADE_REPORT=$work/$report bash "$here/../support/on_device.sh" "${options[@]}" -- "$SERENADE_BINARY" "$@" \
     >out 2>err </dev/null || got=$?
   [[ $got == 0 ]] && return
   echo "FAILED: exit status $got: serenade $*"
@@ -35,6 +36,15 @@ steady() {
   python3 "$here/steady.py" "$@" || failed=1
 }
 
+# ranges RUN COUNT LINE: so many ranges (`+`: some) of that depth and name.
+ranges() {
+  local got
+  got=$(grep -c -x -e "$3" "$1.ranges") || true
+  [[ $got == "$2" || ($2 == + && $got -gt 0) ]] && return
+  echo "FAILED: $1: $got ranges '$3', not $2"
+  failed=1
+}
+
 "$SERENADE_MAKE_CORPUS" corpus
 "$SERENADE_BINARY" index --ravdess corpus --tess corpus/TESS -o all.csv --quiet >index.txt
 "$SERENADE_BINARY" audit all.csv --quiet >audit.txt 2>&1
@@ -44,7 +54,7 @@ head -n $((few + 1)) mixed.csv >few.csv
 head -n $((2 * few + 1)) mixed.csv >many.csv
 
 # The first four attempts to make room fail: batches of 8 clips, not of 128.
-small=(--nvtx --fail malloc:6-9)
+small=(--fail malloc:6-9)
 for manifest in few many; do
   on_device "extract-$manifest" "${small[@]}" -- extract "$manifest.csv" --cache "cache-$manifest" --device cuda
   grep -q "batches of 8 clips" err || {
@@ -64,7 +74,7 @@ for line in "${trainings[@]}"; do
   read -ra options <<<"$options"
   run=$name-${settings#*=}
   for epochs in 2 4; do
-    on_device "$run-$epochs" --nvtx "${options[@]}" -- train config.yaml -o "run-$run-$epochs" --manifest many.csv \
+    on_device "$run-$epochs" "${options[@]}" -- train config.yaml -o "run-$run-$epochs" --manifest many.csv \
       "${base[@]}" --set "train.epochs=$epochs" --set "$settings" --device cuda
     [[ $name == train ]] || grep -q "each batch is brought from the host" err || {
       echo "FAILED: the data set is on the device: $(cat err)"
@@ -81,4 +91,11 @@ for count in $few $((2 * few)); do
     --format csv --device cuda
 done
 steady predict "predict-$few.json" "predict-$((2 * few)).json" "$few"
+
+for name in "wait for clips" "submit a batch" "collect a batch"; do ranges extract-many + "0 $name"; done
+ranges train-fused-4 1 "0 train run-train-fused-4"
+for name in epoch checkpoint; do ranges train-fused-4 4 "1 $name"; done
+ranges train-fused-4 4 "2 validation"
+for line in "0 wait for clips" "0 answer a batch" "1 score windows"; do ranges "predict-$few" + "$line"; done
+for file in *.ranges; do ranges "${file%.ranges}" 1 "open: 0"; done
 exit "$failed"

@@ -286,7 +286,7 @@ static void batch_of_64(void **state) {
                        .y_norm = true,
                        .dx = true,
                        .dbias = true,
-                       .most = 80});
+                       .most = 200});
 }
 
 static void other_shapes(void **state) {

@@ -259,6 +259,15 @@ static void counters_of(const ser_device *device, ser_device_counters *out) {
   *out = ((const counted_device *)device)->counters;
 }
 
+static void no_range_begin(ser_device *device, const char *name) {
+  (void)device;
+  (void)name;
+}
+
+static void no_range_end(ser_device *device) {
+  (void)device;
+}
+
 /* Two batches of 0.25 and 0.75 seconds by the device's clock. */
 static ser_status two_batches(void *context, ser_error *err) {
   bench *b = context;
@@ -277,7 +286,7 @@ static ser_status two_batches(void *context, ser_error *err) {
 static void work_is_a_mean_of_batches(void **state) {
   (void)state;
   ser_error err = {0};
-  const ser_runtime runtime = {.counters = counters_of};
+  const ser_runtime runtime = {.counters = counters_of, .range_begin = no_range_begin, .range_end = no_range_end};
   counted_device device = {.device = {.rt = &runtime}, .counters = {.launches = 1000, .allocations = 7}};
   bench b = {.on_device = true, .runs = 2, .device = &device.device, .clips = {.count = 90}};
   bench_result *line;
