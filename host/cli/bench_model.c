@@ -167,12 +167,13 @@ static void enqueue_forward(model_context *run) {
   ser_inference_enqueue(run->inference, run->b->stream, run->answers, run->tile, run->length, BENCH_BATCH);
 }
 
-/* As training and predict do it: captured once where the device has graphs. */
+/* As training and predict do it: captured once where the device has graphs, after one by itself. */
 static ser_status capture(model_context *run, void (*enqueue)(model_context *), ser_error *err) {
   const ser_runtime *rt = run->b->device->rt;
   ser_device_properties properties;
   rt->properties(run->b->device, &properties);
   if (!properties.graphs || run->once) return SER_OK;
+  enqueue(run);
   SER_TRY(rt->graph_begin(run->b->stream, err));
   enqueue(run);
   return rt->graph_end(run->b->stream, &run->once, err);
