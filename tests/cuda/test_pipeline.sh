@@ -73,7 +73,7 @@ base=(--set features.mfcc39.frames=40 --set model.blocks=3 --set model.filters=1
 
 # NAME, the software device's options, the model's settings
 models=(
-  "plain|--defer --seed 1|"
+  "plain|--defer --seed 1|--set conv=fused"
   "residual|--defer --seed 2 --order reverse|--set model.residual=true --set model.pool=real --set model.kernel=3"
   "timnet|--defer --seed 3 --order random|--set model.branch=timnet --set train.focal_gamma=1"
   "weighted|--device t4 --defer --seed 4|--set train.class_weights=balanced --set conv=cudnn"
@@ -113,7 +113,20 @@ on_cuda turns --defer --seed 7 -- train plain.yaml -o turns "${base[@]}" --manif
 alike 5e-3 turns/history.csv cpu-plain/history.csv "1 2 5" || fail "the history that went on differs"
 
 echo "== same seed, same bytes"
-on_cuda again --defer --seed 8 --order random -- run plain.yaml -o again "${base[@]}" --device cuda
+on_cuda again --defer --seed 8 --order random -- run plain.yaml -o again "${base[@]}" --set conv=fused \
+  --device cuda
 for file in history.csv model.safetensors checkpoint; do
   cmp "cuda-plain/$file" "again/$file" || fail "$file has other bytes the second time"
 done
+
+echo "== the form of the convolutions that a run was begun with stays"
+# What refuses cuDNN at first refuses it no longer when the run goes on; a new measurement would be free to choose it.
+refused=()
+[[ -z ${SERENADE_SOFTGPU:-} ]] || refused=(--fail cudnn:1+)
+on_cuda begun "${refused[@]}" -- train plain.yaml -o begun "${base[@]}" --manifest manifest.csv --set train.epochs=1 \
+  --device cuda
+form=$(grep '^# convolutions: ' begun/config.yaml)
+[[ -z ${refused[*]} || $form == "# convolutions: fused" ]] || fail "$form, though cuDNN refuses"
+grep -q "^# started on: .* ${form##* } " begun/config.yaml || fail "$form is not what config.yaml tells of the start"
+on_cuda begun-on -- train plain.yaml -o begun "${base[@]}" --manifest manifest.csv --resume --device cuda
+[[ $(grep '^# convolutions: ' begun/config.yaml) == "$form" ]] || fail "the form has changed when the run went on"
