@@ -379,7 +379,7 @@ static ser_status compute_missing(extract_job *job, ser_error *err) {
   ser_device_properties properties;
   device->rt->properties(device, &properties);
   job->size = properties.host_memory ? on_cpu : on_gpu;
-  SER_TRY(ser_mfcc_create(&job->mfcc, device, options->config, (int64_t)job->size.clips, job->size.frames, err));
+  SER_TRY(ser_mfcc_create(&job->mfcc, device, options->config, (int64_t)job->size.clips, job->size.frames, false, err));
   ser_status status = ser_ring_create(&job->ring, device, job->size.room, err);
   if (status == SER_OK) {
     char *what = ser_format("extract %s", ser_feature_names[options->kind]);

@@ -147,7 +147,7 @@ static void check_alone(scene *s, const int64_t *offset, const float *features) 
   int64_t columns = ser_feature_columns(config);
   ser_error err = {0};
   ser_mfcc *mfcc;
-  ASSERT_OK(ser_mfcc_create(&mfcc, s->device, config, 1, 300, &err), err);
+  ASSERT_OK(ser_mfcc_create(&mfcc, s->device, config, 1, 300, true, &err), err);
   for (size_t i = 0; i < s->manifest.count; i++) {
     ser_clip clip;
     ser_reason reason;
