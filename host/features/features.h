@@ -75,6 +75,7 @@ typedef struct {
 typedef struct {
   size_t wanted, present, computed, too_short, refused; /* distinct keys */
   double seconds, audio_seconds;                        /* of this run */
+  double set_up;                                        /* of them, for rooms, plans and streams, made and freed */
   ser_device_work work;
   ser_text refusals; /* one line each: path: reason in words */
 } ser_extract_summary;
