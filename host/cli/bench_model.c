@@ -70,7 +70,7 @@ static ser_status load_features(model_context *run, ser_error *err) {
   for (size_t i = 0; i < count; i++) frames += ser_mfcc_frames(b->clips.counts[i], config->hop);
   ser_mfcc *mfcc;
   float *features = NULL;
-  SER_TRY(ser_mfcc_create(&mfcc, b->device, config, (int64_t)count, frames, err));
+  SER_TRY(ser_mfcc_create(&mfcc, b->device, config, (int64_t)count, frames, true, err));
   ser_status status = ser_mfcc_compute(mfcc, &features, offset, b->clips.samples, b->clips.counts, count, err);
   ser_mfcc_free(mfcc);
   int64_t channels = run->config.channels, padded = SER_ROUND_UP(channels, SER_CHANNEL_PAD);

@@ -30,7 +30,7 @@ static float *features_of(ser_device *device, const clips *c, const size_t *list
     samples[i] = c->samples[list[i]];
     counts[i] = c->counts[list[i]];
   }
-  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, CLIPS, 8192, &err), err);
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, CLIPS, 8192, true, &err), err);
   ASSERT_OK(ser_mfcc_compute(mfcc, &features, offset, samples, counts, count, &err), err);
   ser_mfcc_free(mfcc);
   return features;
