@@ -22,7 +22,7 @@
 enum {
   BATCH = 32,
   BATCH_FRAMES = 8192,
-  BATCHES = 4, /* of features: under way, and the one being filled */
+  BATCHES = 3, /* of features: under way, of which two keep a device busy, and the one being filled */
   SCORING = 2, /* batches of windows under way */
 };
 
@@ -212,10 +212,10 @@ static clip *take_clip(job *j, bool wait) {
   return c;
 }
 
-/* The clip of the next signal. A clip that is refused is not waited behind: its words may be due. */
-static clip *next_signal(job *j, bool wait) {
+/* The clip of the next signal, among so many clips. One that is refused is not waited behind: its words may be due. */
+static clip *next_signal(job *j, size_t last, bool wait) {
   while (!j->open) {
-    clip *c = take_clip(j, wait);
+    clip *c = j->taken < last ? take_clip(j, wait) : NULL;
     if (!c) return NULL;
     if (c->windows)
       j->open = c;
@@ -228,10 +228,11 @@ static clip *next_signal(job *j, bool wait) {
 /* As many signals as are at hand; at least one where it is to wait, unless none comes. */
 static void fill(job *j, batch *b, bool wait) {
   const ser_predictor *p = j->p;
+  const size_t last = j->taken + BATCH; /* however many are refused */
   b->count = 0;
   b->frames = 0;
   while (b->count < (size_t)ser_mfcc_max_clips(p->mfcc)) {
-    clip *c = next_signal(j, wait && !b->count);
+    clip *c = next_signal(j, last, wait && !b->count);
     if (!c) return;
     int64_t more = p->by_samples ? ser_mfcc_frames(p->info.mfcc.samples, p->info.mfcc.hop) : c->units;
     if (b->count && b->frames + more > ser_mfcc_max_frames(p->mfcc)) return;
@@ -419,7 +420,7 @@ static ser_status run(job *j, ser_error *err) {
     SER_TRY(give_answers(j, err)); /* of those that are refused */
     if (b->count) {
       SER_TRY(in_range(j, "submit a batch", send_batch, err));
-      if (!ser_mfcc_full(p->mfcc)) continue;
+      if (!ser_mfcc_full(p->mfcc) && j->under_way + 1 < BATCHES) continue;
     } else if (!busy) {
       if (j->failed) return ser_fail(err, j->failed->status, "%s", j->failed->err.text);
       if (j->taken == j->count) return SER_OK;

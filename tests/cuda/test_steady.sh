@@ -64,6 +64,12 @@ for manifest in few many; do
   }
 done
 steady extract extract-few.json extract-many.json "$few"
+# Half of 300 MiB takes batches of 64 clips: nothing has to fail for it.
+on_device extract-little --mem 300 -- extract few.csv --cache cache-little --device cuda
+grep -q "batches of 64 clips, not of 128" err || {
+  echo "FAILED: batches are not what the free memory takes: $(cat err)"
+  exit 1
+}
 
 printf 'corpora:\n  ravdess: corpus/RAVDESS\n  tess: corpus/TESS\n' >config.yaml
 base=(--set features.mfcc39.frames=40 --set model.blocks=2 --set model.filters=8 --set train.batch=16
