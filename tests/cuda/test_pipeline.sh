@@ -71,7 +71,8 @@ base=(--set features.mfcc39.frames=40 --set model.blocks=3 --set model.filters=1
 "$serenade" index --ravdess corpus --tess corpus/TESS -o manifest.csv --quiet
 "$serenade" audit manifest.csv --quiet >/dev/null
 
-# NAME, the software device's options, the model's settings
+# NAME, the software device's options, the model's settings. plain is trained twice: with a form of convolutions that is
+# named, since what auto measures need not come out the same way again.
 models=(
   "plain|--defer --seed 1|--set conv=fused"
   "residual|--defer --seed 2 --order reverse|--set model.residual=true --set model.pool=real --set model.kernel=3"
