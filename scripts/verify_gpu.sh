@@ -90,7 +90,7 @@ step() {
   run_step "$@" || status=$?
   case $status in
     0) verdict_of "$1" pass "$([[ $1 != tests && $1 != limits ]] || words_of "$1")" ;;
-    77) verdict_of "$1" skipped "$(words_of "$1")" ;;
+    77) verdict_of "$1" skipped "$(words_of "$1" | sed 's/^skipped: //')" ;;
     *) verdict_of "$1" FAIL "exit status $status: $(words_of "$1")" ;;
   esac
 }

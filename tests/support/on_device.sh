@@ -25,7 +25,7 @@ if [[ -n ${SERENADE_SOFTGPU:-} ]]; then
   exec "$SERENADE_SOFTGPU" --leak-fatal "${options[@]}" "${more[@]}" -- "$@"
 fi
 if $only; then
-  echo "skipped: no software device (SERENADE_SOFTGPU), and a GPU is not asked for ${options[*]}"
+  echo "skipped: only a software device (SERENADE_SOFTGPU) can do ${options[*]}"
   exit 77
 fi
 if ! why=$("$SERENADE_BINARY" info device --device cuda 2>&1 >/dev/null); then
