@@ -66,7 +66,8 @@ typedef struct {
   void (*counters)(const ser_device *device, ser_device_counters *out);
 
   /* Settles how convolutions run where that was left to the device (conv auto), by measuring convolutions of this
-   * shape; before their plans are made. Where there is nothing to choose it does nothing. */
+   * shape, which has the largest dilation, and of the same with dilation 1; before their plans are made. Where there is
+   * nothing to choose it does nothing. */
   ser_status (*choose_conv)(ser_device *device, const struct ser_conv_shape *shape, ser_error *err);
 
   /* 64-byte aligned, uninitialised. NULL when the device is out of memory, with the error set. */
