@@ -36,12 +36,14 @@ ser_status cuda_report(ser_error *err, cuda_library library, int status, const c
                        int line) {
   char words[512], behind[256] = "";
   describe(library, status, words, sizeof words);
-  /* Taken out of the runtime, so that no later launch is blamed for it. One that stays has ended the device. */
+  /* Taken out of the runtime, so that no later launch is blamed for it. */
   cudaError_t kept = cudaGetLastError();
   if (kept != cudaSuccess && library != CUDA_RUNTIME)
     snprintf(behind, sizeof behind, " (%s)", cudaGetErrorString(kept));
-  const char *cure =
-      cudaGetLastError() == cudaSuccess ? "" : "; the device can do no more for this process: start it again";
+  /* What has ended the device comes back from each call that reaches it. */
+  bool over = cudaFree(NULL) != cudaSuccess;
+  cudaGetLastError();
+  const char *cure = over ? "; the device can do no more for this process: start it again" : "";
   return ser_fail(err, SER_FAILED, "the CUDA device failed: %s: %s%s, in '%s' at %s:%d%s", library_names[library],
                   words, behind, statement, short_path(file), line, cure);
 }

@@ -1,8 +1,10 @@
 /* Choosing a backend, and the list of operations. */
 #include "device/runtime.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "device/cpu_runtime.h"
 #include "device/cuda_load.h"
 #include "device/ops.h"
@@ -29,6 +31,19 @@ ser_status ser_device_cuda_absence(ser_error *why) {
   ser_status status = ser_cuda_open(&device, &options, why);
   ser_device_close(device);
   return status;
+}
+
+void ser_device_tell(const ser_device *device, const ser_device_options *asked) {
+  static atomic_bool told;
+  ser_device_properties is;
+  ser_error why = {0};
+  device->rt->properties(device, &is);
+  if ((is.host_memory && (asked->kind != SER_DEVICE_AUTO || !ser_cuda_is_there())) || atomic_exchange(&told, true))
+    return;
+  if (!is.host_memory)
+    ser_info("device: %s, %s, %s", is.name, is.isa, is.precision);
+  else if (ser_device_cuda_absence(&why) != SER_OK)
+    ser_info("the CPU computes, since the GPU cannot be used: %s", why.text);
 }
 
 void ser_device_close(ser_device *device) {

@@ -136,6 +136,8 @@ struct ser_device {
  * variable SERENADE_ISA=base, avx2 or avx512 holds the CPU backend to an instruction set (for tests); one that the
  * processor lacks is refused. */
 ser_status ser_device_open(ser_device **device, const ser_device_options *options, ser_error *err);
+/* Tells the user once which GPU is used, or why one that is there is not, where that was left to us. */
+void ser_device_tell(const ser_device *device, const ser_device_options *asked);
 void ser_device_close(ser_device *device); /* NULL is fine */
 /* Why AUTO does not take CUDA, in words; SER_OK where it does. */
 ser_status ser_device_cuda_absence(ser_error *why);

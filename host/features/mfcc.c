@@ -155,6 +155,7 @@ static ser_status rooms_that_fit(ser_mfcc *m, ser_error *err) {
     rooms_free(m);
     if (!halve(m)) return status;
   }
+  if (status == SER_OK) ser_error_clear(err);
   if (status == SER_OK && m->max_clips < most)
     ser_info("little of the device's memory is free: features are computed in batches of %lld %s, not of %lld",
              (long long)m->max_clips, SER_PLURAL(m->max_clips, "clip", "clips"), (long long)most);

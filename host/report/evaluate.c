@@ -260,6 +260,7 @@ ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, c
   if (status != SER_OK) goto done;
   j.ends = ser_alloc_zero(j.run.parts.count, sizeof *j.ends);
   SER_TRY_DONE(ser_device_open(&j.device, device, err));
+  ser_device_tell(j.device, device);
   tell_refused_rows(&j.run);
   SER_TRY_DONE(get_features(&j, err));
   progress = ser_progress_begin("evaluate", "models", (int64_t)j.run.parts.count);

@@ -112,7 +112,10 @@ ser_device_work ser_predictor_work(const ser_predictor *predictor) {
 }
 
 static ser_status take_device(ser_predictor *p, ser_error *err) {
-  if (!p->device) SER_TRY(ser_device_open(&p->device, &p->options.device, err));
+  if (!p->device) {
+    SER_TRY(ser_device_open(&p->device, &p->options.device, err));
+    ser_device_tell(p->device, &p->options.device);
+  }
   if (!p->mfcc) SER_TRY(ser_mfcc_create(&p->mfcc, p->device, &p->info.mfcc, BATCH, BATCH_FRAMES, true, err));
   if (!p->scorer) SER_TRY(ser_scorer_create(&p->scorer, p->device, p->path, err));
   return SER_OK;

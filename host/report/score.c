@@ -119,6 +119,7 @@ static ser_status rooms_that_fit(ser_scorer *s, const ser_device_properties *is,
     rooms_free(s);
     s->room.windows /= 2;
   }
+  if (status == SER_OK) ser_error_clear(err);
   if (status == SER_OK && s->room.windows < most)
     ser_info("little of the device's memory is free: windows are scored in batches of %lld, not of %lld",
              (long long)s->room.windows, (long long)most);

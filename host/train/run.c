@@ -24,7 +24,9 @@ typedef struct {
   char manifest_hash[SER_HASH_HEX], split_hash[SER_HASH_HEX];
   char *cache_folder;
   int cores;
-  int side_by_side;     /* trainings at a time, as the device has it */
+  int side_by_side; /* trainings at a time, as the device has it */
+  /* What the first device that was opened turned out to be: all others of the job are to be like it. */
+  ser_device_kind kind;
   ser_conv_choice conv; /* as the device has chosen, where that was left to it */
   bool host_memory;     /* its operations read the dataset where it is */
   ser_device *holder;   /* else: the device that holds it for all trainings */
@@ -88,6 +90,14 @@ static ser_status open_chosen(ser_device **device, const job *j, const char *sta
   return status;
 }
 
+/* A further device of the job, with so many threads. */
+static ser_device_options like_first(const job *j, int threads) {
+  ser_device_options asked = ser_config_device(j->config, threads);
+  asked.kind = j->kind;
+  asked.conv = j->conv;
+  return asked;
+}
+
 static ser_conv_choice conv_of(const ser_device_properties *properties, ser_conv_choice asked) {
   if (!strcmp(properties->conv, "cudnn")) return SER_CONV_CUDNN;
   return strcmp(properties->conv, "fused") ? asked : SER_CONV_FUSED;
@@ -103,6 +113,7 @@ static ser_status write_config(job *j, ser_error *err) {
   SER_TRY_DONE(read_starts(&before, j, err));
   SER_TRY_DONE(open_chosen(&device, j, before, err));
   device->rt->properties(device, &properties);
+  j->kind = properties.host_memory ? SER_DEVICE_CPU : SER_DEVICE_CUDA;
   j->conv = conv_of(&properties, j->config->conv);
   j->side_by_side = properties.trainings;
   j->host_memory = properties.host_memory;
@@ -186,7 +197,7 @@ static ser_status extract_missing(const job *j, bool known_told, bool *partial, 
                                  .cache_folder = j->cache_folder,
                                  .jobs = (int)c->jobs,
                                  .known_told = known_told};
-  ser_device_options asked = ser_config_device(c, j->cores);
+  ser_device_options asked = like_first(j, j->cores);
   SER_TRY(ser_device_open(&options.device, &asked, err));
   ser_status status = ser_extract(&summary, &j->manifest, &options, err);
   ser_device_close(options.device);
@@ -226,8 +237,7 @@ static void train_part(void *context, size_t task, int thread) {
   ser_device *device = NULL;
   (void)thread;
   if (ser_interrupt_check(err) != SER_OK) return;
-  ser_device_options asked = ser_config_device(j->config, w->threads);
-  asked.conv = j->conv;
+  ser_device_options asked = like_first(j, w->threads);
   if (ser_device_open(&device, &asked, err) != SER_OK) return;
   ser_training training = {.config = j->config,
                            .manifest = &j->manifest,
@@ -285,7 +295,7 @@ static size_t count_trained(const job *j, const bool *trained) {
 /* The data set crosses the bus once: the devices of the trainings share their memory. */
 static ser_status hold_dataset(job *j, ser_error *err) {
   if (j->host_memory) return SER_OK;
-  ser_device_options asked = ser_config_device(j->config, 1);
+  ser_device_options asked = like_first(j, 1);
   SER_TRY(ser_device_open(&j->holder, &asked, err));
   return ser_resident_make(&j->resident, j->holder, &j->dataset, err);
 }

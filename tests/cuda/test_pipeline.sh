@@ -131,3 +131,17 @@ form=$(grep '^# convolutions: ' begun/config.yaml)
 grep -q "^# started on: .* ${form##* } " begun/config.yaml || fail "$form is not what config.yaml tells of the start"
 on_cuda begun-on -- train plain.yaml -o begun "${base[@]}" --manifest manifest.csv --resume --device cuda
 [[ $(grep '^# convolutions: ' begun/config.yaml) == "$form" ]] || fail "the form has changed when the run went on"
+
+if [[ -n ${SERENADE_SOFTGPU:-} ]]; then
+  echo "== a training stays on the device that it began on, also where that was left to it"
+  ended=0
+  for place in 2 6 7 8 9 10; do
+    got=0
+    "$SERENADE_SOFTGPU" --fail "stream:$place" -- "$serenade" train plain.yaml -o "auto-$place" "${base[@]}" \
+      --manifest manifest.csv --set conv=fused --set train.epochs=1 --device auto >out 2>err </dev/null || got=$?
+    ((got < 2)) || fail "stream:$place: exit status $got"
+    ((got == 0)) || grep -q '^serenade: .*the CUDA device failed' err || fail "stream:$place: not the right words"
+    ((ended += got)) || true
+  done
+  ((ended > 0 && ended < 6)) || fail "of 6 devices that fail $ended ended the job"
+fi
