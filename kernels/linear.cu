@@ -105,9 +105,10 @@ static ser_status limit_choice(cublasLtMatmulPreference_t preference, const line
   return SER_OK;
 }
 
-/* Whether the algorithm sums in one piece and does any number of rows that the plan will see. */
+/* Whether the algorithm sums in one piece and does any number of rows: the same are tried whatever the plan's own, so
+ * that plans of one layer choose alike. */
 static bool is_fit(const linear_plan *p, product which, const product_form *form, const cublasLtMatmulAlgo_t *found) {
-  const uint64_t rows[] = {1, usual_rows - 1, (uint64_t)p->shape.rows, usual_rows};
+  static const uint64_t rows[] = {1, 2, 3, 31, 32, 33, 64, usual_rows - 1, usual_rows, usual_rows + 1, 4096};
   int32_t parts = 0;
   if (cublasLtMatmulAlgoConfigGetAttribute(found, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, NULL) ||
       parts > 1)
