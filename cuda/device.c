@@ -128,7 +128,7 @@ static ser_status refuse_unfit(const cuda_device *cuda, const ser_device_options
                     "-DSERENADE_CUDA_ARCHITECTURES=%d, if its CUDA toolkit still knows that",
                     cuda->name, cuda->capability, cuda_lowest_architecture(), cuda->capability);
   if (options->precision == SER_PRECISION_TF32 && cuda->capability < TF32_FROM)
-    return ser_fail(err, SER_USAGE, "precision tf32 needs an sm_%d or later, and %s is an sm_%d; take it out",
+    return ser_fail(err, SER_USAGE, "precision tf32 needs an sm_%d or later, and %s is an sm_%d; give precision fp32",
                     TF32_FROM, cuda->name, cuda->capability);
   /* Who waits sleeps, since others have work for the core: a wish, which need not be heard. */
   if (cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync) != cudaSuccess) cudaGetLastError();

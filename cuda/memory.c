@@ -42,8 +42,8 @@ static ser_status refuse_memory(ser_error *err, int status, size_t bytes, const 
   size_t available = 0, total = 0;
   if (cudaMemGetInfo(&available, &total) != cudaSuccess) cudaGetLastError();
   return ser_fail(err, SER_FAILED,
-                  "the GPU is out of memory: %zu bytes (%zu MiB) asked for, %zu MiB of %zu MiB free; use a smaller "
-                  "batch, fewer trainings side by side, or end other programs that use the GPU",
+                  "the GPU is out of memory: %zu bytes (%zu MiB) asked for, %zu MiB of %zu MiB free; make "
+                  "train.batch smaller where it trains, or end other programs that use the GPU",
                   bytes, bytes / MIB, available / MIB, total / MIB);
 }
 
