@@ -147,19 +147,20 @@ static size_t rooms_bytes(const ser_mfcc *m) {
 static ser_status rooms_that_fit(ser_mfcc *m, ser_error *err) {
   int64_t most = m->max_clips;
   ser_device_properties is;
+  ser_error why; /* of a size that is not the last one tried nobody is to hear */
   ser_status status;
   rooms_free(m);
   m->device->rt->properties(m->device, &is);
   while (!m->host_memory && rooms_bytes(m) > is.memory_free / 2 && halve(m)) continue;
-  while ((status = rooms_make(m, err)) == SER_FAILED) {
+  while ((status = rooms_make(m, &why)) == SER_FAILED) {
     rooms_free(m);
-    if (!halve(m)) return status;
+    if (!halve(m)) break;
   }
-  if (status == SER_OK) ser_error_clear(err);
-  if (status == SER_OK && m->max_clips < most)
+  if (status != SER_OK) return ser_fail(err, status, "%s", why.text);
+  if (m->max_clips < most)
     ser_info("little of the device's memory is free: features are computed in batches of %lld %s, not of %lld",
              (long long)m->max_clips, SER_PLURAL(m->max_clips, "clip", "clips"), (long long)most);
-  return status;
+  return SER_OK;
 }
 
 ser_status ser_mfcc_create(ser_mfcc **out, ser_device *device, const ser_mfcc_config *config, int64_t max_clips,

@@ -113,17 +113,18 @@ static size_t rooms_bytes(const ser_scorer *s) {
 /* Begins with the largest batch for which half of the device's free memory is enough, and halves it until it fits. */
 static ser_status rooms_that_fit(ser_scorer *s, const ser_device_properties *is, ser_error *err) {
   int64_t most = s->room.windows;
+  ser_error why; /* of a size that is not the last one tried nobody is to hear */
   ser_status status;
   while (!is->host_memory && s->room.windows > 1 && rooms_bytes(s) > is->memory_free / 2) s->room.windows /= 2;
-  while ((status = rooms_make(s, err)) == SER_FAILED && s->room.windows > 1) {
+  while ((status = rooms_make(s, &why)) == SER_FAILED && s->room.windows > 1) {
     rooms_free(s);
     s->room.windows /= 2;
   }
-  if (status == SER_OK) ser_error_clear(err);
-  if (status == SER_OK && s->room.windows < most)
+  if (status != SER_OK) return ser_fail(err, status, "%s", why.text);
+  if (s->room.windows < most)
     ser_info("little of the device's memory is free: windows are scored in batches of %lld, not of %lld",
              (long long)s->room.windows, (long long)most);
-  return status;
+  return SER_OK;
 }
 
 /* On the host's own memory nothing is gained by more, or by two at a time. */

@@ -144,4 +144,13 @@ if [[ -n ${SERENADE_SOFTGPU:-} ]]; then
     ((ended += got)) || true
   done
   ((ended > 0 && ended < 6)) || fail "of 6 devices that fail $ended ended the job"
+
+  echo "== memory that lacked for a batch, and did for a smaller one, is no error in the end"
+  head -c 1000 /dev/zero >broken.wav
+  got=0
+  "$SERENADE_SOFTGPU" --fail malloc:6 -- "$serenade" predict "$model" "${clips[0]}" broken.wav --device cuda \
+    >out 2>err </dev/null || got=$?
+  [[ $got == 3 ]] || fail "exit status $got where one of two files cannot be used"
+  grep -q "little of the device's memory is free" err || fail "no batch was made smaller: this shows nothing"
+  ! grep -q 'out of memory' err || fail "what was mended is told as an error"
 fi

@@ -135,11 +135,11 @@ static void shapes(void **state) {
                        .real = variant > 1};
       test_operation(run, check, &k, outputs(&k));
     }
-  static const int64_t odd[] = {2, 31, 32, 33, 39, 40, 1000}; /* about the width of a warp */
-  for (int i = 0; i < 7; i++) {
-    branch_case k = {.shape = {1, odd[6 - i] < 1000 ? odd[6 - i] : 39, odd[i] < 1000 ? odd[i] : 39, odd[i], 3, 2,
-                               1 + SER_JOIN_RESIDUAL, i % 2 == 0},
-                     .real = i % 2 == 1};
+  for (int i = 0; i < TEST_ODD_SIZES; i++) {
+    const int64_t *odd = test_odd_sizes, in = odd[TEST_ODD_SIZES - 1 - i], out = odd[i];
+    branch_case k = {
+        .shape = {1, in < 1000 ? in : 39, out < 1000 ? out : 39, out, 3, 2, 1 + SER_JOIN_RESIDUAL, i % 2 == 0},
+        .real = i % 2 == 1};
     test_operation(run, check, &k, outputs(&k));
   }
   branch_case longer = {.shape = {2, 39, 39, 500, 10, 2, 1 + SER_JOIN_GATE, true}};

@@ -138,14 +138,14 @@ static void sizes(void **state) {
                            .moments = true});
 }
 
-/* About the widths of a warp and of a vector, as frames and as channels. */
+/* As frames and as channels. */
 static void odd_sizes(void **state) {
   (void)state;
-  static const int64_t list[] = {2, 31, 32, 33, 39, 40, 1000};
-  for (int64_t i = 0; i < 7; i++)
+  const int64_t *list = test_odd_sizes;
+  for (int64_t i = 0; i < TEST_ODD_SIZES; i++)
     try_case((conv_case){.batch = 1 + i % 2,
-                         .in = i < 6 ? list[i] : 39,
-                         .out = list[(i + 2) % 6],
+                         .in = i < TEST_ODD_SIZES - 1 ? list[i] : 39,
+                         .out = list[(i + 2) % (TEST_ODD_SIZES - 1)],
                          .time = list[i],
                          .kernel = 2,
                          .dilation = (int64_t)1 << i,

@@ -126,6 +126,8 @@ void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void 
   conv = SER_CONV_AUTO;
 }
 
+const int64_t test_odd_sizes[TEST_ODD_SIZES] = {2, 31, 32, 33, 39, 40, 1000};
+
 bool test_rows_exact(void) {
   const char *asked = getenv("SERENADE_TEST_ROW_EXACT");
   return asked && !strcmp(asked, "1");

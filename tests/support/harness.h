@@ -48,6 +48,10 @@ void test_same_clip(ser_device *device, const float *got, const float *want, siz
 /* The same bytes, or, where `most` is not 0, no further apart than that, relative to what is above 1. */
 void test_same_alone(const float *got, const float *want, size_t count, double most);
 
+/* Sizes about the widths of a warp and of a vector, and a long one at last. */
+enum { TEST_ODD_SIZES = 7 };
+extern const int64_t test_odd_sizes[TEST_ODD_SIZES];
+
 /* The environment says SERENADE_TEST_ROW_EXACT=1: the device's libraries sum a row of a product in one order. */
 bool test_rows_exact(void);
 
