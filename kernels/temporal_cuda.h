@@ -60,13 +60,9 @@ static __device__ inline cuda_act cuda_act_of(const ser_activation &a, const cud
   return act;
 }
 
-/* Of an x that has been read; not for columns from T on, which cuda_act_at and cuda_act_four know to be zero. */
+/* Of an x that has been read; not for columns from T on, which cuda_act_four knows to be zero. */
 static __device__ inline float cuda_act_value(const cuda_act &act, float x) {
   return act.plain ? x : cuda_relu(fmaf(x, act.scale, act.shift)) * act.drop;
-}
-
-static __device__ inline float cuda_act_at(const cuda_act &act, int t, const cuda_dims &d) {
-  return t < d.t ? cuda_act_value(act, act.x[t]) : 0;
 }
 
 /* Columns t .. t + 3, t a multiple of 4 below Tp. */
