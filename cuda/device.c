@@ -16,10 +16,9 @@ enum {
 
 static void cuda_close(ser_device *device) {
   cuda_device *cuda = (cuda_device *)device;
-  if (cuda->lt) cublasLtDestroy(cuda->lt);
-  if (cuda->cudnn) cudnnDestroy(cuda->cudnn);
-  if (cuda->setup) cudaStreamDestroy(cuda->setup);
-  cudaGetLastError();
+  if (cuda->lt) CUDA_END(cublasLtDestroy(cuda->lt));
+  if (cuda->cudnn) CUDA_END(cudnnDestroy(cuda->cudnn));
+  if (cuda->setup) CUDA_END(cudaStreamDestroy(cuda->setup));
   free(cuda->blocks);
   free(cuda);
 }
@@ -42,7 +41,7 @@ static int trainings_of(const cuda_device *cuda) {
 static void cuda_properties(const ser_device *device, ser_device_properties *out) {
   const cuda_device *cuda = (const cuda_device *)device;
   size_t available = 0, total = 0;
-  if (cudaMemGetInfo(&available, &total) != cudaSuccess) cudaGetLastError();
+  CUDA_END(cudaMemGetInfo(&available, &total));
   *out = (ser_device_properties){
       .threads = cuda->multiprocessors, .memory = cuda->memory, .memory_free = available, .graphs = true};
   snprintf(out->backend, sizeof out->backend, "cuda");
@@ -136,6 +135,11 @@ static ser_status refuse_unfit(const cuda_device *cuda, const ser_device_options
   return SER_OK;
 }
 
+static ser_status make_setup(cuda_device *cuda, ser_error *err) {
+  CUDA_TRY(CUDA_RUNTIME, cudaStreamCreateWithFlags(&cuda->setup, cudaStreamNonBlocking), err);
+  return SER_OK;
+}
+
 /* The first of the devices that the process may see. */
 static ser_status cuda_open(ser_device **device, const ser_device_options *options, ser_error *err) {
   *device = NULL;
@@ -147,9 +151,8 @@ static ser_status cuda_open(ser_device **device, const ser_device_options *optio
   cuda->conv = options->conv;
   SER_TRY_DONE(read_device(cuda, err));
   SER_TRY_DONE(refuse_unfit(cuda, options, err));
-  int failed = (int)cudaStreamCreateWithFlags(&cuda->setup, cudaStreamNonBlocking);
-  if (failed) status = cuda_report(err, CUDA_RUNTIME, failed, "cudaStreamCreateWithFlags", __FILE__, __LINE__);
-  if (status == SER_OK) status = cuda_probe(cuda->setup, err);
+  SER_TRY_DONE(make_setup(cuda, err));
+  SER_TRY_DONE(cuda_probe(cuda->setup, err));
 
 done:
   if (status == SER_OK)

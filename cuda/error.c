@@ -46,6 +46,10 @@ ser_status cuda_report(ser_error *err, cuda_library library, int status, const c
                   words, behind, statement, short_path(file), line, cure);
 }
 
+void cuda_forget(int status) {
+  if (status) cudaGetLastError();
+}
+
 bool cuda_note(ser_stream *stream, cuda_library library, int status, const char *statement, const char *file,
                int line) {
   if (stream->failed) return false;

@@ -47,10 +47,10 @@ static linear_dims dims_of(const linear_plan *plan, int64_t rows) {
 static void end_plan(cuda_plan *plan) {
   linear_plan *p = (linear_plan *)plan;
   for (int i = 0; i < PRODUCTS; i++)
-    if (p->product[i]) cublasLtMatmulDescDestroy(p->product[i]);
-  if (p->w) cublasLtMatrixLayoutDestroy(p->w);
-  if (p->x) cublasLtMatrixLayoutDestroy(p->x);
-  if (p->out) cublasLtMatrixLayoutDestroy(p->out);
+    if (p->product[i]) CUDA_END(cublasLtMatmulDescDestroy(p->product[i]));
+  if (p->w) CUDA_END(cublasLtMatrixLayoutDestroy(p->w));
+  if (p->x) CUDA_END(cublasLtMatrixLayoutDestroy(p->x));
+  if (p->out) CUDA_END(cublasLtMatrixLayoutDestroy(p->out));
 }
 
 static cublasStatus_t set_rows(const linear_plan *p, uint64_t rows) {
@@ -176,7 +176,7 @@ static ser_status prepare_library(linear_plan *p, ser_error *err) {
   for (int i = 0; i < PRODUCTS; i++) SER_TRY(describe(p, (product)i, err));
   CUDA_TRY(CUDA_LT, cublasLtMatmulPreferenceCreate(&preference), err);
   for (int i = 0; i < PRODUCTS && status == SER_OK; i++) status = choose(p, (product)i, preference, err);
-  cublasLtMatmulPreferenceDestroy(preference);
+  CUDA_END(cublasLtMatmulPreferenceDestroy(preference));
   return status;
 }
 

@@ -24,7 +24,7 @@ static size_t slab_room(size_t l2) {
 
 static void end_plan(cuda_plan *base) {
   mfcc_cuda_plan *plan = (mfcc_cuda_plan *)base;
-  if (plan->fft_made) cufftDestroy(plan->fft);
+  if (plan->fft_made) CUDA_END(cufftDestroy(plan->fft));
   if (plan->tables) cuda_table_free(base->device, plan->tables);
 }
 
