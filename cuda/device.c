@@ -152,6 +152,7 @@ static ser_status cuda_open(ser_device **device, const ser_device_options *optio
   SER_TRY_DONE(read_device(cuda, err));
   SER_TRY_DONE(refuse_unfit(cuda, options, err));
   SER_TRY_DONE(make_setup(cuda, err));
+  cuda_begun();
   SER_TRY_DONE(cuda_probe(cuda->setup, err));
 
 done:

@@ -1,6 +1,7 @@
 /* Errors of the CUDA runtime and of its libraries in words: the statement, its place, what the device says. */
 #include "cuda/runtime.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,16 +33,33 @@ static const char *short_path(const char *file) {
   return from;
 }
 
+static atomic_bool begun;
+
+void cuda_begun(void) {
+  atomic_store(&begun, true);
+}
+
+/* Whether the device has ended for this process: it is asked something that does no harm, neither to a capture, of this
+ * thread's or another's, nor to work under way. A device that never began may be had later. */
+static bool has_ended(void) {
+  if (!atomic_load(&begun)) return false;
+  enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  bool changed = cudaThreadExchangeStreamCaptureMode(&mode) == cudaSuccess;
+  cudaError_t answer = cudaStreamQuery(cudaStreamPerThread);
+  if (changed) cudaThreadExchangeStreamCaptureMode(&mode);
+  cudaGetLastError();
+  return answer != cudaSuccess && answer != cudaErrorNotReady && answer != cudaErrorMemoryAllocation;
+}
+
 ser_status cuda_report(ser_error *err, cuda_library library, int status, const char *statement, const char *file,
                        int line) {
   char words[512], behind[256] = "";
   describe(library, status, words, sizeof words);
-  /* Taken out of the runtime, so that no later launch is blamed for it. One that stays has ended the device. */
+  /* Taken out of the runtime, so that no later launch is blamed for it. */
   cudaError_t kept = cudaGetLastError();
   if (kept != cudaSuccess && library != CUDA_RUNTIME)
     snprintf(behind, sizeof behind, " (%s)", cudaGetErrorString(kept));
-  const char *cure =
-      cudaGetLastError() == cudaSuccess ? "" : "; the device can do no more for this process: start it again";
+  const char *cure = has_ended() ? "; the device can do no more for this process: start it again" : "";
   return ser_fail(err, SER_FAILED, "the CUDA device failed: %s: %s%s, in '%s' at %s:%d%s", library_names[library],
                   words, behind, statement, short_path(file), line, cure);
 }

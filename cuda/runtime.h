@@ -66,6 +66,8 @@ void cuda_range_end(ser_device *device);
 
 /* error.c: a failure that is not a call's own: words for the stream, which is of no use from then on. */
 void cuda_refuse(ser_stream *stream, const char *text);
+/* A device has begun to work for this process: one that answers no more from now on has ended. */
+void cuda_begun(void);
 
 #ifdef __cplusplus
 }
