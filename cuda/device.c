@@ -114,6 +114,16 @@ static ser_status read_device(cuda_device *cuda, ser_error *err) {
   return SER_OK;
 }
 
+/* Who waits for the device sleeps, since the cores have audio to read meanwhile. Before the device begins to work;
+ * another that is open on the same GPU has asked for it already. */
+static ser_status wait_asleep(ser_error *err) {
+  unsigned flags = 0;
+  CUDA_TRY(CUDA_RUNTIME, cudaGetDeviceFlags(&flags), err);
+  if ((flags & cudaDeviceScheduleMask) == cudaDeviceScheduleBlockingSync) return SER_OK;
+  CUDA_TRY(CUDA_RUNTIME, cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync), err);
+  return SER_OK;
+}
+
 /* The architecture is asked first: it needs nothing of the device. */
 static ser_status refuse_unfit(const cuda_device *cuda, const ser_device_options *options, ser_error *err) {
   if (cuda->capability < cuda_lowest_architecture())
@@ -124,6 +134,7 @@ static ser_status refuse_unfit(const cuda_device *cuda, const ser_device_options
   if (options->precision == SER_PRECISION_TF32 && cuda->capability < TF32_FROM)
     return ser_fail(err, SER_USAGE, "precision tf32 needs an sm_%d or later, and %s is an sm_%d; take it out",
                     TF32_FROM, cuda->name, cuda->capability);
+  SER_TRY(wait_asleep(err));
   CUDA_TRY(CUDA_RUNTIME, cudaSetDevice(0), err);
   size_t available = 0, total = 0;
   CUDA_TRY(CUDA_RUNTIME, cudaMemGetInfo(&available, &total), err);
