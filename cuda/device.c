@@ -42,6 +42,7 @@ static void cuda_properties(const ser_device *device, ser_device_properties *out
   const cuda_device *cuda = (const cuda_device *)device;
   size_t available = 0, total = 0;
   CUDA_END(cudaMemGetInfo(&available, &total));
+  available -= available < CUDA_HEADROOM ? available : CUDA_HEADROOM;
   *out = (ser_device_properties){
       .threads = cuda->multiprocessors, .memory = cuda->memory, .memory_free = available, .graphs = true};
   snprintf(out->backend, sizeof out->backend, "cuda");

@@ -5,7 +5,35 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { MIB = 1 << 20 };
+
 static const char *const library_names[] = {"CUDA", "cuBLASLt", "cuDNN", "cuFFT"};
+
+/* The library has none. */
+static const char *fft_words(cufftResult status) {
+  switch (status) {
+  case CUFFT_INVALID_PLAN:
+    return "the plan is not valid";
+  case CUFFT_ALLOC_FAILED:
+    return "it could not allocate memory";
+  case CUFFT_INVALID_VALUE:
+    return "an argument is not valid";
+  case CUFFT_EXEC_FAILED:
+    return "the transform could not be run on the GPU";
+  case CUFFT_SETUP_FAILED:
+    return "the library could not begin";
+  case CUFFT_INVALID_SIZE:
+    return "it does not know transforms of this size";
+  case CUFFT_INVALID_DEVICE:
+    return "the plan is of another GPU";
+  case CUFFT_NO_WORKSPACE:
+    return "the plan has no work area";
+  case CUFFT_NOT_SUPPORTED:
+    return "it does not know what was asked";
+  default:
+    return "an internal error";
+  }
+}
 
 static void describe(cuda_library library, int status, char *words, size_t size) {
   switch (library) {
@@ -18,8 +46,8 @@ static void describe(cuda_library library, int status, char *words, size_t size)
   case CUDA_DNN:
     snprintf(words, size, "%s", cudnnGetErrorString((cudnnStatus_t)status));
     break;
-  case CUDA_FFT: /* it has no words */
-    snprintf(words, size, "error %d", status);
+  case CUDA_FFT:
+    snprintf(words, size, "%s (error %d)", fft_words((cufftResult)status), status);
     break;
   }
 }
@@ -51,17 +79,42 @@ static bool has_ended(void) {
   return answer != cudaSuccess && answer != cudaErrorNotReady && answer != cudaErrorMemoryAllocation;
 }
 
+static bool is_lack_of_memory(cuda_library library, int status) {
+  switch (library) {
+  case CUDA_RUNTIME:
+    return status == cudaErrorMemoryAllocation;
+  case CUDA_LT:
+    return status == CUBLAS_STATUS_ALLOC_FAILED;
+  case CUDA_DNN:
+    return status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
+  case CUDA_FFT:
+    return status == CUFFT_ALLOC_FAILED;
+  }
+  return false;
+}
+
+ser_status cuda_no_memory(ser_error *err, const char *what) {
+  size_t available = 0, total = 0;
+  CUDA_END(cudaMemGetInfo(&available, &total));
+  return ser_fail(err, SER_FAILED,
+                  "the GPU is out of memory: %s, %zu MiB of %zu MiB free; use a smaller batch, fewer trainings side by "
+                  "side, or end other programs that use the GPU",
+                  what, available / MIB, total / MIB);
+}
+
 ser_status cuda_report(ser_error *err, cuda_library library, int status, const char *statement, const char *file,
                        int line) {
-  char words[512], behind[256] = "";
+  char words[512], behind[256] = "", what[1024];
   describe(library, status, words, sizeof words);
   /* Taken out of the runtime, so that no later launch is blamed for it. */
   cudaError_t kept = cudaGetLastError();
   if (kept != cudaSuccess && library != CUDA_RUNTIME)
     snprintf(behind, sizeof behind, " (%s)", cudaGetErrorString(kept));
+  snprintf(what, sizeof what, "%s: %s%s, in '%s' at %s:%d", library_names[library], words, behind, statement,
+           short_path(file), line);
+  if (is_lack_of_memory(library, status) || kept == cudaErrorMemoryAllocation) return cuda_no_memory(err, what);
   const char *cure = has_ended() ? "; the device can do no more for this process: start it again" : "";
-  return ser_fail(err, SER_FAILED, "the CUDA device failed: %s: %s%s, in '%s' at %s:%d%s", library_names[library],
-                  words, behind, statement, short_path(file), line, cure);
+  return ser_fail(err, SER_FAILED, "the CUDA device failed: %s%s", what, cure);
 }
 
 void cuda_forget(int status) {

@@ -2,6 +2,7 @@
 #include "cuda/runtime.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,12 +50,17 @@ static ser_status made(ser_error *err, size_t bytes, refuse_function *refuse, in
 #define MADE(err, bytes, refuse, call) made((err), (bytes), (refuse), (int)(call), #call, __FILE__, __LINE__)
 
 static ser_status refuse_device(size_t bytes, ser_error *err) {
+  char what[128];
+  snprintf(what, sizeof what, "%zu bytes (%zu MiB) asked for beside %d MiB for kernels and libraries", bytes,
+           bytes / MIB, CUDA_HEADROOM / MIB);
+  return cuda_no_memory(err, what);
+}
+
+/* Refuses what would take of the headroom. */
+static ser_status leave_headroom(size_t bytes, ser_error *err) {
   size_t available = 0, total = 0;
-  CUDA_END(cudaMemGetInfo(&available, &total));
-  return ser_fail(err, SER_FAILED,
-                  "the GPU is out of memory: %zu bytes (%zu MiB) asked for, %zu MiB of %zu MiB free; use a smaller "
-                  "batch, fewer trainings side by side, or end other programs that use the GPU",
-                  bytes, bytes / MIB, available / MIB, total / MIB);
+  CUDA_TRY(CUDA_RUNTIME, cudaMemGetInfo(&available, &total), err);
+  return available < CUDA_HEADROOM || available - CUDA_HEADROOM < bytes ? refuse_device(bytes, err) : SER_OK;
 }
 
 static ser_status refuse_pinned(size_t bytes, ser_error *err) {
@@ -68,7 +74,8 @@ static ser_status refuse_pinned(size_t bytes, ser_error *err) {
 void *cuda_alloc(ser_device *device, size_t bytes, ser_error *err) {
   void *memory = NULL;
   cuda_turn_begin();
-  ser_status status = MADE(err, bytes, refuse_device, cudaMalloc(&memory, bytes ? bytes : 1));
+  ser_status status = leave_headroom(bytes, err);
+  if (status == SER_OK) status = MADE(err, bytes, refuse_device, cudaMalloc(&memory, bytes ? bytes : 1));
   cuda_turn_end();
   if (status != SER_OK) return NULL;
   count_block((cuda_device *)device, memory, bytes, false);
