@@ -1,6 +1,7 @@
 /* The CUDA device: what it takes to be used, its properties, its libraries' handles, and the module's entry. */
 #include "cuda/runtime.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +15,12 @@ enum {
   TF32_FROM = 80      /* architectures */
 };
 
+/* Devices of this process that are open: a job opens one for each of its trainings. */
+static atomic_int open_devices;
+
 static void cuda_close(ser_device *device) {
   cuda_device *cuda = (cuda_device *)device;
+  if (cuda->counted) atomic_fetch_sub(&open_devices, 1);
   if (cuda->lt) CUDA_END(cublasLtDestroy(cuda->lt));
   if (cuda->cudnn) CUDA_END(cudnnDestroy(cuda->cudnn));
   if (cuda->setup) CUDA_END(cudaStreamDestroy(cuda->setup));
@@ -115,16 +120,6 @@ static ser_status read_device(cuda_device *cuda, ser_error *err) {
   return SER_OK;
 }
 
-/* Who waits for the device sleeps, since the cores have audio to read meanwhile. Before the device begins to work;
- * another that is open on the same GPU has asked for it already. */
-static ser_status wait_asleep(ser_error *err) {
-  unsigned flags = 0;
-  CUDA_TRY(CUDA_RUNTIME, cudaGetDeviceFlags(&flags), err);
-  if ((flags & cudaDeviceScheduleMask) == cudaDeviceScheduleBlockingSync) return SER_OK;
-  CUDA_TRY(CUDA_RUNTIME, cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync), err);
-  return SER_OK;
-}
-
 /* The architecture is asked first: it needs nothing of the device. */
 static ser_status refuse_unfit(const cuda_device *cuda, const ser_device_options *options, ser_error *err) {
   if (cuda->capability < cuda_lowest_architecture())
@@ -133,13 +128,15 @@ static ser_status refuse_unfit(const cuda_device *cuda, const ser_device_options
                     "-DSERENADE_CUDA_ARCHITECTURES=%d, if its CUDA toolkit still knows that",
                     cuda->name, cuda->capability, cuda_lowest_architecture(), cuda->capability);
   if (options->precision == SER_PRECISION_TF32 && cuda->capability < TF32_FROM)
-    return ser_fail(err, SER_USAGE, "precision tf32 needs an sm_%d or later, and %s is an sm_%d; take it out",
+    return ser_fail(err, SER_USAGE, "precision tf32 needs an sm_%d or later, and %s is an sm_%d; give precision fp32",
                     TF32_FROM, cuda->name, cuda->capability);
-  SER_TRY(wait_asleep(err));
+  /* Who waits sleeps, since others have work for the core: a wish, which need not be heard. */
+  CUDA_END(cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync));
   CUDA_TRY(CUDA_RUNTIME, cudaSetDevice(0), err);
   size_t available = 0, total = 0;
   CUDA_TRY(CUDA_RUNTIME, cudaMemGetInfo(&available, &total), err);
-  if (available / MIB < MEMORY_LEAST)
+  /* Of a further device our own memory is a part of what is taken; what it lacks it says when it asks for it. */
+  if (available / MIB < MEMORY_LEAST && !atomic_load(&open_devices))
     return ser_fail(err, SER_FAILED,
                     "%s: too little memory: %zu MiB of %zu MiB are free, and at least %d MiB are needed; end other "
                     "programs that use the GPU",
@@ -168,10 +165,13 @@ static ser_status cuda_open(ser_device **device, const ser_device_options *optio
   SER_TRY_DONE(cuda_probe(cuda->setup, err));
 
 done:
-  if (status == SER_OK)
+  if (status == SER_OK) {
+    cuda->counted = true;
+    atomic_fetch_add(&open_devices, 1);
     *device = &cuda->device;
-  else
+  } else {
     cuda_close(&cuda->device);
+  }
   return status;
 }
 

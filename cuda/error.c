@@ -96,10 +96,11 @@ static bool is_lack_of_memory(cuda_library library, int status) {
 ser_status cuda_no_memory(ser_error *err, const char *what) {
   size_t available = 0, total = 0;
   CUDA_END(cudaMemGetInfo(&available, &total));
-  return ser_fail(err, SER_FAILED,
-                  "the GPU is out of memory: %s, %zu MiB of %zu MiB free; use a smaller batch, fewer trainings side by "
-                  "side, or end other programs that use the GPU",
-                  what, available / MIB, total / MIB);
+  return ser_fail(
+      err, SER_FAILED,
+      "the GPU is out of memory: %s, %zu MiB of %zu MiB free; make train.batch smaller where it trains, or end "
+      "other programs that use the GPU",
+      what, available / MIB, total / MIB);
 }
 
 ser_status cuda_report(ser_error *err, cuda_library library, int status, const char *statement, const char *file,

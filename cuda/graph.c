@@ -9,12 +9,12 @@ struct ser_graph {
   ser_device_counters work; /* of one launch */
 };
 
-/* Other threads go on enqueuing and waiting meanwhile. */
+/* Other threads go on enqueuing and waiting meanwhile; and a library may load in this one what it needs. */
 ser_status cuda_graph_begin(ser_stream *stream, ser_error *err) {
   SER_CHECK(!stream->capturing);
   SER_TRY(cuda_stream_status(stream, err));
   cuda_turn_begin();
-  int status = (int)cudaStreamBeginCapture(stream->cuda, cudaStreamCaptureModeThreadLocal);
+  int status = (int)cudaStreamBeginCapture(stream->cuda, cudaStreamCaptureModeRelaxed);
   if (status) {
     cuda_turn_end();
     return cuda_report(err, CUDA_RUNTIME, status, "cudaStreamBeginCapture", __FILE__, __LINE__);

@@ -1,8 +1,13 @@
 /* The causal dilated convolution by way of cuDNN (conv_forward.c and conv_backward.c say what it computes). cuDNN pads
  * both sides alike, we the past alone: so the activation is written into a tile with (K - 1) * dilation zeros in front
- * of each row, and cuDNN convolves that without padding, H being 1, straight into y by its strides. A last pass adds
- * the bias, clears the padding and takes the moments, or brings the gradient of the data home and takes its sums. The
- * sides are two calls: their tensors lie too far apart for one with groups.
+ * of each row, and cuDNN convolves that without padding, H being 1. A last pass brings what it made home, into the
+ * layout with padding: y with its bias and moments, or the gradient of the data with its sums. The sides are two calls:
+ * their tensors lie too far apart for one with groups.
+ *
+ * All that cuDNN reads and makes is packed, without a gap between rows, channels or clips. Its algorithms for gradients
+ * ask that of dy (NVIDIA's table: "NCHW CHW-packed") and refuse other strides; x, dx and y might have any, but packed
+ * ones are what is commonly given, and cost little here: nearly all of them go through a pass of ours anyway. Sides
+ * begin on 256 bytes. All three algorithms dilate from cuDNN 7.3 on.
  *
  * Algorithms are fixed, all of them deterministic, and in FP32 without tensor cores unless TF32 is asked for. What a
  * clip's bytes are is left to cuDNN: they are the same from run to run, but may change with the size of the batch. */
@@ -12,14 +17,14 @@
 
 struct conv_cudnn {
   cudnnHandle_t handle;
-  cudnnTensorDescriptor_t x, y; /* of tiles with a margin; of tensors as they are */
+  cudnnTensorDescriptor_t x, y; /* of the tile or dx; of y or dy */
   cudnnFilterDescriptor_t w;
   cudnnConvolutionDescriptor_t conv;
   cudnnConvolutionFwdAlgo_t forward;
   int64_t batch; /* that x and y are set for */
-  int margin, pitch;
-  size_t tile, dy; /* floats of both sides' activations or gradients of the data, of their gradients at y */
-  size_t room;     /* bytes that cuDNN needs */
+  int margin;
+  size_t tile, out; /* floats of both sides' tiles, of both sides' y or dy */
+  size_t room;      /* bytes that cuDNN needs */
 };
 
 static const cudnnConvolutionBwdDataAlgo_t data_algorithm = CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
@@ -28,16 +33,22 @@ static const cudnnConvolutionBwdFilterAlgo_t filter_algorithm = CUDNN_CONVOLUTIO
 /* ---- the plan -----------------------------------------------------------------------------------------------------
  */
 
+/* No tensor's strides are given by hand: NCHW means packed. */
+static int set_packed(cudnnTensorDescriptor_t tensor, int64_t clips, int channels, int width) {
+  return (int)cudnnSetTensor4dDescriptor(tensor, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, (int)clips, channels, 1, width);
+}
+
+/* Floats from side to side of such a tensor. */
+static int64_t packed_side(int64_t clips, int channels, int width) {
+  return SER_ROUND_UP(clips * channels * width, 64);
+}
+
 /* Sets the number of clips: numbers in memory of the host, nothing is made. */
 static int set_batch(struct conv_cudnn *c, const conv_plan *p, int64_t batch) {
   if (c->batch == batch) return CUDNN_STATUS_SUCCESS;
-  int n = (int)batch, width = c->margin + p->in.t;
   c->batch = 0;
-  int status = (int)cudnnSetTensor4dDescriptorEx(c->x, CUDNN_DATA_FLOAT, n, p->in.c, 1, width, p->in.cp * c->pitch,
-                                                 c->pitch, c->pitch, 1);
-  if (!status)
-    status = (int)cudnnSetTensor4dDescriptorEx(c->y, CUDNN_DATA_FLOAT, n, p->out.c, 1, p->out.t, p->out.cp * p->out.tp,
-                                               p->out.tp, p->out.tp, 1);
+  int status = set_packed(c->x, batch, p->in.c, c->margin + p->in.t);
+  if (!status) status = set_packed(c->y, batch, p->out.c, p->out.t);
   if (!status) c->batch = batch;
   return status;
 }
@@ -97,14 +108,12 @@ ser_status conv_cudnn_prepare(conv_plan *p, ser_error *err) {
   p->cudnn = c;
   c->forward = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
   c->margin = (p->shape.kernel - 1) * conv_dilation(s);
-  c->pitch = c->margin + p->in.tp; /* without a margin the layout of the tensor itself */
-  c->tile = (size_t)SER_ROUND_UP(s->sides * s->batch * p->in.cp * c->pitch, 64);
-  c->dy = (size_t)(s->sides * s->batch * p->out.cp * p->out.tp);
-  c->dy = SER_ROUND_UP(c->dy, 64);
+  c->tile = (size_t)(s->sides * packed_side(s->batch, p->in.c, c->margin + p->in.t));
+  c->out = (size_t)(s->sides * packed_side(s->batch, p->out.c, p->out.t));
   SER_TRY(cuda_dnn(&c->handle, p->base.device, err));
   SER_TRY(make_descriptors(c, p, err));
   SER_TRY(find_room(c, p, err));
-  p->base.plan.workspace = (c->tile + c->dy) * sizeof(float) + c->room;
+  p->base.plan.workspace = (c->tile + c->out) * sizeof(float) + c->room;
   return SER_OK;
 }
 
@@ -130,34 +139,49 @@ static __device__ __forceinline__ bool row_of(cuda_row *row, const cuda_dims &d)
   return true;
 }
 
-/* tile [S][B][Cp][margin + Tp]: the activation behind `margin` zeros. Padding is left as it is: nobody reads it. */
-__global__ void conv_tile_kernel(float *tile, const __grid_constant__ ser_activation x, cuda_dims d, int margin) {
+/* A tensor as cuDNN has it: [S][B][C][margin + T], sides so many floats apart. */
+typedef struct {
+  float *data;
+  int64_t side;
+  int margin;
+} conv_packed;
+
+/* Where the row begins, its margin included; not for a channel of the padding, which is not there. */
+static __device__ __forceinline__ float *packed_row(const conv_packed &p, const cuda_row &row, const cuda_dims &d) {
+  return p.data + row.side * p.side + ((int64_t)row.b * d.c + row.c) * (p.margin + d.t);
+}
+
+/* The activation behind its margin of zeros. */
+__global__ void conv_tile_kernel(conv_packed tile, const __grid_constant__ ser_activation x, cuda_dims d) {
   cuda_row row;
   if (!row_of(&row, d) || row.c >= d.c) return;
   cuda_act act = cuda_act_of(x, row, d);
-  float *to = tile + (size_t)row.at * (margin + d.tp);
-  for (int t = threadIdx.x % 32; t < margin; t += 32) to[t] = 0;
-  for (int t = threadIdx.x % 32; t < d.t; t += 32) to[margin + t] = cuda_act_value(act, act.x[t]);
+  float *to = packed_row(tile, row, d);
+  for (int t = threadIdx.x % 32; t < tile.margin; t += 32) to[t] = 0;
+  for (int t = threadIdx.x % 32; t < d.t; t += 32) to[tile.margin + t] = cuda_act_value(act, act.x[t]);
 }
 
-/* dy [S][B][Cp][Tp] of a gradient that is not plain, but for the padding. */
-__global__ void conv_gradient_kernel(float *dy, const __grid_constant__ ser_gradient g, cuda_dims d) {
+/* The gradient at y, whose rows have no margin. */
+__global__ void conv_gradient_kernel(conv_packed dy, const __grid_constant__ ser_gradient g, cuda_dims d) {
   cuda_row row;
   if (!row_of(&row, d) || row.c >= d.c) return;
   cuda_grad grad = cuda_grad_of(g, row, d);
+  float *to = packed_row(dy, row, d);
   for (int t = threadIdx.x % 32; t < d.t; t += 32)
-    dy[(size_t)row.at * d.tp + t] = cuda_grad_value(grad, grad.da[t], grad.y[t]);
+    to[t] = cuda_grad_value(grad, grad.da[t], grad.plain ? 0 : grad.y[t]);
 }
 
-/* y with its bias and zero padding, and its moments in two passes. */
-__global__ void conv_finish_kernel(float *y, float *moments, const float *bias, int64_t bias_side, cuda_dims d) {
+/* y from what cuDNN made, with its bias and zero padding, and its moments in two passes. */
+__global__ void conv_finish_kernel(float *y, float *moments, conv_packed made, const float *bias, int64_t bias_side,
+                                   cuda_dims d) {
   cuda_row row;
   if (!row_of(&row, d)) return;
   bool real = row.c < d.c;
+  const float *from = packed_row(made, row, d);
   float add = bias && real ? bias[row.side * bias_side + row.c] : 0, *values = y + (size_t)row.at * d.tp;
   float sum = 0, squares = 0;
   for (int t = threadIdx.x % 32; t < d.tp; t += 32) {
-    float v = real && t < d.t ? values[t] + add : 0;
+    float v = real && t < d.t ? from[t] + add : 0;
     values[t] = v;
     sum += v;
   }
@@ -174,10 +198,9 @@ __global__ void conv_finish_kernel(float *y, float *moments, const float *bias, 
 /* dx from the tile, its padding, and the sums for the norm in front. */
 typedef struct {
   float *dx, *next; /* next or NULL */
-  const float *tile;
+  conv_packed tile;
   ser_gradient x_norm;
   cuda_dims d;
-  int margin;
   bool add;
 } home_work;
 
@@ -188,7 +211,7 @@ __global__ void conv_home_kernel(const __grid_constant__ home_work k) {
   bool real = row.c < d.c, summed = k.next && real;
   cuda_grad grad = {};
   if (summed) grad = cuda_grad_of(k.x_norm, row, d);
-  const float *from = k.tile + (size_t)row.at * (k.margin + d.tp) + k.margin;
+  const float *from = packed_row(k.tile, row, d) + k.tile.margin;
   float *to = k.dx + (size_t)row.at * d.tp, dz = 0, product = 0;
   for (int t = threadIdx.x % 32; t < d.tp; t += 32) {
     float v = real && t < d.t ? from[t] + (k.add ? to[t] : 0) : 0;
@@ -205,12 +228,12 @@ __global__ void conv_home_kernel(const __grid_constant__ home_work k) {
 }
 
 /* dbias of one channel on one side, a block's: every warp takes some clips, in order. */
-__global__ void conv_bias_kernel(float *dbias, const float *dy, int64_t bias_side, cuda_dims d) {
+__global__ void conv_bias_kernel(float *dbias, conv_packed dy, int64_t bias_side, cuda_dims d) {
   __shared__ double room[32];
   int o = (int)blockIdx.x % d.c, side = (int)blockIdx.x / d.c;
   double sum = 0;
   for (int b = threadIdx.x / 32; b < d.batch; b += CUDA_ROWS) {
-    const float *values = dy + (size_t)cuda_row_of(side, b, o, d).at * d.tp;
+    const float *values = packed_row(dy, cuda_row_of(side, b, o, d), d);
     float part = 0;
     for (int t = threadIdx.x % 32; t < d.t; t += 32) part += values[t];
     sum += (double)part;
@@ -229,12 +252,11 @@ static unsigned row_blocks(const cuda_dims *d) {
   return cuda_blocks((int64_t)d->sides * d->batch * d->cp, CUDA_ROWS);
 }
 
-/* What a run works with: floats of a side of tiles and of tensors, and the parts of the workspace. */
+/* What a run works with: the parts of the workspace. */
 typedef struct {
   const struct conv_cudnn *c;
   cuda_dims in, out;
-  int64_t x_side, y_side;
-  float *tile, *dy;
+  conv_packed tile, made; /* made: y or dy */
   void *room;
 } cudnn_run;
 
@@ -242,24 +264,20 @@ static cudnn_run begin(ser_stream *stream, const conv_plan *p, void *workspace, 
   struct conv_cudnn *c = p->cudnn;
   cudnn_run run = {};
   cuda_note(stream, CUDA_DNN, (int)cudnnSetStream(c->handle, stream->cuda), "cudnnSetStream", __FILE__, __LINE__);
-  cuda_note(stream, CUDA_DNN, set_batch(c, p, batch), "cudnnSetTensor4dDescriptorEx", __FILE__, __LINE__);
+  cuda_note(stream, CUDA_DNN, set_batch(c, p, batch), "cudnnSetTensor4dDescriptor", __FILE__, __LINE__);
   run.c = c;
   run.in = p->in;
   run.out = p->out;
   run.in.batch = run.out.batch = (int)batch;
-  run.x_side = batch * run.in.cp * c->pitch;
-  run.y_side = batch * run.out.cp * run.out.tp;
-  run.tile = (float *)workspace;
-  run.dy = run.tile + c->tile;
-  run.room = run.dy + c->dy;
+  float *tile = (float *)workspace, *made = tile + c->tile;
+  run.tile = {tile, packed_side(batch, run.in.c, c->margin + run.in.t), c->margin};
+  run.made = {made, packed_side(batch, run.out.c, run.out.t), 0};
+  run.room = made + c->out;
   return run;
 }
 
-/* The activation as cuDNN reads it: x itself where nothing is to be done to it. */
-static const float *read_tile(ser_stream *stream, const cudnn_run *run, const ser_activation *x) {
-  if (!x->scale && !run->c->margin) return x->x;
-  CUDA_LAUNCH(stream, conv_tile_kernel, row_blocks(&run->in), row_threads, 0, run->tile, *x, run->in, run->c->margin);
-  return run->tile;
+static void fill_tile(ser_stream *stream, const cudnn_run *run, const ser_activation *x) {
+  CUDA_LAUNCH(stream, conv_tile_kernel, row_blocks(&run->in), row_threads, 0, run->tile, *x, run->in);
 }
 
 void conv_cudnn_forward(ser_stream *stream, const conv_plan *p, void *workspace, float *y, float *moments,
@@ -267,27 +285,26 @@ void conv_cudnn_forward(ser_stream *stream, const conv_plan *p, void *workspace,
   const ser_conv_shape *s = &p->shape;
   cudnn_run run = begin(stream, p, workspace, batch);
   const struct conv_cudnn *c = run.c;
-  const float *a = read_tile(stream, &run, x);
+  fill_tile(stream, &run, x);
   for (int64_t side = 0; side < s->sides; side++)
     CUDA_CALL(stream, CUDA_DNN,
-              cudnnConvolutionForward(c->handle, &one, c->x, a + side * run.x_side, c->w, w + side * s->side_stride,
-                                      c->conv, c->forward, run.room, c->room, &zero, c->y, y + side * run.y_side));
-  CUDA_LAUNCH(stream, conv_finish_kernel, row_blocks(&run.out), row_threads, 0, y, moments, bias, s->side_stride,
-              run.out);
+              cudnnConvolutionForward(c->handle, &one, c->x, run.tile.data + side * run.tile.side, c->w,
+                                      w + side * s->side_stride, c->conv, c->forward, run.room, c->room, &zero, c->y,
+                                      run.made.data + side * run.made.side));
+  CUDA_LAUNCH(stream, conv_finish_kernel, row_blocks(&run.out), row_threads, 0, y, moments, run.made, bias,
+              s->side_stride, run.out);
 }
 
 /* dx by way of the tile, which nobody needs any more. */
-static void data_gradient(ser_stream *stream, const conv_plan *p, const cudnn_run *run, home_work *k, const float *dy,
-                          const float *w) {
+static void data_gradient(ser_stream *stream, const conv_plan *p, const cudnn_run *run, home_work *k, const float *w) {
   const struct conv_cudnn *c = run->c;
   for (int64_t side = 0; side < p->shape.sides; side++)
     CUDA_CALL(stream, CUDA_DNN,
               cudnnConvolutionBackwardData(c->handle, &one, c->w, w + side * p->shape.side_stride, c->y,
-                                           dy + side * run->y_side, c->conv, data_algorithm, run->room, c->room, &zero,
-                                           c->x, run->tile + side * run->x_side));
+                                           run->made.data + side * run->made.side, c->conv, data_algorithm, run->room,
+                                           c->room, &zero, c->x, run->tile.data + side * run->tile.side));
   k->tile = run->tile;
   k->d = run->in;
-  k->margin = c->margin;
   CUDA_LAUNCH(stream, conv_home_kernel, row_blocks(&run->in), row_threads, 0, *k);
 }
 
@@ -297,24 +314,21 @@ void conv_cudnn_backward(ser_stream *stream, const conv_plan *p, void *workspace
   const ser_conv_shape *s = &p->shape;
   cudnn_run run = begin(stream, p, workspace, batch);
   const struct conv_cudnn *c = run.c;
-  const float *a = read_tile(stream, &run, x), *g = dy->da;
-  if (dy->y.scale) {
-    CUDA_LAUNCH(stream, conv_gradient_kernel, row_blocks(&run.out), row_threads, 0, run.dy, *dy, run.out);
-    g = run.dy;
-  }
+  fill_tile(stream, &run, x);
+  CUDA_LAUNCH(stream, conv_gradient_kernel, row_blocks(&run.out), row_threads, 0, run.made, *dy, run.out);
   for (int64_t side = 0; side < s->sides; side++)
     CUDA_CALL(stream, CUDA_DNN,
-              cudnnConvolutionBackwardFilter(c->handle, &one, c->x, a + side * run.x_side, c->y, g + side * run.y_side,
-                                             c->conv, filter_algorithm, run.room, c->room, &zero, c->w,
-                                             dw + side * s->side_stride));
+              cudnnConvolutionBackwardFilter(c->handle, &one, c->x, run.tile.data + side * run.tile.side, c->y,
+                                             run.made.data + side * run.made.side, c->conv, filter_algorithm, run.room,
+                                             c->room, &zero, c->w, dw + side * s->side_stride));
   if (dbias)
-    CUDA_LAUNCH(stream, conv_bias_kernel, (unsigned)(s->sides * run.out.c), row_threads, 0, dbias, g, s->side_stride,
-                run.out);
+    CUDA_LAUNCH(stream, conv_bias_kernel, (unsigned)(s->sides * run.out.c), row_threads, 0, dbias, run.made,
+                s->side_stride, run.out);
   if (!dx) return;
   home_work k = {};
   k.dx = dx;
   k.next = next;
   if (next) k.x_norm = *x_norm;
   k.add = add_dx;
-  data_gradient(stream, p, &run, &k, g, w);
+  data_gradient(stream, p, &run, &k, w);
 }

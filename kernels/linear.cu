@@ -15,10 +15,8 @@ enum {
   BACK_WARPS = 8       /* sums over rows are split among the warps of a block: rows w, w + 8, w + 16 ... */
 };
 
-/* The product that an algorithm is chosen for has so many rows, and it must do with any of these: at the ends of tiles
- * and beside them, one row and many. No plan's own number is among them, or two plans might choose differently. */
+/* The product that an algorithm is chosen for has so many rows. */
 static const uint64_t usual_rows = 256;
-static const uint64_t rows_tried[] = {1, 2, 3, 7, 31, 32, 33, 127, 129, 255, 256, 257, 1000, 4096, 65535};
 
 typedef enum { FORWARD, FORWARD_BIAS, DATA_GRADIENT, WEIGHT_GRADIENT, PRODUCTS } product;
 
@@ -107,15 +105,17 @@ static ser_status limit_choice(cublasLtMatmulPreference_t preference, const line
   return SER_OK;
 }
 
-/* Whether the algorithm sums in one piece and does any number of rows. */
+/* Whether the algorithm sums in one piece and does any number of rows: the same are tried whatever the plan's own, so
+ * that plans of one layer choose alike. */
 static bool is_fit(const linear_plan *p, product which, const product_form *form, const cublasLtMatmulAlgo_t *found) {
+  static const uint64_t rows[] = {1, 2, 3, 31, 32, 33, 64, usual_rows - 1, usual_rows, usual_rows + 1, 4096};
   int32_t parts = 0;
   if (cublasLtMatmulAlgoConfigGetAttribute(found, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, NULL) ||
       parts > 1)
     return false;
-  for (size_t i = 0; i < sizeof rows_tried / sizeof *rows_tried; i++) {
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     cublasLtMatmulHeuristicResult_t result;
-    if (set_rows(p, rows_tried[i]) ||
+    if (set_rows(p, rows[i]) ||
         cublasLtMatmulAlgoCheck(p->lt, p->product[which], form->a, form->b, form->d, form->d, found, &result) ||
         result.workspaceSize)
       return false;

@@ -28,6 +28,7 @@ needs_softgpu=( # the software CUDA device that the tests use
   "g++|g++" "python3|python3" "readelf|binutils" "pc:openblas|libopenblas-dev" "pc:fftw3f|libfftw3-dev"
   "pc:libzstd|libzstd-dev"
 )
+needs_gpu=("python3|python3") # verify_gpu.sh: its judge, and tests
 needs_check=("clang-format|clang-format" "shellcheck|shellcheck")
 
 have() {

@@ -24,6 +24,12 @@ ser_status ser_fail(ser_error *err, ser_status status, const char *format, ...) 
   return status;
 }
 
+void ser_error_clear(ser_error *err) {
+  if (!err) return;
+  err->status = SER_OK;
+  err->text[0] = 0;
+}
+
 ser_status ser_fail_errno(ser_error *err, ser_status status, const char *format, ...) {
   int number = errno;
   va_list arguments;

@@ -27,7 +27,10 @@ typedef struct {
  */
 ser_status ser_fail(ser_error *err, ser_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* The same with errno's text appended: "FORMAT: No such file or directory". */
+/* What went wrong has been mended: nobody is to hear of it. NULL is fine. */
+void ser_error_clear(ser_error *err);
+
+/* ser_fail with errno's text appended: "FORMAT: No such file or directory". */
 ser_status ser_fail_errno(ser_error *err, ser_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

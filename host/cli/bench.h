@@ -36,6 +36,7 @@ typedef struct {
   double share;         /* how much of the bound is reached: 1 is all of it; 0 without a bound */
   const char *bound_is; /* what the bound is made of */
   double hours;         /* hours of audio in an hour; 0 where no audio is taken in */
+  double set_up;        /* seconds of a run that the rate leaves out: the median; 0: it leaves out none */
   bench_work work;
 } bench_result;
 
@@ -64,6 +65,7 @@ typedef struct {
   ser_event *from, *to;
   const ser_device *watched; /* whose counters count: `device`, but where a stage opens one of its own */
   ser_device_work ran;       /* what the stage's run says of itself */
+  double set_up;             /* the same: seconds that are needed once, however long the run */
   int64_t fma_rounds;        /* of one run of peak.fma */
   const char *data;          /* --data, or NULL */
   char *folder;              /* temporary: made recordings, a model, caches */
@@ -75,7 +77,8 @@ typedef struct {
 
 /* Runs `body` once to warm up, then b->runs times, and adds a line with the rate `units` / seconds, or the time of a
  * unit where `unit` is "ms" or "us". Gives the line, which stays valid. A body that uses the device adds its batches
- * and the device's seconds to b->ran; the line's work is made of that and of the counters. */
+ * and the device's seconds to b->ran; the line's work is made of that and of the counters. What it adds to b->set_up is
+ * left out of the rate. */
 typedef ser_status (*bench_body)(void *context, ser_error *err);
 ser_status bench_measure(bench *b, bench_result **line, const char *name, const char *unit, double units,
                          bench_body body, void *context, ser_error *err);

@@ -128,8 +128,8 @@ static ser_status pin_samples(mfcc_context *run, ser_error *err) {
 static ser_status measure_mfcc(mfcc_context *run, bench_result **line, int64_t most_frames, ser_error *err) {
   bench *b = run->b;
   double clips = (double)b->clips.count;
-  SER_TRY(
-      ser_mfcc_create(&run->mfcc, b->device, &b->config.features.mfcc39, BENCH_BATCH, most_frames * BENCH_BATCH, err));
+  SER_TRY(ser_mfcc_create(&run->mfcc, b->device, &b->config.features.mfcc39, BENCH_BATCH, most_frames * BENCH_BATCH,
+                          false, err));
   if (!b->on_device) return bench_measure(b, line, "mfcc", "clips/s", clips, run_mfcc, run, err);
   SER_TRY(pin_samples(run, err));
   return bench_measure(b, line, "mfcc", "clips/s", clips, run_mfcc_ahead, run, err);

@@ -46,18 +46,21 @@ static void sum_up_work(bench_work *work, const bench *b, ser_device_counters fr
 ser_status bench_measure(bench *b, bench_result **line, const char *name, const char *unit, double units,
                          bench_body body, void *context, ser_error *err) {
   SER_CHECK(b->count < BENCH_LINES);
-  double *seconds = ser_alloc_zero(2 * (size_t)b->runs, sizeof *seconds), *device = seconds + b->runs;
+  double *seconds = ser_alloc_zero(3 * (size_t)b->runs, sizeof *seconds), *device = seconds + b->runs;
+  double *set_up = device + b->runs;
   ser_device_counters before = {0};
   ser_status status = SER_OK;
   b->device->rt->range_begin(b->device, name);
   for (int run = -1; run < b->runs && status == SER_OK; run++) {
     b->ran = (ser_device_work){0};
+    b->set_up = 0;
     before = counters_of(b);
     double begin = ser_seconds();
     status = body(context, err);
-    double took = ser_seconds() - begin;
+    double took = ser_seconds() - begin - b->set_up;
     if (run >= 0) {
       seconds[run] = took;
+      set_up[run] = b->set_up;
       device[run] = b->ran.seconds;
     }
     if (status == SER_OK) status = ser_interrupt_check(err);
@@ -78,6 +81,7 @@ ser_status bench_measure(bench *b, bench_result **line, const char *name, const 
     result->min = seconds[0];
     result->max = seconds[b->runs - 1];
     result->runs = b->runs;
+    result->set_up = median_of(set_up, b->runs);
     *line = result;
   }
   free(seconds);

@@ -70,7 +70,7 @@ static ser_status load_features(model_context *run, ser_error *err) {
   for (size_t i = 0; i < count; i++) frames += ser_mfcc_frames(b->clips.counts[i], config->hop);
   ser_mfcc *mfcc;
   float *features = NULL;
-  SER_TRY(ser_mfcc_create(&mfcc, b->device, config, (int64_t)count, frames, err));
+  SER_TRY(ser_mfcc_create(&mfcc, b->device, config, (int64_t)count, frames, true, err));
   ser_status status = ser_mfcc_compute(mfcc, &features, offset, b->clips.samples, b->clips.counts, count, err);
   ser_mfcc_free(mfcc);
   int64_t channels = run->config.channels, padded = SER_ROUND_UP(channels, SER_CHANNEL_PAD);
@@ -167,12 +167,13 @@ static void enqueue_forward(model_context *run) {
   ser_inference_enqueue(run->inference, run->b->stream, run->answers, run->tile, run->length, BENCH_BATCH);
 }
 
-/* As training and predict do it: captured once where the device has graphs. */
+/* As training and predict do it: captured once where the device has graphs, after one by itself. */
 static ser_status capture(model_context *run, void (*enqueue)(model_context *), ser_error *err) {
   const ser_runtime *rt = run->b->device->rt;
   ser_device_properties properties;
   rt->properties(run->b->device, &properties);
   if (!properties.graphs || run->once) return SER_OK;
+  enqueue(run);
   SER_TRY(rt->graph_begin(run->b->stream, err));
   enqueue(run);
   return rt->graph_end(run->b->stream, &run->once, err);

@@ -100,10 +100,10 @@ void bench_text_device(ser_text *text, const bench *b) {
   }
   ser_text_puts(
       text, "\nA batch each, means of a run. ms: the device's own time of computing, by its events; busy: what share "
-            "of the run\nthat is. launch: kernels of ours; calls: of libraries; waits: of the host for the device. KB "
-            "over the bus. Rates\nare what the batch needs over that time: operations counted, bytes that operations "
-            "read and write (a cache may\nmove them faster than the memory's peak); limit: the nearest of the "
-            "measured ones.\n");
+            "of the run\nthat is (in predict features and model run side by side, and both count). launch: kernels of "
+            "ours; calls: of\nlibraries; waits: of the host for the device. KB over the bus. Rates are what the batch "
+            "needs over that time:\noperations counted, bytes that operations read and write (a cache may move them "
+            "faster than the memory's peak);\nlimit: the nearest of the measured ones.\n");
 }
 
 /* From file to cached features, a clip at a time: which stage takes the most of it. */
@@ -125,7 +125,7 @@ static void brake_in_turn(ser_text *text, double whole, double read, double resa
 static void brake_side_by_side(ser_text *text, const bench *b, const bench_result *extract, double read,
                                double resample) {
   const char *const names[] = {read > resample ? "reading, on the host's cores" : "resampling, on the host's cores",
-                               "the bus", "the device", "the rest (setting up, queues, hashes, cache)"};
+                               "the bus", "the device", "the rest (queues, hashes, cache)"};
   const bench_work *work = &extract->work;
   double whole = 1 / extract->median, clips = work->clips > 0 ? work->clips : 1;
   double parts[4] = {read + resample, bench_bus_seconds(b, work) / clips, work->seconds / clips, 0};
@@ -150,6 +150,9 @@ void bench_text_brake(ser_text *text, const bench *b) {
     brake_side_by_side(text, b, extract, 1 / read->median, 1 / resample->median);
   else
     brake_in_turn(text, 1 / extract->median, 1 / read->median, 1 / resample->median, 1 / mfcc->median);
+  if (extract->set_up > 0)
+    ser_text_printf(text, "Setting up and taking down, once in a run whatever its length, took %.1f ms beside it.\n",
+                    1e3 * extract->set_up);
 }
 
 static json_t *number_or_null(double value) {
@@ -178,6 +181,7 @@ ser_status bench_write_json(const bench *b, const ser_device_properties *is, con
                              "bound", number_or_null(line->bound), "share", number_or_null(line->share),
                              "audio_hours_per_hour", number_or_null(line->hours), "bound_is", line->bound_is);
     SER_CHECK(item);
+    if (line->set_up > 0) json_object_set_new(item, "set_up_ms", json_real(1e3 * line->set_up));
     if (line->work.batches > 0) json_object_set_new(item, "device", work_json(b, &line->work));
     json_array_append_new(results, item);
   }

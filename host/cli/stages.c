@@ -62,7 +62,10 @@ static ser_status open_device(ser_device **device, const ser_config *config, ser
   ser_error why = {0};
   ser_device_options asked = ser_config_device(config, (int)config->threads);
   ser_status status = ser_device_open(device, &asked, &why);
-  if (status == SER_OK) return SER_OK;
+  if (status == SER_OK) {
+    ser_device_tell(*device, &asked);
+    return SER_OK;
+  }
   ser_config_refuse(err, config, "device", "%s", why.text);
   return status;
 }

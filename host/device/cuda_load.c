@@ -22,6 +22,7 @@ typedef const char *(*words_fn)(int);
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const ser_backend *backend; /* NULL: `reason` says why */
+static bool there;                 /* a device, whether it can be used or not */
 static ser_error reason;
 
 static void *symbol(void *library, const char *name) {
@@ -105,7 +106,8 @@ static char *find_module(void) {
 }
 
 static void load_module(void) {
-  if (!device_is_there()) return;
+  there = device_is_there();
+  if (!there) return;
   char *path = find_module();
   if (!path) return;
   void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -129,14 +131,24 @@ ser_status ser_cuda_open(ser_device **device, const ser_device_options *options,
   return backend->open(device, options, err);
 }
 
+bool ser_cuda_is_there(void) {
+  pthread_once(&once, load_module);
+  return there;
+}
+
 #else
+
+bool ser_cuda_is_there(void) {
+  return false;
+}
 
 ser_status ser_cuda_open(ser_device **device, const ser_device_options *options, ser_error *err) {
   (void)options;
   *device = NULL;
-  return ser_fail(err, SER_FAILED,
-                  "this build has no CUDA backend: no CUDA toolkit with cuDNN was found when it was made; build it "
-                  "where there is one");
+  return ser_fail(
+      err, SER_FAILED,
+      "this build has no CUDA backend: no CUDA toolkit with cuDNN was found when it was made, or it was made "
+      "with SERENADE_CUDA=OFF; build it where there is one");
 }
 
 #endif

@@ -8,5 +8,7 @@
 /* SER_OK; SER_FAILED with the reason in words where no device can be had; SER_USAGE where it lacks what is asked of it.
  * Asks the CUDA runtime (libcudart), not the driver's own interface. The module is never unloaded. */
 ser_status ser_cuda_open(ser_device **device, const ser_device_options *options, ser_error *err);
+/* Whether the machine has a CUDA device, be it one that cannot be used. */
+bool ser_cuda_is_there(void);
 
 #endif

@@ -1,8 +1,10 @@
 /* Choosing a backend, and the list of operations. */
 #include "device/runtime.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "device/cpu_runtime.h"
 #include "device/cuda_load.h"
 #include "device/ops.h"
@@ -10,16 +12,19 @@
 /* AUTO keeps to itself why it takes the CPU: ser_device_cuda_absence tells who wants to know. */
 ser_status ser_device_open(ser_device **device, const ser_device_options *options, ser_error *err) {
   *device = NULL;
+  ser_error why = {0};
   if (options->kind != SER_DEVICE_CPU) {
-    ser_error why = {0};
     ser_status status = ser_cuda_open(device, options, &why);
     if (status == SER_OK) return SER_OK;
     if (options->kind == SER_DEVICE_CUDA && status == SER_FAILED)
       return ser_fail(err, status, "CUDA cannot be used: %s; or give the device cpu", why.text);
-    if (options->kind == SER_DEVICE_CUDA) return ser_fail(err, status, "%s", why.text);
+    if (options->kind == SER_DEVICE_CUDA || status == SER_USAGE) return ser_fail(err, status, "%s", why.text);
   }
+  if (options->precision != SER_PRECISION_FP32 && options->kind == SER_DEVICE_AUTO)
+    return ser_fail(err, SER_USAGE, "precision tf32 needs a GPU: %s; or give precision fp32", why.text);
   if (options->precision != SER_PRECISION_FP32)
-    return ser_fail(err, SER_USAGE, "precision tf32 is not to be had on the CPU; take it out, or give --device cuda");
+    return ser_fail(err, SER_USAGE,
+                    "precision tf32 is not to be had on the CPU; give precision fp32, or --device cuda");
   return ser_cpu_open(device, options->threads, err);
 }
 
@@ -29,6 +34,19 @@ ser_status ser_device_cuda_absence(ser_error *why) {
   ser_status status = ser_cuda_open(&device, &options, why);
   ser_device_close(device);
   return status;
+}
+
+void ser_device_tell(const ser_device *device, const ser_device_options *asked) {
+  static atomic_bool told;
+  ser_device_properties is;
+  ser_error why = {0};
+  device->rt->properties(device, &is);
+  if ((is.host_memory && (asked->kind != SER_DEVICE_AUTO || !ser_cuda_is_there())) || atomic_exchange(&told, true))
+    return;
+  if (!is.host_memory)
+    ser_info("device: %s, %s, %s", is.name, is.isa, is.precision);
+  else if (ser_device_cuda_absence(&why) != SER_OK)
+    ser_info("the CPU computes, since the GPU cannot be used: %s", why.text);
 }
 
 void ser_device_close(ser_device *device) {

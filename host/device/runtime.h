@@ -66,7 +66,8 @@ typedef struct {
   void (*counters)(const ser_device *device, ser_device_counters *out);
 
   /* Settles how convolutions run where that was left to the device (conv auto), by measuring convolutions of this
-   * shape; before their plans are made. Where there is nothing to choose it does nothing. */
+   * shape, which has the largest dilation, and of the same with dilation 1; before their plans are made. Where there is
+   * nothing to choose it does nothing. */
   ser_status (*choose_conv)(ser_device *device, const struct ser_conv_shape *shape, ser_error *err);
 
   /* 64-byte aligned, uninitialised. NULL when the device is out of memory, with the error set. */
@@ -135,6 +136,8 @@ struct ser_device {
  * variable SERENADE_ISA=base, avx2 or avx512 holds the CPU backend to an instruction set (for tests); one that the
  * processor lacks is refused. */
 ser_status ser_device_open(ser_device **device, const ser_device_options *options, ser_error *err);
+/* Tells the user once which GPU is used, or why one that is there is not, where that was left to us. */
+void ser_device_tell(const ser_device *device, const ser_device_options *asked);
 void ser_device_close(ser_device *device); /* NULL is fine */
 /* Why AUTO does not take CUDA, in words; SER_OK where it does. */
 ser_status ser_device_cuda_absence(ser_error *why);

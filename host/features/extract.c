@@ -179,11 +179,42 @@ static ser_status submit(extract_job *job, batch *b, ser_error *err) {
   return status;
 }
 
-/* Whether the item may go with the batch: samples of one kind, and no more frames than a run takes. */
-static bool goes_with(const extract_job *job, const batch *b, int64_t frames, const extract_item *item) {
+static bool may_be_floats(const extract_item *item) {
+  return !item->signal.int16 || (size_t)item->signal.count * sizeof(float) <= item->room.bytes;
+}
+
+/* Integers as floats in the same room, from the end: a float takes the place of two that are done. */
+static void make_floats(extract_item *item) {
+  if (!item->signal.int16) return;
+  char *room = item->room.memory;
+  for (int64_t i = item->signal.count - 1; i >= 0; i--) {
+    int16_t from;
+    memcpy(&from, room + (size_t)i * sizeof from, sizeof from);
+    float to = (float)from / 32768;
+    memcpy(room + (size_t)i * sizeof to, &to, sizeof to);
+  }
+  item->signal.int16 = false;
+}
+
+/* Samples of one kind: where integers and floats come in turn, a batch of each kind as they come would be of a clip or
+ * two, and costs the device as much as a large one. A batch of integers that is half full goes as it is, at half the
+ * way over the bus. */
+static bool match(const extract_job *job, const batch *b, int64_t frames, extract_item *item) {
+  if (item->signal.int16 == b->items[0]->signal.int16) return true;
+  if (!item->signal.int16 && (2 * b->count >= (size_t)ser_mfcc_max_clips(job->mfcc) || 2 * frames >= job->size.enough))
+    return false;
+  bool may = may_be_floats(item);
+  for (size_t i = 0; i < b->count && may; i++) may = may_be_floats(b->items[i]);
+  if (!may) return false;
+  make_floats(item);
+  for (size_t i = 0; i < b->count; i++) make_floats(b->items[i]);
+  return true;
+}
+
+/* Whether the item may go with the batch: no more frames than a run takes, and samples of one kind. */
+static bool goes_with(const extract_job *job, const batch *b, int64_t frames, extract_item *item) {
   int64_t more = ser_mfcc_frames(item->signal.count, job->options->config->hop);
-  return !b->count ||
-         (item->signal.int16 == b->items[0]->signal.int16 && frames + more <= ser_mfcc_max_frames(job->mfcc));
+  return !b->count || (frames + more <= ser_mfcc_max_frames(job->mfcc) && match(job, b, frames, item));
 }
 
 /* Takes clips until the batch is full, or none comes for a moment; refusals are noted on the way. */
@@ -242,8 +273,10 @@ static ser_status consume(extract_job *job, ser_error *err) {
 
 /* What an end before the end leaves: batches under way, which the device may still read from, and one being filled. */
 static void drop_batches(extract_job *job) {
+  double from = ser_seconds();
   ser_mfcc_free(job->mfcc); /* waits for the device */
   job->mfcc = NULL;
+  job->summary->set_up += ser_seconds() - from;
   for (size_t i = 0; i < BATCHES; i++)
     while (job->batches[i].count) item_free(job, job->batches[i].items[--job->batches[i].count]);
   item_free(job, job->next_item);
@@ -379,8 +412,10 @@ static ser_status compute_missing(extract_job *job, ser_error *err) {
   ser_device_properties properties;
   device->rt->properties(device, &properties);
   job->size = properties.host_memory ? on_cpu : on_gpu;
-  SER_TRY(ser_mfcc_create(&job->mfcc, device, options->config, (int64_t)job->size.clips, job->size.frames, err));
+  double from = ser_seconds();
+  SER_TRY(ser_mfcc_create(&job->mfcc, device, options->config, (int64_t)job->size.clips, job->size.frames, false, err));
   ser_status status = ser_ring_create(&job->ring, device, job->size.room, err);
+  job->summary->set_up = ser_seconds() - from;
   if (status == SER_OK) {
     char *what = ser_format("extract %s", ser_feature_names[options->kind]);
     job->progress = ser_progress_begin(what, "clips", (int64_t)job->count);
@@ -390,8 +425,10 @@ static ser_status compute_missing(extract_job *job, ser_error *err) {
     ser_progress_end(job->progress);
     free(what);
   }
+  from = ser_seconds();
   ser_mfcc_free(job->mfcc);
   ser_ring_free(job->ring);
+  job->summary->set_up += ser_seconds() - from;
   return status;
 }
 

@@ -31,11 +31,12 @@ typedef struct {
 
 /* Plans and buffers for batches of up to max_clips clips and max_frames frames, of which several are under way at a
  * time on a device of its own: while one is computed, the next is copied there and the last one's features back. Where
- * the device lacks the memory, batches are made smaller, down to one clip; the properties below tell. Longer single
- * clips are done in pieces, with room that is made when first needed; where the device lacks it and nothing is under
- * way, batches become smaller for it. */
+ * the device lacks the memory, batches are made smaller, down to one clip; the properties below tell. `staged`: samples
+ * that are not pinned go through pinned room of the batch's, so that nothing waits for their copy. Longer single clips
+ * are done in pieces, with room that is made when first needed; where the device lacks it and nothing is under way,
+ * batches become smaller for it. */
 ser_status ser_mfcc_create(ser_mfcc **mfcc, ser_device *device, const ser_mfcc_config *config, int64_t max_clips,
-                           int64_t max_frames, ser_error *err);
+                           int64_t max_frames, bool staged, ser_error *err);
 void ser_mfcc_free(ser_mfcc *mfcc); /* waits for what is under way; NULL is fine */
 int64_t ser_mfcc_max_clips(const ser_mfcc *mfcc);
 int64_t ser_mfcc_max_frames(const ser_mfcc *mfcc);
@@ -52,8 +53,7 @@ ser_status ser_mfcc_collect(ser_mfcc *mfcc, const float **features, const int64_
 ser_device_work ser_mfcc_work(const ser_mfcc *mfcc);
 
 /* Both in one, for any number of clips: features[i] of clips [count]: frames[i] rows of C, all end to end in *features
- * (freed by the caller), offset [count + 1] in rows. Nothing else may be under way. The first call makes pinned room
- * through which samples go to a device of its own. */
+ * (freed by the caller), offset [count + 1] in rows. Nothing else may be under way. */
 ser_status ser_mfcc_compute(ser_mfcc *mfcc, float **features, int64_t *offset, const float *const *samples,
                             const int64_t *counts, size_t count, ser_error *err);
 
@@ -75,6 +75,7 @@ typedef struct {
 typedef struct {
   size_t wanted, present, computed, too_short, refused; /* distinct keys */
   double seconds, audio_seconds;                        /* of this run */
+  double set_up;                                        /* of them, for rooms, plans and streams, made and freed */
   ser_device_work work;
   ser_text refusals; /* one line each: path: reason in words */
 } ser_extract_summary;

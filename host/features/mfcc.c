@@ -134,15 +134,28 @@ static bool halve(ser_mfcc *m) {
   return true;
 }
 
-/* Makes the batches' rooms anew, halving them until they fit. */
+/* What the batches' rooms take of the device beside the plan, which has a slab of its own size. */
+static size_t rooms_bytes(const ser_mfcc *m) {
+  const ser_mfcc_config *c = &m->config;
+  int64_t samples = m->max_frames * c->hop, values = m->max_frames * ser_feature_columns(c), starts = m->max_clips + 1;
+  size_t of_slot = (size_t)samples * (sizeof(float) + sizeof(int16_t)) + (size_t)values * sizeof(float) +
+                   2 * (size_t)starts * sizeof(int64_t);
+  return (size_t)m->slot_count * of_slot + (size_t)(m->max_frames * c->mels) * sizeof(float);
+}
+
+/* Makes the batches' rooms: the largest for which half of the device's free memory is enough, halved until they fit. */
 static ser_status rooms_that_fit(ser_mfcc *m, ser_error *err) {
   int64_t most = m->max_clips;
+  ser_device_properties is;
   ser_status status;
   rooms_free(m);
+  m->device->rt->properties(m->device, &is);
+  while (!m->host_memory && rooms_bytes(m) > is.memory_free / 2 && halve(m)) continue;
   while ((status = rooms_make(m, err)) == SER_FAILED) {
     rooms_free(m);
     if (!halve(m)) return status;
   }
+  if (status == SER_OK) ser_error_clear(err);
   if (status == SER_OK && m->max_clips < most)
     ser_info("little of the device's memory is free: features are computed in batches of %lld %s, not of %lld",
              (long long)m->max_clips, SER_PLURAL(m->max_clips, "clip", "clips"), (long long)most);
@@ -150,7 +163,7 @@ static ser_status rooms_that_fit(ser_mfcc *m, ser_error *err) {
 }
 
 ser_status ser_mfcc_create(ser_mfcc **out, ser_device *device, const ser_mfcc_config *config, int64_t max_clips,
-                           int64_t max_frames, ser_error *err) {
+                           int64_t max_frames, bool staged, ser_error *err) {
   SER_CHECK(max_clips > 0 && max_frames > 0);
   ser_device_properties properties;
   device->rt->properties(device, &properties);
@@ -159,6 +172,7 @@ ser_status ser_mfcc_create(ser_mfcc **out, ser_device *device, const ser_mfcc_co
   m->config = *config;
   m->host_memory = properties.host_memory;
   m->slot_count = m->host_memory ? 1 : MOST_SLOTS;
+  m->staged = staged && !m->host_memory;
   m->max_clips = max_clips;
   m->max_frames = max_frames;
   m->margin = (config->n_fft / 2 + config->hop - 1) / config->hop;
@@ -429,10 +443,6 @@ ser_status ser_mfcc_compute(ser_mfcc *m, float **features, int64_t *offset, cons
   size_t columns = (size_t)ser_feature_columns(&m->config), next = 0;
   ser_status status = SER_OK;
   SER_CHECK(ser_mfcc_idle(m));
-  if (!m->staged && !m->host_memory) {
-    m->staged = true;
-    SER_TRY(rooms_that_fit(m, err));
-  }
   offset[0] = 0;
   for (size_t i = 0; i < count; i++) offset[i + 1] = offset[i] + frames_of(m, counts[i]);
   *features = ser_alloc((size_t)offset[count] * columns * sizeof **features);

@@ -108,7 +108,7 @@ ser_conv_shape ser_model_conv(const ser_model_config *config, int64_t batch) {
                           .out = config->filters,
                           .time = config->frames,
                           .kernel = config->kernel,
-                          .dilation = (int64_t)1 << (config->blocks / 2),
+                          .dilation = (int64_t)1 << (config->blocks - 1),
                           .side_stride = SER_ROUND_UP(config->filters * config->filters * config->kernel, 16)};
 }
 

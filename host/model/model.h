@@ -43,7 +43,7 @@ typedef struct {
 #define SER_RANDOM_INIT (UINT64_C(1) << 62)
 #define SER_RANDOM_SHUFFLE (UINT64_C(2) << 62)
 
-/* The middle one of the convolutions in a branch's blocks, both directions: for the device's choose_conv. */
+/* A convolution of a branch's last block, both directions: for the device's choose_conv. */
 ser_conv_shape ser_model_conv(const ser_model_config *config, int64_t batch);
 
 typedef struct ser_model ser_model;

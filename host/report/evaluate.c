@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "report/score.h"
 
-enum { CHUNK = 256 }; /* clips whose features are in memory at a time */
+enum { CHUNK = SER_SCORER_MOST }; /* clips whose features are in memory at a time, at most */
 
 typedef struct {
   ser_evaluation run;
@@ -98,27 +98,62 @@ static ser_status read_features(job *j, int64_t **offset, float **features, cons
 /* ---- one part
  * -------------------------------------------------------------------------------------------------------- */
 
-static ser_status score_chunk(job *j, ser_scorer *scorer, ser_prediction *predictions, size_t count, ser_error *err) {
+/* A model's answers on their way: those before `answered` are there. */
+typedef struct {
+  ser_scorer *scorer;
+  ser_prediction *predictions; /* of the part */
+  size_t count, answered;
+  float *probabilities; /* room for a batch */
+} scoring;
+
+/* The oldest batch under way. */
+static ser_status collect(scoring *s, int64_t classes, ser_error *err) {
+  size_t count;
+  SER_TRY(ser_scorer_collect(s->scorer, s->probabilities, &count, err));
+  for (size_t i = 0; i < count; i++) {
+    const float *p = s->probabilities + i * (size_t)classes;
+    ser_prediction *prediction = &s->predictions[s->answered++];
+    prediction->answer = ser_best_label(p, classes);
+    memcpy(prediction->probabilities, p, (size_t)classes * sizeof *p);
+  }
+  return SER_OK;
+}
+
+/* Sends so many clips on their way, from one on. Where the device works by itself it still has a batch to do when it
+ * returns, while the features of the next clips are read. */
+static ser_status send_chunk(job *j, scoring *s, size_t first, size_t count, ser_error *err) {
   const ser_manifest *manifest = ser_evaluation_manifest(&j->run);
   const ser_model_config *model = &j->run.models[0].model;
+  const size_t batch = ser_scorer_batch(s->scorer);
   ser_hash keys[CHUNK];
   ser_score_input windows[CHUNK];
   int64_t *offset;
   float *features;
-  for (size_t i = 0; i < count; i++) keys[i] = manifest->rows[predictions[i].row].hash;
+  for (size_t i = 0; i < count; i++) keys[i] = manifest->rows[s->predictions[first + i].row].hash;
   SER_TRY(read_features(j, &offset, &features, keys, count, err));
-  float *probabilities = ser_alloc(count * (size_t)model->classes * sizeof *probabilities);
   for (size_t i = 0; i < count; i++)
     windows[i] = (ser_score_input){features + offset[i] * model->channels, offset[i + 1] - offset[i]};
-  ser_status status = ser_scorer_run(scorer, probabilities, windows, count, err);
-  for (size_t i = 0; i < count && status == SER_OK; i++) {
-    const float *p = probabilities + i * (size_t)model->classes;
-    predictions[i].answer = ser_best_label(p, model->classes);
-    memcpy(predictions[i].probabilities, p, (size_t)model->classes * sizeof *p);
+  ser_status status = SER_OK;
+  for (size_t at = 0; at < count && status == SER_OK; at += batch) {
+    if (ser_scorer_full(s->scorer)) status = collect(s, model->classes, err);
+    if (status == SER_OK)
+      status = ser_scorer_submit(s->scorer, windows + at, count - at < batch ? count - at : batch, err);
   }
-  free(probabilities);
   free(features);
   free(offset);
+  return status;
+}
+
+/* Chunks are of whole batches. */
+static ser_status score_part(job *j, scoring *s, ser_error *err) {
+  const size_t batch = ser_scorer_batch(s->scorer), chunk = CHUNK / batch * batch;
+  const int64_t classes = j->run.models[0].model.classes;
+  ser_status status = SER_OK;
+  s->probabilities = ser_alloc(batch * (size_t)classes * sizeof *s->probabilities);
+  for (size_t at = 0; at < s->count && status == SER_OK; at += chunk)
+    status = send_chunk(j, s, at, s->count - at < chunk ? s->count - at : chunk, err);
+  while (status == SER_OK && !ser_scorer_idle(s->scorer)) status = collect(s, classes, err);
+  free(s->probabilities);
   return status;
 }
 
@@ -136,13 +171,14 @@ static ser_status answer_part(job *j, size_t part, ser_error *err) {
                                                   .truth = ser_evaluation_label(e, &manifest->rows[i])};
   }
   j->ends[part] = j->count;
-  ser_scorer *scorer;
+  scoring s = {.predictions = j->predictions + first, .count = j->count - first};
   char *path = ser_path_join(e->parts.folders[part], "model.safetensors");
-  ser_status status = ser_scorer_create(&scorer, j->device, path, err);
+  ser_status status = ser_scorer_create(&s.scorer, j->device, path, err);
   free(path);
-  for (size_t at = first; at < j->count && status == SER_OK; at += CHUNK)
-    status = score_chunk(j, scorer, j->predictions + at, j->count - at < CHUNK ? j->count - at : CHUNK, err);
-  ser_scorer_free(scorer);
+  if (status == SER_OK) j->device->rt->phase(j->device, "evaluate");
+  if (status == SER_OK) status = score_part(j, &s, err);
+  if (status == SER_OK) j->device->rt->phase(j->device, "evaluated");
+  ser_scorer_free(s.scorer);
   return status;
 }
 
@@ -224,6 +260,7 @@ ser_status ser_evaluate_job(const char *run_folder, const char *manifest_path, c
   if (status != SER_OK) goto done;
   j.ends = ser_alloc_zero(j.run.parts.count, sizeof *j.ends);
   SER_TRY_DONE(ser_device_open(&j.device, device, err));
+  ser_device_tell(j.device, device);
   tell_refused_rows(&j.run);
   SER_TRY_DONE(get_features(&j, err));
   progress = ser_progress_begin("evaluate", "models", (int64_t)j.run.parts.count);

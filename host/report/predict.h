@@ -43,7 +43,7 @@ typedef struct ser_predictor ser_predictor;
 ser_status ser_predictor_open(ser_predictor **predictor, const ser_predict_options *options, ser_error *err);
 void ser_predictor_close(ser_predictor *predictor); /* NULL is fine */
 /* For benchmarks: the device (NULL before the first ser_predict), and what it has done of the features and of the
- * model so far. */
+ * model so far, whose seconds may be the same ones. */
 const ser_device *ser_predictor_device(const ser_predictor *predictor);
 ser_device_work ser_predictor_work(const ser_predictor *predictor);
 /* The labels in the order of the probabilities, and their number. */

@@ -1,109 +1,143 @@
 /* Scoring windows of features: gathered and standardised as training does it, a batch at a time through the folded
- * inference. A batch's rows go to the device and its answers come back on a stream for copies, from and to pinned
- * memory; the host waits once a batch. */
+ * inference:
+ *
+ *     copy stream:    windows of batch n + 1 to the device
+ *     compute stream: batch n
+ *     return stream:  answers of batch n - 1 back
+ *
+ * with events between them, from and to pinned memory; the host waits once a batch, when it collects. */
 #include "report/score.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "model/gather.h"
 
-enum { BATCH = 32 };
+/* A window is two blocks of the branch's kernel, so that a batch of a window a multiprocessor is two blocks on each. */
+enum { LEAST = 32, STEP = 32, SLOTS = 2 };
 
-/* The windows of a batch: one stretch of memory on the device and on the host alike, so that one copy brings it. */
+/* One batch under way: its buffers and the events it passes. */
 typedef struct {
-  int64_t *start, *length; /* [batch] */
-  float *rows;             /* [batch * frames][channels] */
-} windows_place;
+  int64_t count;
+  void *brought, *pinned; /* the windows there and here */
+  ser_gathered there, here;
+  float *answers, *answers_here; /* [batch][ser_inference_stride], on the device and pinned */
+  ser_event *copied, *started, *computed, *done;
+  ser_graph *full; /* what the device does for a full batch of this slot; NULL before, or where there are no graphs */
+} slot;
 
 struct ser_scorer {
   ser_device *device;
   char *path; /* of the model */
-  ser_stream *copies, *compute;
-  ser_event *copied, *computed, *done;
+  ser_stream *in, *compute, *out;
   ser_model *model;
   ser_model_info info;
-  int64_t batch;
+  ser_gather_room room; /* of a batch */
   ser_inference *inference;
-  float *tile, *mean, *inv_std, *answers; /* on the device; answers [batch][ser_inference_stride] */
-  void *brought, *pinned;
-  windows_place there, here;
-  float *answers_here; /* pinned */
-  bool graphs;
-  ser_graph *full; /* what the device does for a full batch, from the first one on; NULL where there are no graphs */
-  ser_event *started;
+  float *tile, *mean, *inv_std; /* on the device */
+  slot slots[SLOTS];
+  int slot_count, first, under_way; /* slots are used in turn */
+  bool graphs, warm;                /* warm: a full batch has been computed */
   ser_device_work work;
 };
 
-/* Lays the windows out in memory that begins at `base`; the bytes. */
-static size_t place(windows_place *windows, const ser_scorer *s, char *base) {
-  const ser_model_config *c = &s->info.model;
-  size_t list = SER_ROUND_UP((size_t)s->batch * sizeof(int64_t), 64);
-  *windows = (windows_place){(int64_t *)base, (int64_t *)(base + list), (float *)(base + 2 * list)};
-  return 2 * list + (size_t)(s->batch * c->frames * c->channels) * sizeof(float);
+/* ---- making ------------------------------------------------------------------------------------------------------ */
+
+static void slot_free(slot *s, const ser_scorer *scorer) {
+  ser_device *device = scorer->device;
+  const ser_runtime *rt = device->rt;
+  rt->graph_destroy(s->full);
+  rt->free(device, s->brought);
+  rt->free(device, s->answers);
+  rt->unpin(device, s->pinned);
+  rt->unpin(device, s->answers_here);
+  rt->event_destroy(s->copied);
+  rt->event_destroy(s->started);
+  rt->event_destroy(s->computed);
+  rt->event_destroy(s->done);
+  *s = (slot){0};
+}
+
+static ser_status slot_make(slot *s, const ser_scorer *scorer, ser_error *err) {
+  ser_device *device = scorer->device;
+  const ser_runtime *rt = device->rt;
+  size_t windows = ser_gather_place(&s->there, &scorer->room, true, NULL);
+  size_t answers = (size_t)(scorer->room.windows * ser_inference_stride(scorer->inference)) * sizeof(float);
+  SER_TRY(ser_device_alloc(&s->brought, device, windows, err));
+  SER_TRY(ser_device_alloc(&s->answers, device, answers, err));
+  if (!(s->pinned = rt->pin(device, windows, err))) return SER_FAILED;
+  if (!(s->answers_here = rt->pin(device, answers, err))) return SER_FAILED;
+  ser_gather_place(&s->there, &scorer->room, true, s->brought);
+  ser_gather_place(&s->here, &scorer->room, true, s->pinned);
+  SER_TRY(rt->event_create(device, &s->copied, err));
+  SER_TRY(rt->event_create(device, &s->started, err));
+  SER_TRY(rt->event_create(device, &s->computed, err));
+  return rt->event_create(device, &s->done, err);
 }
 
 static void rooms_free(ser_scorer *s) {
-  const ser_runtime *rt = s->device->rt;
-  rt->graph_destroy(s->full);
-  rt->free(s->device, s->brought);
-  rt->free(s->device, s->tile);
-  rt->free(s->device, s->answers);
-  rt->unpin(s->device, s->pinned);
-  rt->unpin(s->device, s->answers_here);
+  for (int i = 0; i < SLOTS; i++) slot_free(&s->slots[i], s);
+  s->device->rt->free(s->device, s->tile);
   ser_inference_free(s->inference);
-  s->full = NULL;
-  s->brought = s->pinned = NULL;
-  s->tile = s->answers = s->answers_here = NULL;
+  s->tile = NULL;
   s->inference = NULL;
 }
 
-/* Room for batches of s->batch windows. */
+/* Bytes of the standardised windows of a batch, zeros beside them. */
+static size_t tile_bytes(const ser_scorer *s) {
+  const ser_gather_room *r = &s->room;
+  int64_t padded = SER_ROUND_UP(r->channels, SER_CHANNEL_PAD) * SER_ROUND_UP(r->frames, SER_TIME_PAD);
+  return (size_t)(r->windows * padded) * sizeof(float);
+}
+
 static ser_status rooms_make(ser_scorer *s, ser_error *err) {
-  const ser_runtime *rt = s->device->rt;
-  const ser_model_config *c = &s->info.model;
-  int64_t cp = SER_ROUND_UP(c->channels, SER_CHANNEL_PAD), tp = SER_ROUND_UP(c->frames, SER_TIME_PAD);
-  SER_TRY(ser_inference_create(&s->inference, s->model, s->compute, s->batch, err));
-  size_t windows = place(&s->there, s, NULL);
-  size_t answers = (size_t)(s->batch * ser_inference_stride(s->inference)) * sizeof(float);
-  SER_TRY(ser_device_alloc(&s->brought, s->device, windows, err));
-  SER_TRY(ser_device_alloc(&s->tile, s->device, (size_t)(s->batch * cp * tp) * sizeof(float), err));
-  SER_TRY(ser_device_alloc(&s->answers, s->device, answers, err));
-  if (!(s->pinned = rt->pin(s->device, windows, err))) return SER_FAILED;
-  if (!(s->answers_here = rt->pin(s->device, answers, err))) return SER_FAILED;
-  place(&s->there, s, s->brought);
-  place(&s->here, s, s->pinned);
+  SER_TRY(ser_inference_create(&s->inference, s->model, s->compute, s->room.windows, err));
+  SER_TRY(ser_device_alloc(&s->tile, s->device, tile_bytes(s), err));
+  for (int i = 0; i < s->slot_count; i++) SER_TRY(slot_make(&s->slots[i], s, err));
   return SER_OK;
 }
 
-/* Halves the batch until it fits. */
-static ser_status rooms_that_fit(ser_scorer *s, ser_error *err) {
+/* What the rooms take of the device at most: the activations are those of a branch that is computed a layer at a time,
+ * which has five tensors in both directions. */
+static size_t rooms_bytes(const ser_scorer *s) {
+  const ser_model_config *c = &s->info.model;
+  ser_gathered none;
+  int64_t tensor = SER_ROUND_UP(c->filters, SER_CHANNEL_PAD) * SER_ROUND_UP(c->frames, SER_TIME_PAD);
+  size_t activations = (size_t)(10 * s->room.windows * tensor) * sizeof(float);
+  return (size_t)s->slot_count * ser_gather_place(&none, &s->room, true, NULL) + 3 * tile_bytes(s) + activations;
+}
+
+/* Begins with the largest batch for which half of the device's free memory is enough, and halves it until it fits. */
+static ser_status rooms_that_fit(ser_scorer *s, const ser_device_properties *is, ser_error *err) {
+  int64_t most = s->room.windows;
   ser_status status;
-  s->batch = BATCH;
-  while ((status = rooms_make(s, err)) == SER_FAILED && s->batch > 1) {
+  while (!is->host_memory && s->room.windows > 1 && rooms_bytes(s) > is->memory_free / 2) s->room.windows /= 2;
+  while ((status = rooms_make(s, err)) == SER_FAILED && s->room.windows > 1) {
     rooms_free(s);
-    s->batch /= 2;
+    s->room.windows /= 2;
   }
-  if (status == SER_OK && s->batch < BATCH)
-    ser_info("little of the device's memory is free: windows are scored in batches of %lld, not of %d",
-             (long long)s->batch, BATCH);
+  if (status == SER_OK) ser_error_clear(err);
+  if (status == SER_OK && s->room.windows < most)
+    ser_info("little of the device's memory is free: windows are scored in batches of %lld, not of %lld",
+             (long long)s->room.windows, (long long)most);
   return status;
+}
+
+/* On the host's own memory nothing is gained by more, or by two at a time. */
+static int64_t usual_batch(const ser_device_properties *is) {
+  if (is->host_memory || is->threads < LEAST) return LEAST;
+  return is->threads < SER_SCORER_MOST ? SER_ROUND_UP(is->threads, STEP) : SER_SCORER_MOST;
 }
 
 static ser_status make(ser_scorer *s, const char *model_path, ser_error *err) {
   const ser_runtime *rt = s->device->rt;
-  ser_device_properties properties;
-  rt->properties(s->device, &properties);
-  s->graphs = properties.graphs;
-  SER_TRY(rt->stream_create(s->device, &s->copies, err));
+  ser_device_properties is;
+  SER_TRY(rt->stream_create(s->device, &s->in, err));
   SER_TRY(rt->stream_create(s->device, &s->compute, err));
-  SER_TRY(rt->event_create(s->device, &s->copied, err));
-  SER_TRY(rt->event_create(s->device, &s->computed, err));
-  SER_TRY(rt->event_create(s->device, &s->done, err));
-  SER_TRY(rt->event_create(s->device, &s->started, err));
+  SER_TRY(rt->stream_create(s->device, &s->out, err));
   SER_TRY(ser_model_load(&s->model, &s->info, s->device, model_path, err));
   const ser_model_config *c = &s->info.model;
   size_t channels = (size_t)c->channels, padded = SER_ROUND_UP(channels, SER_CHANNEL_PAD);
@@ -113,7 +147,11 @@ static ser_status make(ser_scorer *s, const char *model_path, ser_error *err) {
   rt->zero(s->compute, s->inv_std, padded * sizeof(float));
   rt->write(s->compute, s->mean, s->info.mean, channels * sizeof(float));
   rt->write(s->compute, s->inv_std, s->info.inv_std, channels * sizeof(float));
-  return rooms_that_fit(s, err);
+  rt->properties(s->device, &is);
+  s->graphs = is.graphs;
+  s->slot_count = is.host_memory ? 1 : SLOTS;
+  s->room = (ser_gather_room){usual_batch(&is), c->frames, c->channels};
+  return rooms_that_fit(s, &is, err);
 }
 
 ser_status ser_scorer_create(ser_scorer **scorer, ser_device *device, const char *model_path, ser_error *err) {
@@ -129,104 +167,135 @@ ser_status ser_scorer_create(ser_scorer **scorer, ser_device *device, const char
   return status;
 }
 
+/* Waits for what is under way and forgets it. */
+static void drop(ser_scorer *s) {
+  ser_stream *streams[] = {s->in, s->compute, s->out};
+  for (int i = 0; i < 3; i++)
+    if (streams[i]) s->device->rt->sync(streams[i], NULL);
+  s->first = s->under_way = 0;
+}
+
 void ser_scorer_free(ser_scorer *scorer) {
   if (!scorer) return;
   const ser_runtime *rt = scorer->device->rt;
-  if (scorer->compute) rt->sync(scorer->compute, NULL);
+  drop(scorer);
   rooms_free(scorer);
   rt->free(scorer->device, scorer->mean);
   rt->free(scorer->device, scorer->inv_std);
   ser_model_free(scorer->model);
   ser_model_info_free(&scorer->info);
-  rt->event_destroy(scorer->started);
-  rt->event_destroy(scorer->copied);
-  rt->event_destroy(scorer->computed);
-  rt->event_destroy(scorer->done);
-  rt->stream_destroy(scorer->copies);
+  rt->stream_destroy(scorer->in);
   rt->stream_destroy(scorer->compute);
+  rt->stream_destroy(scorer->out);
   free(scorer->path);
   free(scorer);
 }
 
-/* The windows' rows end to end in pinned memory; the bytes that are used, from the first list to the last row. */
-static size_t gather(const ser_scorer *s, const ser_score_input *windows, int64_t count) {
-  const ser_model_config *c = &s->info.model;
-  int64_t rows = 0;
-  for (int64_t b = 0; b < count; b++) {
-    s->here.start[b] = rows;
-    s->here.length[b] = windows[b].count < c->frames ? windows[b].count : c->frames;
-    memcpy(s->here.rows + rows * c->channels, windows[b].rows,
-           (size_t)(s->here.length[b] * c->channels) * sizeof(float));
-    rows += s->here.length[b];
-  }
-  return (size_t)((char *)(s->here.rows + rows * c->channels) - (char *)s->pinned);
+size_t ser_scorer_batch(const ser_scorer *scorer) {
+  return (size_t)scorer->room.windows;
 }
 
-static void enqueue_batch(ser_scorer *s, int64_t count) {
-  const ser_model_config *c = &s->info.model;
-  ser_tensor_shape shape = {1, count, c->channels, c->frames};
-  s->device->ops->gather_standardise(s->compute, s->tile, s->there.rows, s->there.start, s->there.length, s->mean,
+bool ser_scorer_idle(const ser_scorer *scorer) {
+  return !scorer->under_way;
+}
+
+bool ser_scorer_full(const ser_scorer *scorer) {
+  return scorer->under_way == scorer->slot_count;
+}
+
+/* ---- a batch ----------------------------------------------------------------------------------------------------- */
+
+static void enqueue_batch(const ser_scorer *s, const slot *at, int64_t count) {
+  ser_tensor_shape shape = {1, count, s->room.channels, s->room.frames};
+  s->device->ops->gather_standardise(s->compute, s->tile, at->there.rows, at->there.start, at->there.length, s->mean,
                                      s->inv_std, &shape);
-  ser_inference_enqueue(s->inference, s->compute, s->answers, s->tile, s->there.length, count);
+  ser_inference_enqueue(s->inference, s->compute, at->answers, s->tile, at->there.length, count);
 }
 
-/* A full batch has the same operations on the same memory each time: one launch. */
-static ser_status compute_batch(ser_scorer *s, int64_t count, ser_error *err) {
+/* A full batch has the same operations on the slot's memory each time: one launch. The first of all is none, since a
+ * device may load an operation's code when it first meets it, which is not to be in a capture. */
+static ser_status compute_batch(ser_scorer *s, slot *at, int64_t count, ser_error *err) {
   const ser_runtime *rt = s->device->rt;
-  if (!s->graphs || count < s->batch) {
-    enqueue_batch(s, count);
+  if (!s->graphs || count < s->room.windows || !s->warm) {
+    s->warm |= count == s->room.windows;
+    enqueue_batch(s, at, count);
     return SER_OK;
   }
-  if (!s->full) {
+  if (!at->full) {
     SER_TRY(rt->graph_begin(s->compute, err));
-    enqueue_batch(s, count);
-    SER_TRY(rt->graph_end(s->compute, &s->full, err));
+    enqueue_batch(s, at, count);
+    SER_TRY(rt->graph_end(s->compute, &at->full, err));
   }
-  rt->graph_launch(s->compute, s->full);
+  rt->graph_launch(s->compute, at->full);
   return SER_OK;
 }
 
-static ser_status run_batch(ser_scorer *s, float *probabilities, const ser_score_input *windows, int64_t count,
-                            ser_error *err) {
+static ser_status send_batch(ser_scorer *s, slot *at, const ser_score_input *windows, int64_t count, ser_error *err) {
   const ser_runtime *rt = s->device->rt;
-  const ser_model_config *c = &s->info.model;
-  int64_t stride = ser_inference_stride(s->inference);
-  rt->write_later(s->copies, s->brought, s->pinned, gather(s, windows, count));
-  rt->record(s->copies, s->copied);
-  rt->follow(s->compute, s->copied);
-  rt->record(s->compute, s->started);
-  SER_TRY(compute_batch(s, count, err));
-  rt->record(s->compute, s->computed);
-  rt->follow(s->copies, s->computed);
-  rt->read_later(s->copies, s->answers_here, s->answers, (size_t)(count * stride) * sizeof(float));
-  rt->record(s->copies, s->done);
-  SER_TRY(rt->await(s->done, err));
-  s->work.batches++;
-  s->work.seconds += rt->seconds(s->started, s->computed);
-  for (int64_t i = 0; i < count * c->classes; i++) {
-    probabilities[i] = s->answers_here[i / c->classes * stride + i % c->classes];
+  for (int64_t i = 0; i < count; i++) ser_gather_add(&at->here, &s->room, i, windows[i].rows, windows[i].count, 0);
+  rt->write_later(s->in, at->brought, at->pinned, ser_gather_bytes(&at->here, &s->room, count));
+  rt->record(s->in, at->copied);
+  rt->follow(s->compute, at->copied);
+  rt->record(s->compute, at->started);
+  SER_TRY(compute_batch(s, at, count, err));
+  rt->record(s->compute, at->computed);
+  rt->follow(s->out, at->computed);
+  rt->read_later(s->out, at->answers_here, at->answers,
+                 (size_t)(count * ser_inference_stride(s->inference)) * sizeof(float));
+  rt->record(s->out, at->done);
+  at->count = count;
+  s->under_way++;
+  return SER_OK;
+}
+
+ser_status ser_scorer_submit(ser_scorer *scorer, const ser_score_input *windows, size_t count, ser_error *err) {
+  SER_CHECK(!ser_scorer_full(scorer) && count > 0 && count <= ser_scorer_batch(scorer));
+  SER_TRY(ser_interrupt_check(err));
+  slot *at = &scorer->slots[(scorer->first + scorer->under_way) % scorer->slot_count];
+  scorer->device->rt->range_begin(scorer->device, "score windows");
+  ser_status status = send_batch(scorer, at, windows, (int64_t)count, err);
+  scorer->device->rt->range_end(scorer->device);
+  return status;
+}
+
+ser_status ser_scorer_collect(ser_scorer *scorer, float *probabilities, size_t *count, ser_error *err) {
+  SER_CHECK(scorer->under_way > 0);
+  const ser_runtime *rt = scorer->device->rt;
+  const slot *at = &scorer->slots[scorer->first];
+  int64_t classes = scorer->info.model.classes, stride = ser_inference_stride(scorer->inference);
+  SER_TRY(rt->await(at->done, err));
+  scorer->first = (scorer->first + 1) % scorer->slot_count;
+  scorer->under_way--;
+  scorer->work.batches++;
+  scorer->work.seconds += rt->seconds(at->started, at->computed);
+  *count = (size_t)at->count;
+  for (int64_t i = 0; i < at->count * classes; i++) {
+    probabilities[i] = at->answers_here[i / classes * stride + i % classes];
     if (!isfinite(probabilities[i]))
       return ser_fail(err, SER_FAILED,
                       "%s gives probabilities that are not finite: its weights are too large or damaged; name another "
                       "model, or train it again",
-                      s->path);
+                      scorer->path);
   }
   return SER_OK;
 }
 
 ser_status ser_scorer_run(ser_scorer *scorer, float *probabilities, const ser_score_input *windows, size_t count,
                           ser_error *err) {
-  size_t most = (size_t)scorer->batch;
+  size_t most = ser_scorer_batch(scorer), sent = 0, back = 0;
   ser_status status = SER_OK;
-  scorer->device->rt->range_begin(scorer->device, "score windows");
-  for (size_t first = 0; first < count && status == SER_OK; first += most) {
-    size_t some = count - first < most ? count - first : most;
-    status = ser_interrupt_check(err);
-    if (status == SER_OK)
-      status = run_batch(scorer, probabilities + first * (size_t)scorer->info.model.classes, windows + first,
-                         (int64_t)some, err);
+  SER_CHECK(ser_scorer_idle(scorer));
+  while (back < count && status == SER_OK) {
+    size_t some = count - sent < most ? count - sent : most;
+    if (some && !ser_scorer_full(scorer)) {
+      status = ser_scorer_submit(scorer, windows + sent, some, err);
+      sent += some;
+    } else {
+      status = ser_scorer_collect(scorer, probabilities + back * (size_t)scorer->info.model.classes, &some, err);
+      back += some;
+    }
   }
-  scorer->device->rt->range_end(scorer->device);
+  if (status != SER_OK) drop(scorer);
   return status;
 }
 

@@ -183,20 +183,28 @@ ser_status ser_checkpoint_read(ser_checkpoint *c, bool *fits, const char *identi
   return status;
 }
 
+char *ser_computing_words(const ser_device_properties *is, const char *conv) {
+  /* Among GPUs the form of the convolutions and the precision change the bytes, too. */
+  if (!strcmp(conv, "cpu")) return ser_format("%s %s", is->backend, is->isa);
+  return ser_format("%s %s %s %s", is->backend, is->isa, conv, is->precision);
+}
+
 char *ser_computing_name(ser_device *device) {
   ser_device_properties properties;
   device->rt->properties(device, &properties);
-  /* Among GPUs the form of the convolutions and the precision change the bytes, too. */
-  if (!strcmp(properties.conv, "cpu")) return ser_format("%s %s", properties.backend, properties.isa);
-  return ser_format("%s %s %s %s", properties.backend, properties.isa, properties.conv, properties.precision);
+  return ser_computing_words(&properties, properties.conv);
+}
+
+bool ser_computing_has(const char *list, const char *name) {
+  size_t size = strlen(name);
+  for (const char *at = list; at; at = strstr(at, ", "), at = at ? at + 2 : NULL)
+    if (!strncmp(at, name, size) && (!at[size] || at[size] == ',')) return true;
+  return false;
 }
 
 char *ser_computing_join(const char *list, const char *name) {
   if (!list || !*list) return ser_strdup(name);
-  size_t size = strlen(name);
-  for (const char *at = list; at; at = strstr(at, ", "), at = at ? at + 2 : NULL)
-    if (!strncmp(at, name, size) && (!at[size] || at[size] == ',')) return ser_strdup(list);
-  return ser_format("%s, %s", list, name);
+  return ser_computing_has(list, name) ? ser_strdup(list) : ser_format("%s, %s", list, name);
 }
 
 static void put_value(ser_text *text, double value) {

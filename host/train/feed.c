@@ -3,23 +3,15 @@
  * memory on a stream of their own, beside the step before; what is copied for a batch is a two-hundredth of its step on
  * a CPU. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/memory.h"
+#include "model/gather.h"
 #include "train/feed.h"
-
-/* The clips of a batch. Where they are brought, one stretch of memory on the device and on the host alike, so that one
- * copy brings it: the rows come last. */
-typedef struct {
-  int64_t *start, *length; /* [max_batch] */
-  int32_t *truth;          /* [max_batch] */
-  float *rows;             /* [max_batch * frames][channels] */
-} clips;
 
 /* Two, so that one is filled while the other is copied. A step finds its clips in one place: it may be a graph. */
 typedef struct {
   void *pinned, *there; /* there: on the device */
-  clips clips;
+  ser_gathered clips;
   ser_event *copied, *taken; /* to `there`, from there */
 } slot;
 
@@ -27,50 +19,39 @@ struct ser_feed {
   ser_device *device;
   const ser_dataset *dataset;
   const ser_resident *resident;
-  int64_t max_batch, frames;
+  ser_gather_room room; /* of a batch */
   void *memory;
   float *tile, *mean, *inv_std; /* [2][B][Cp][Tp], [Cp], [Cp] */
   void *brought;                /* where clips come to, or NULL */
-  clips clips;
+  ser_gathered clips;
   ser_stream *copies;
   slot slots[2];
   int next;
 };
 
-static size_t place_clips(clips *c, const ser_feed *feed, bool rows, void *base) {
-  size_t most = (size_t)feed->max_batch;
-  const ser_array arrays[] = {
-      {&c->start, most * sizeof(int64_t)},
-      {&c->length, most * sizeof(int64_t)},
-      {&c->truth, most * sizeof(int32_t)},
-      {&c->rows, rows ? most * (size_t)(feed->frames * feed->dataset->channels) * sizeof(float) : 0},
-  };
-  return ser_arrays_place(arrays, sizeof arrays / sizeof *arrays, base);
-}
-
 static ser_status make_slot(slot *s, ser_feed *feed, ser_error *err) {
   const ser_runtime *rt = feed->device->rt;
-  size_t bytes = place_clips(&s->clips, feed, true, NULL);
+  size_t bytes = ser_gather_place(&s->clips, &feed->room, true, NULL);
   SER_TRY(ser_device_alloc(&s->there, feed->device, bytes, err));
   s->pinned = rt->pin(feed->device, bytes, err);
   if (!s->pinned) return SER_FAILED;
-  place_clips(&s->clips, feed, true, s->pinned);
+  ser_gather_place(&s->clips, &feed->room, true, s->pinned);
   SER_TRY(rt->event_create(feed->device, &s->copied, err));
   return rt->event_create(feed->device, &s->taken, err);
 }
 
 static ser_status make(ser_feed *feed, ser_stream *stream, const float *mean, const float *inv_std, ser_error *err) {
   int64_t c = feed->dataset->channels, cp = SER_ROUND_UP(c, SER_CHANNEL_PAD);
-  int64_t tensor = feed->max_batch * cp * SER_ROUND_UP(feed->frames, SER_TIME_PAD);
+  int64_t tensor = feed->room.windows * cp * SER_ROUND_UP(feed->room.frames, SER_TIME_PAD);
   bool bring = !feed->resident->features;
   const ser_array arrays[] = {
       {&feed->tile, (size_t)(2 * tensor) * sizeof(float)},
       {&feed->mean, (size_t)cp * sizeof(float)},
       {&feed->inv_std, (size_t)cp * sizeof(float)},
-      {&feed->brought, place_clips(&feed->clips, feed, bring, NULL)},
+      {&feed->brought, ser_gather_place(&feed->clips, &feed->room, bring, NULL)},
   };
   SER_TRY(ser_arrays_alloc(&feed->memory, feed->device, stream, arrays, sizeof arrays / sizeof *arrays, err));
-  place_clips(&feed->clips, feed, bring, feed->brought);
+  ser_gather_place(&feed->clips, &feed->room, bring, feed->brought);
   feed->device->rt->write(stream, feed->mean, mean, (size_t)c * sizeof(float));
   feed->device->rt->write(stream, feed->inv_std, inv_std, (size_t)c * sizeof(float));
   if (bring) SER_TRY(feed->device->rt->stream_create(feed->device, &feed->copies, err));
@@ -85,8 +66,7 @@ ser_status ser_feed_create(ser_feed **feed, ser_device *device, ser_stream *stre
   made->device = device;
   made->dataset = dataset;
   made->resident = resident;
-  made->max_batch = max_batch;
-  made->frames = frames;
+  made->room = (ser_gather_room){max_batch, frames, dataset->channels};
   ser_status status = make(made, stream, mean, inv_std, err);
   if (status != SER_OK) {
     ser_feed_free(made);
@@ -110,26 +90,20 @@ void ser_feed_free(ser_feed *feed) {
   free(feed);
 }
 
-/* The clips' windows end to end; the bytes that are used, from the first array to the last row. */
+/* The clips' windows end to end; the bytes that are used. */
 static size_t gather(const slot *s, const ser_feed *feed, const int32_t *list, int64_t count) {
   const ser_dataset *data = feed->dataset;
-  int64_t rows = 0;
   for (int64_t b = 0; b < count; b++) {
     int64_t first = data->offset[list[b]], frames = data->offset[list[b] + 1] - first;
-    s->clips.start[b] = rows;
-    s->clips.length[b] = frames < feed->frames ? frames : feed->frames;
-    s->clips.truth[b] = data->truth[list[b]];
-    memcpy(s->clips.rows + rows * data->channels, data->features + first * data->channels,
-           (size_t)(s->clips.length[b] * data->channels) * sizeof(float));
-    rows += s->clips.length[b];
+    ser_gather_add(&s->clips, &feed->room, b, data->features + first * data->channels, frames, data->truth[list[b]]);
   }
-  return (size_t)((char *)(s->clips.rows + rows * data->channels) - (char *)s->pinned);
+  return ser_gather_bytes(&s->clips, &feed->room, count);
 }
 
 ser_status ser_feed_bring(ser_feed *feed, ser_stream *stream, const int32_t *list, int64_t count, ser_error *err) {
   const ser_runtime *rt = feed->device->rt;
   slot *s = &feed->slots[feed->next];
-  SER_CHECK(count > 0 && count <= feed->max_batch);
+  SER_CHECK(count > 0 && count <= feed->room.windows);
   if (feed->resident->features) return SER_OK;
   feed->next = !feed->next;
   SER_TRY(rt->await(s->copied, err));
@@ -145,12 +119,12 @@ ser_status ser_feed_bring(ser_feed *feed, ser_stream *stream, const int32_t *lis
 
 void ser_feed_take(ser_feed *feed, ser_stream *stream, ser_batch *batch, const int32_t *order, const ser_step *step,
                    int64_t most, int64_t count, int64_t sides) {
-  SER_CHECK(count > 0 && count <= feed->max_batch);
+  SER_CHECK(count > 0 && count <= feed->room.windows);
   const ser_ops *ops = feed->device->ops;
   const ser_resident *resident = feed->resident;
-  ser_tensor_shape shape = {sides, count, feed->dataset->channels, feed->frames};
+  ser_tensor_shape shape = {sides, count, feed->dataset->channels, feed->room.frames};
   if (resident->features) {
-    ser_clips all = {resident->offset, resident->truth, feed->frames};
+    ser_clips all = {resident->offset, resident->truth, feed->room.frames};
     ops->take_batch(stream, feed->clips.start, feed->clips.length, feed->clips.truth, &all, order, step, most, count);
   }
   ops->gather_standardise(stream, feed->tile, resident->features ? resident->features : feed->clips.rows,

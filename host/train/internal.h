@@ -40,6 +40,9 @@ ser_status ser_checkpoint_read(ser_checkpoint *checkpoint, bool *fits, const cha
 
 /* "cpu avx2": what decides about the last bits of a training on this device. The caller frees it. */
 char *ser_computing_name(ser_device *device);
+/* The same of a device of these properties, were its convolutions run as `conv` says. */
+char *ser_computing_words(const ser_device_properties *properties, const char *conv);
+bool ser_computing_has(const char *list, const char *name); /* a list as below */
 /* A list as in computed_on (NULL: an empty one) with `name` in it, behind the others where it is new. */
 char *ser_computing_join(const char *list, const char *name);
 

@@ -24,7 +24,9 @@ typedef struct {
   char manifest_hash[SER_HASH_HEX], split_hash[SER_HASH_HEX];
   char *cache_folder;
   int cores;
-  int side_by_side;     /* trainings at a time, as the device has it */
+  int side_by_side; /* trainings at a time, as the device has it */
+  /* What the first device that was opened turned out to be: all others of the job are to be like it. */
+  ser_device_kind kind;
   ser_conv_choice conv; /* as the device has chosen, where that was left to it */
   bool host_memory;     /* its operations read the dataset where it is */
   ser_device *holder;   /* else: the device that holds it for all trainings */
@@ -35,9 +37,9 @@ typedef struct {
 /* ---- what stands in the run folder beside the trainings -----------------------------------------------------------
  */
 
-/* The backends and instruction sets that the run was started on up to now, this start's among them: config.yaml keeps
- * the list from one start to the next. */
-static ser_status list_starts(char **list, const job *j, const char *here, ser_error *err) {
+/* The backends and instruction sets that the run was started on up to now: config.yaml keeps the list from one start to
+ * the next. NULL where nothing was started. */
+static ser_status read_starts(char **list, const job *j, ser_error *err) {
   static const char mark[] = "\n# started on: ";
   char *path = ser_path_join(j->options->folder, "config.yaml"), *before = NULL;
   size_t size = 0;
@@ -45,18 +47,55 @@ static ser_status list_starts(char **list, const job *j, const char *here, ser_e
   char *line = before ? strstr(before, mark) : NULL;
   if (line) line += sizeof mark - 1;
   if (line) line[strcspn(line, "\n")] = 0;
-  *list = ser_computing_join(line, here);
+  *list = line ? ser_strdup(line) : NULL;
   free(before);
   free(path);
   return status;
 }
 
-/* The device measures what was left to it; all trainings then run their convolutions in the same way. */
-static ser_status choose_conv(const job *j, ser_device *device, ser_error *err) {
+/* How the run's convolutions were done on such a device before: what goes on is to give the bytes that it would have
+ * given, and another measurement may choose otherwise. */
+static ser_conv_choice conv_before(const char *starts, const ser_device_properties *is) {
+  static const ser_conv_choice forms[] = {SER_CONV_FUSED, SER_CONV_CUDNN};
+  static const char *const names[] = {"fused", "cudnn"};
+  for (int i = 0; i < 2; i++) {
+    char *name = ser_computing_words(is, names[i]);
+    bool there = ser_computing_has(starts, name);
+    free(name);
+    if (there) return forms[i];
+  }
+  return SER_CONV_AUTO;
+}
+
+/* The device measures what is left to it; all trainings then run their convolutions in the same way. */
+static ser_status open_chosen(ser_device **device, const job *j, const char *starts, ser_error *err) {
   const ser_config *c = j->config;
+  ser_device_options asked = ser_config_device(c, j->cores);
+  ser_device_properties is;
+  SER_TRY(ser_device_open(device, &asked, err));
+  (*device)->rt->properties(*device, &is);
+  ser_conv_choice before = strcmp(is.conv, "auto") ? SER_CONV_AUTO : conv_before(starts, &is);
+  if (before != SER_CONV_AUTO) {
+    ser_device_close(*device);
+    asked.conv = before;
+    return ser_device_open(device, &asked, err);
+  }
   ser_model_config model = ser_training_model(c, 1, 1);
   ser_conv_shape shape = ser_model_conv(&model, c->train.batch);
-  return device->rt->choose_conv(device, &shape, err);
+  ser_status status = (*device)->rt->choose_conv(*device, &shape, err);
+  if (status != SER_OK) {
+    ser_device_close(*device);
+    *device = NULL;
+  }
+  return status;
+}
+
+/* A further device of the job, with so many threads. */
+static ser_device_options like_first(const job *j, int threads) {
+  ser_device_options asked = ser_config_device(j->config, threads);
+  asked.kind = j->kind;
+  asked.conv = j->conv;
+  return asked;
 }
 
 static ser_conv_choice conv_of(const ser_device_properties *properties, ser_conv_choice asked) {
@@ -69,31 +108,30 @@ static ser_status write_config(job *j, ser_error *err) {
   ser_text yaml = {0};
   ser_device *device = NULL;
   ser_device_properties properties;
-  ser_device_options asked = ser_config_device(j->config, j->cores);
-  SER_TRY(ser_device_open(&device, &asked, err));
-  ser_status chosen = choose_conv(j, device, err);
-  if (chosen != SER_OK) {
-    ser_device_close(device);
-    return chosen;
-  }
+  char *before = NULL, *path = NULL;
+  ser_status status;
+  SER_TRY_DONE(read_starts(&before, j, err));
+  SER_TRY_DONE(open_chosen(&device, j, before, err));
   device->rt->properties(device, &properties);
-  j->conv = conv_of(&properties, asked.conv);
+  j->kind = properties.host_memory ? SER_DEVICE_CPU : SER_DEVICE_CUDA;
+  j->conv = conv_of(&properties, j->config->conv);
   j->side_by_side = properties.trainings;
   j->host_memory = properties.host_memory;
-  char *here = ser_computing_name(device), *starts = NULL;
+  char *here = ser_computing_name(device), *starts = ser_computing_join(before, here);
   ser_device_close(device);
-  ser_status status = list_starts(&starts, j, here, err);
   ser_config_write(&yaml, j->config);
   ser_text_printf(&yaml,
                   "# chosen at run time\n# device: %s (%s)\n# instruction set: %s\n# threads: %d\n# precision: %s\n"
                   "# convolutions: %s\n# started on: %s\n",
                   properties.backend, properties.name, properties.isa, properties.threads, properties.precision,
                   properties.conv, starts);
-  char *path = ser_path_join(j->options->folder, "config.yaml");
-  if (status == SER_OK) status = ser_write_if_new(path, &yaml, err);
-  free(path);
+  path = ser_path_join(j->options->folder, "config.yaml");
+  status = ser_write_if_new(path, &yaml, err);
   free(here);
   free(starts);
+done:
+  free(path);
+  free(before);
   free(yaml.data);
   return status;
 }
@@ -159,7 +197,7 @@ static ser_status extract_missing(const job *j, bool known_told, bool *partial, 
                                  .cache_folder = j->cache_folder,
                                  .jobs = (int)c->jobs,
                                  .known_told = known_told};
-  ser_device_options asked = ser_config_device(c, j->cores);
+  ser_device_options asked = like_first(j, j->cores);
   SER_TRY(ser_device_open(&options.device, &asked, err));
   ser_status status = ser_extract(&summary, &j->manifest, &options, err);
   ser_device_close(options.device);
@@ -199,8 +237,7 @@ static void train_part(void *context, size_t task, int thread) {
   ser_device *device = NULL;
   (void)thread;
   if (ser_interrupt_check(err) != SER_OK) return;
-  ser_device_options asked = ser_config_device(j->config, w->threads);
-  asked.conv = j->conv;
+  ser_device_options asked = like_first(j, w->threads);
   if (ser_device_open(&device, &asked, err) != SER_OK) return;
   ser_training training = {.config = j->config,
                            .manifest = &j->manifest,
@@ -258,7 +295,7 @@ static size_t count_trained(const job *j, const bool *trained) {
 /* The data set crosses the bus once: the devices of the trainings share their memory. */
 static ser_status hold_dataset(job *j, ser_error *err) {
   if (j->host_memory) return SER_OK;
-  ser_device_options asked = ser_config_device(j->config, 1);
+  ser_device_options asked = like_first(j, 1);
   SER_TRY(ser_device_open(&j->holder, &asked, err));
   return ser_resident_make(&j->resident, j->holder, &j->dataset, err);
 }

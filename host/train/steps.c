@@ -6,10 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 
-/* Where each step is enqueued by itself, a look after so many: a step that went wrong can be named later as well. */
-enum { LOOK_EVERY = 16 };
+enum {
+  LOOK_EVERY = 16,  /* where each step is enqueued by itself: a step that went wrong can be named later as well */
+  STRETCH_LEAST = 8 /* steps */
+};
+/* Two stretches of steps are enqueued at most, and what is enqueued cannot be taken back: this is half of what a signal
+ * may have to wait for. */
+static const double STRETCH_SECONDS = 0.25;
 
 struct ser_steps {
   ser_steps_options o;
@@ -17,6 +23,10 @@ struct ser_steps {
   int64_t stride, trained, flat;
   bool captured;
   ser_graph *graphs[2]; /* of a full batch, of the smaller last one; NULL where there is none */
+  bool taken[2];        /* such a step was enqueued by itself */
+  ser_event *ends[2];   /* of stretches, in turn; where steps are captured */
+  int64_t stretch, in_stretch, stretches;
+  double ended_at;
   /* on the device */
   void *memory;
   float *class_weights;           /* [SER_EMOTIONS]; o.class_weights is the same or NULL */
@@ -93,6 +103,8 @@ static ser_status make(ser_steps *s, ser_error *err) {
     rt->write(s->o.stream, s->class_weights, s->o.class_weights, SER_EMOTIONS * sizeof(float));
     s->o.class_weights = s->class_weights;
   }
+  s->stretch = STRETCH_LEAST;
+  for (int i = 0; i < 2 && s->captured; i++) SER_TRY(rt->event_create(s->o.device, &s->ends[i], err));
   return make_pinned(s, err);
 }
 
@@ -111,7 +123,10 @@ ser_status ser_steps_create(ser_steps **steps, const ser_steps_options *options,
 void ser_steps_free(ser_steps *s) {
   if (!s) return;
   const ser_runtime *rt = s->o.device->rt;
-  for (int i = 0; i < 2; i++) rt->graph_destroy(s->graphs[i]);
+  for (int i = 0; i < 2; i++) {
+    rt->graph_destroy(s->graphs[i]);
+    rt->event_destroy(s->ends[i]);
+  }
   ser_pass_free(s->pass);
   rt->free(s->o.device, s->memory);
   rt->unpin(s->o.device, s->pinned);
@@ -150,36 +165,54 @@ static void enqueue_step(ser_steps *s, int64_t count) {
   ops->keep(stream, left, sizeof left / sizeof *left, s->at);
 }
 
-static ser_graph **graph_of(ser_steps *s, int64_t count) {
-  return &s->graphs[count < s->o.batch];
-}
-
-static ser_status capture(ser_steps *s, int64_t count, ser_error *err) {
+/* The first step of either size is enqueued by itself: what a device loads and allocates when it does something for the
+ * first time has no place in a capture. */
+static ser_status enqueue_or_launch(ser_steps *s, int64_t count, ser_error *err) {
   const ser_runtime *rt = s->o.device->rt;
-  if (!s->captured || *graph_of(s, count)) return SER_OK;
-  SER_TRY(rt->graph_begin(s->o.stream, err));
-  enqueue_step(s, count);
-  return rt->graph_end(s->o.stream, graph_of(s, count), err);
+  int size = count < s->o.batch;
+  if (!s->captured || !s->taken[size]) {
+    enqueue_step(s, count);
+    s->taken[size] = true;
+    return SER_OK;
+  }
+  if (!s->graphs[size]) {
+    SER_TRY(rt->graph_begin(s->o.stream, err));
+    enqueue_step(s, count);
+    SER_TRY(rt->graph_end(s->o.stream, &s->graphs[size], err));
+  }
+  rt->graph_launch(s->o.stream, s->graphs[size]);
+  return SER_OK;
 }
 
-ser_status ser_steps_begin(ser_steps *s, const int32_t *order, int64_t done, ser_error *err) {
+/* A device takes steps faster than it does them. At the end of a stretch the host waits for the one before, so that the
+ * device has work all the time; stretches grow to STRETCH_SECONDS. */
+static ser_status stay_near(ser_steps *s, ser_error *err) {
+  const ser_runtime *rt = s->o.device->rt;
+  if (!s->captured || ++s->in_stretch < s->stretch) return SER_OK;
+  s->in_stretch = 0;
+  rt->record(s->o.stream, s->ends[s->stretches++ % 2]);
+  if (s->stretches == 1) return SER_OK;
+  SER_TRY(rt->await(s->ends[s->stretches % 2], err));
+  double now = ser_seconds();
+  if (s->stretches > 2 && now - s->ended_at < STRETCH_SECONDS / 2) s->stretch *= 2;
+  s->ended_at = now;
+  return SER_OK;
+}
+
+void ser_steps_begin(ser_steps *s, const int32_t *order, int64_t done) {
   const ser_runtime *rt = s->o.device->rt;
   memcpy(s->order_host, order, (size_t)s->o.clips * sizeof *order);
   *s->at_host = (ser_step){.number = done, .place = -1};
   rt->write_later(s->o.stream, s->order, s->order_host, (size_t)s->o.clips * sizeof *order);
   rt->write_later(s->o.stream, s->at, s->at_host, sizeof *s->at_host);
-  SER_TRY(capture(s, ser_steps_clips(s, 0), err));
-  return capture(s, ser_steps_clips(s, ser_steps_count(s) - 1), err);
+  s->in_stretch = s->stretches = 0;
 }
 
 ser_status ser_steps_take(ser_steps *s, int64_t step, ser_error *err) {
   int64_t count = ser_steps_clips(s, step);
   SER_TRY(ser_feed_bring(s->o.feed, s->o.stream, s->order_host + step * s->o.batch, count, err));
-  if (s->captured)
-    s->o.device->rt->graph_launch(s->o.stream, *graph_of(s, count));
-  else
-    enqueue_step(s, count);
-  return SER_OK;
+  SER_TRY(enqueue_or_launch(s, count, err));
+  return stay_near(s, err);
 }
 
 /* ---- what they left ---------------------------------------------------------------------------------------------- */

@@ -33,8 +33,9 @@ void ser_steps_write_moments(ser_steps *steps, const float *m, const float *v);
 
 /* Begins an epoch behind `done` steps of the training; the one before has been read to its end. order: [clips] clips of
  * the dataset. */
-ser_status ser_steps_begin(ser_steps *steps, const int32_t *order, int64_t done, ser_error *err);
-/* Enqueues a step of the epoch; they come in their order. */
+void ser_steps_begin(ser_steps *steps, const int32_t *order, int64_t done);
+/* Enqueues a step of the epoch; they come in their order. Where a step is one launch, it may wait for one of long ago:
+ * a signal is not to find minutes of work enqueued. */
 ser_status ser_steps_take(ser_steps *steps, int64_t step, ser_error *err);
 
 /* What the epoch's steps left, on the host, as far as it was read: losses [clips], norms [steps][2] (gradient_norm),

@@ -491,7 +491,7 @@ static ser_status run_epoch(trainer *t, ser_error *err) {
   t->looked_steps = 0;
   ser_shuffle(t->order, t->train_count, (uint64_t)t->job->seed, (uint64_t)t->state.epoch);
   for (size_t i = 0; i < t->train_count; i++) t->shuffled[i] = (int32_t)t->train[t->order[i]];
-  SER_TRY(ser_steps_begin(t->steps, t->shuffled, t->state.epoch * steps, err));
+  ser_steps_begin(t->steps, t->shuffled, t->state.epoch * steps);
   for (int64_t step = 0; step < steps; step++) {
     SER_TRY(ser_interrupt_check(err));
     SER_TRY(ser_steps_take(t->steps, step, err));

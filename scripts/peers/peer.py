@@ -102,13 +102,17 @@ class TorchMfcc:
         second = torch.tensor([28.0, 7, -8, -17, -20, -17, -8, 7, 28]) / 462
         self.kernels = torch.stack([first, second])[:, None]
 
+    def to(self, device):
+        self.mfcc, self.kernels = self.mfcc.to(device), self.kernels.to(device)
+        return self
+
     def __call__(self, wave, frames):
         """wave [B, N] padded with zeros, frames [B] of each clip: [B, 39, T]."""
         torch = self.torch
         batch, mfcc = wave.shape[0], self.mfcc(wave[:, None])[:, 0]
         inner = torch.nn.functional.conv1d(mfcc.reshape(batch * KEPT, 1, -1), self.kernels)
         inner = inner.reshape(batch, KEPT, 2, -1).transpose(1, 2).reshape(batch, 2 * KEPT, -1)
-        t = torch.arange(mfcc.shape[2])
+        t = torch.arange(mfcc.shape[2], device=mfcc.device)
         at = (torch.minimum(t[None], frames[:, None] - 5).clamp(min=4) - 4).clamp(max=inner.shape[2] - 1)
         deltas = torch.gather(inner, 2, at[:, None].expand(-1, 2 * KEPT, -1))
         return torch.cat([mfcc, deltas], 1)

@@ -197,10 +197,11 @@ def graph_places():
     captured = during - sum(kernel["direct"] for kernel in train["kernels"])
     if not train["graph_launches"] or captured < 2:
         raise Wrong("a training's steps are no graphs")
-    inside, dead = before + captured // 2, "illegal memory access was encountered, in '{}.*; .*start it again"
-    return [("kernel", inside, [], dead.format("cudaGraphLaunch")),
+    # The first step is enqueued by itself, of as many kernels; the second is captured, and launched.
+    inside, dead = before + captured + captured // 2, "illegal memory access was encountered, in '{}.*; .*start it again"
+    return [("kernel", inside, [], dead.format("(cudaGraphLaunch|step_begin_kernel)")),
             ("kernel", inside, ["--defer"], dead.format("cudaStreamSynchronize")),
-            ("launch", before + captured + 2, [], "in 'cudaGraphLaunch"),
+            ("launch", before + 2 * captured + 1, [], "in 'cudaGraphLaunch"),
             ("streamsync", start["syncs"]["streamSync"] + 1, [], "in 'cudaStreamSynchronize"),
             ("kernel", before + during, ["--defer"], dead.format("cudaStreamSynchronize"))]
 

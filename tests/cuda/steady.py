@@ -2,7 +2,7 @@
 only by what the work itself needs. Nothing is made in the loop, the host waits a bounded number of times, copies go
 between pinned memory and streams that compute nothing, and nothing is on the default stream.
 
-Usage: steady.py extract|train|brought|predict SMALL.json LARGE.json AMOUNT
+Usage: steady.py extract|train|brought|evaluate|predict SMALL.json LARGE.json AMOUNT
 AMOUNT: what the second has more: clips, epochs, files. brought: a training whose clips are brought to the device."""
 import json
 import re
@@ -21,6 +21,9 @@ LIMITS = {
     # Batches of features and batches of windows, which each are waited for.
     "predict": {"unit": ["finish_kernel", "softmax_kernel"], "waits": 1, "launches": 12, "copies": 3, "work": 1,
                 "own": 0},
+    # A full batch of windows is one graph.
+    "evaluate": {"unit": ["softmax_kernel"], "waits": 1, "launches": 8, "copies": 2, "work": 0, "own": 0,
+                 "graphs": True},
     # An epoch: its order, its state and the folded weights there; losses, logits, norms, parameters and two moments
     # back, and a wait for them; the validation's answers back, and a wait. Nothing is there to be computed meanwhile.
     "train": {"unit": None, "waits": 2, "launches": 0, "copies": 10, "work": 0, "own": 10},
@@ -124,6 +127,7 @@ def main():
         d.check(inner <= STEP_LAUNCHES * graphs, f"{inner} launches in {graphs} graphs")
         d.check(direct + calls <= DIRECT_LAUNCHES * units, f"{direct + calls} launches beside graphs in {units} epochs")
     else:
+        d.check(not limits.get("graphs") or graphs > 0, "no full batch is a graph")
         d.check(d.syncs["eventSync"] == units, f"{d.syncs['eventSync']} waits for {units} batches")
         d.check(kernels + calls <= limits["launches"] * units, f"{kernels + calls} launches for {units} batches")
     per = max(units, 1)

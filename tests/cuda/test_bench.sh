@@ -62,6 +62,7 @@ for name in stages:
         expect(work.get("allocations_in_run") == 0, f"{name}: {work.get('allocations_in_run')} allocations in a run")
 for name in ("mfcc", "extract", "predict.clips"):
     expect(lines[name]["device"]["bytes_to"] > 0, f"{name}: nothing went to the device")
+expect(0 < lines["extract"].get("set_up_ms", 0), "extract: what it takes to set up")
 expect(lines["train"]["device"]["graph"], "the training step is no graph")
 expect(lines["mfcc"]["device"]["waits"] <= 1, "mfcc waits more than once a batch")
 for words in wrong:

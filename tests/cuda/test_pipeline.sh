@@ -71,9 +71,10 @@ base=(--set features.mfcc39.frames=40 --set model.blocks=3 --set model.filters=1
 "$serenade" index --ravdess corpus --tess corpus/TESS -o manifest.csv --quiet
 "$serenade" audit manifest.csv --quiet >/dev/null
 
-# NAME, the software device's options, the model's settings
+# NAME, the software device's options, the model's settings. plain is trained twice: with a form of convolutions that is
+# named, since what auto measures need not come out the same way again.
 models=(
-  "plain|--defer --seed 1|"
+  "plain|--defer --seed 1|--set conv=fused"
   "residual|--defer --seed 2 --order reverse|--set model.residual=true --set model.pool=real --set model.kernel=3"
   "timnet|--defer --seed 3 --order random|--set model.branch=timnet --set train.focal_gamma=1"
   "weighted|--device t4 --defer --seed 4|--set train.class_weights=balanced --set conv=cudnn"
@@ -113,7 +114,34 @@ on_cuda turns --defer --seed 7 -- train plain.yaml -o turns "${base[@]}" --manif
 alike 5e-3 turns/history.csv cpu-plain/history.csv "1 2 5" || fail "the history that went on differs"
 
 echo "== same seed, same bytes"
-on_cuda again --defer --seed 8 --order random -- run plain.yaml -o again "${base[@]}" --device cuda
+on_cuda again --defer --seed 8 --order random -- run plain.yaml -o again "${base[@]}" --set conv=fused \
+  --device cuda
 for file in history.csv model.safetensors checkpoint; do
   cmp "cuda-plain/$file" "again/$file" || fail "$file has other bytes the second time"
 done
+
+echo "== the form of the convolutions that a run was begun with stays"
+# What refuses cuDNN at first refuses it no longer when the run goes on; a new measurement would be free to choose it.
+refused=()
+[[ -z ${SERENADE_SOFTGPU:-} ]] || refused=(--fail cudnn:1+)
+on_cuda begun "${refused[@]}" -- train plain.yaml -o begun "${base[@]}" --manifest manifest.csv --set train.epochs=1 \
+  --device cuda
+form=$(grep '^# convolutions: ' begun/config.yaml)
+[[ -z ${refused[*]} || $form == "# convolutions: fused" ]] || fail "$form, though cuDNN refuses"
+grep -q "^# started on: .* ${form##* } " begun/config.yaml || fail "$form is not what config.yaml tells of the start"
+on_cuda begun-on -- train plain.yaml -o begun "${base[@]}" --manifest manifest.csv --resume --device cuda
+[[ $(grep '^# convolutions: ' begun/config.yaml) == "$form" ]] || fail "the form has changed when the run went on"
+
+if [[ -n ${SERENADE_SOFTGPU:-} ]]; then
+  echo "== a training stays on the device that it began on, also where that was left to it"
+  ended=0
+  for place in 2 6 7 8 9 10; do
+    got=0
+    "$SERENADE_SOFTGPU" --fail "stream:$place" -- "$serenade" train plain.yaml -o "auto-$place" "${base[@]}" \
+      --manifest manifest.csv --set conv=fused --set train.epochs=1 --device auto >out 2>err </dev/null || got=$?
+    ((got < 2)) || fail "stream:$place: exit status $got"
+    ((got == 0)) || grep -q '^serenade: .*the CUDA device failed' err || fail "stream:$place: not the right words"
+    ((ended += got)) || true
+  done
+  ((ended > 0 && ended < 6)) || fail "of 6 devices that fail $ended ended the job"
+fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Steady state on the device, and what a profiler is told of it: extract of N and of 2N recordings, training of E and of 2E epochs, predict of N and of 2N
-# files, held against each other by steady.py. Batches are made small by memory that the device refuses at first.
+# Steady state on the device, and what a profiler is told of it: extract of N and of 2N recordings, training of E and of
+# 2E epochs, evaluate and predict of N and of 2N files, held against each other by steady.py. Batches are made small by
+# memory that the device refuses at first, or has little of.
 # Usage: test_steady.sh
 set -euo pipefail
 
@@ -63,6 +64,12 @@ for manifest in few many; do
   }
 done
 steady extract extract-few.json extract-many.json "$few"
+# Half of 300 MiB takes batches of 64 clips: nothing has to fail for it.
+on_device extract-little --mem 300 -- extract few.csv --cache cache-little --device cuda
+grep -q "batches of 64 clips, not of 128" err || {
+  echo "FAILED: batches are not what the free memory takes: $(cat err)"
+  exit 1
+}
 
 printf 'corpora:\n  ravdess: corpus/RAVDESS\n  tess: corpus/TESS\n' >config.yaml
 base=(--set features.mfcc39.frames=40 --set model.blocks=2 --set model.filters=8 --set train.batch=16
@@ -85,6 +92,16 @@ for line in "${trainings[@]}"; do
 done
 cmp run-train-fused-2/model.safetensors run-brought-fused-2/model.safetensors || failed=1
 
+# Behind what a model takes, four attempts to make room fail: batches of 10 windows, not of 160.
+for manifest in few many; do
+  on_device "evaluate-$manifest" --fail malloc:9-12 -- evaluate run-train-fused-2 --manifest "$manifest.csv" --device cuda
+  grep -q "windows are scored in batches of 10, not of 160" err || {
+    echo "FAILED: batches are not made smaller: $(cat err)"
+    exit 1
+  }
+done
+steady evaluate evaluate-few.json evaluate-many.json "$few"
+
 mapfile -t files < <(cut -d, -f1 mixed.csv | tail -n +2)
 for count in $few $((2 * few)); do
   on_device "predict-$count" "${small[@]}" -- predict run-train-fused-2/model.safetensors "${files[@]:0:count}" \
@@ -96,6 +113,9 @@ for name in "wait for clips" "submit a batch" "collect a batch"; do ranges extra
 ranges train-fused-4 1 "0 train run-train-fused-4"
 for name in epoch checkpoint; do ranges train-fused-4 4 "1 $name"; done
 ranges train-fused-4 4 "2 validation"
-for line in "0 wait for clips" "0 answer a batch" "1 score windows"; do ranges "predict-$few" + "$line"; done
+for line in "0 wait for clips" "0 submit a batch" "0 collect a batch" "1 score windows"; do
+  ranges "predict-$few" + "$line"
+done
+ranges evaluate-many + "0 score windows"
 for file in *.ranges; do ranges "${file%.ranges}" 1 "open: 0"; done
 exit "$failed"

@@ -217,7 +217,7 @@ static void check_alone(ser_device *device, ser_stream *stream, void *context) {
     float *features;
     ser_mfcc *mfcc;
     /* A minute is longer than a batch here. */
-    ASSERT_OK(ser_mfcc_create(&mfcc, device, &c->config, 2, 500, &err), err);
+    ASSERT_OK(ser_mfcc_create(&mfcc, device, &c->config, 2, 500, true, &err), err);
     ASSERT_OK(ser_mfcc_compute(mfcc, &features, offset, samples, &c->count, 1, &err), err);
     if (offset[1] != c->frames) fail_msg("%s: %d frames, not %d", c->name, (int)offset[1], (int)c->frames);
     double difference = largest_difference(c, features);
@@ -252,7 +252,7 @@ static void check_together(ser_device *device, ser_stream *stream, void *context
   ser_error err = {0};
   ser_mfcc *mfcc;
   float *features;
-  ASSERT_OK(ser_mfcc_create(&mfcc, device, &set->cases[0].config, 7, 600, &err), err);
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &set->cases[0].config, 7, 600, true, &err), err);
   ASSERT_OK(ser_mfcc_compute(mfcc, &features, offset, samples, counts, count, &err), err);
   int64_t columns = ser_feature_columns(&set->cases[0].config);
   for (size_t i = 0; i < count; i++) {

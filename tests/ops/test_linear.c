@@ -129,6 +129,13 @@ static void forward_rows(test_buffers *all, float *out, const ser_plan *plan, co
   test_buffers_free(all);
 }
 
+/* How far a row alone may be from itself among others. On a GPU layers of up to 256 inputs and 32 outputs are ours, and
+ * others a library's, which promises no bytes; what its roundings may differ by is what they may be wrong by. */
+static double row_apart(const row_case *k) {
+  bool ours = !test_on_cuda() || (k->in <= 256 && k->out <= 32) || test_rows_exact();
+  return ours ? 0 : 2e-6 + 2e-8 * (double)k->in;
+}
+
 /* A row alone, through the plan of all rows and through one of its own. */
 static void one_device(ser_device *device, ser_stream *stream, void *context) {
   const row_case *k = context;
@@ -148,8 +155,7 @@ static void one_device(ser_device *device, ser_stream *stream, void *context) {
     for (int64_t n = 0; n < ROWS; n += n == 0 || n == ROWS - 2 ? 1 : 15)
       for (int i = 0; i < 2; i++) {
         forward_rows(&all, alone, plans[i], x + n * in, w, with_bias ? bias : NULL, k, 1);
-        if (memcmp(alone, together + n * padded, (size_t)padded * sizeof *alone))
-          fail_msg("row %d of %d to %d is not the same alone", (int)n, (int)k->in, (int)k->out);
+        test_same_alone(alone, together + n * padded, (size_t)padded, row_apart(k));
       }
   }
   ser_plan_free(plans[0]);

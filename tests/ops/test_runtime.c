@@ -364,7 +364,7 @@ static void wishes(void **state) {
   } else {
     assert_int_equal(status, SER_USAGE);
     assert_null(device);
-    assert_true(strstr(err.text, "tf32") && strstr(err.text, "take it out"));
+    assert_true(strstr(err.text, "tf32") && strstr(err.text, "give precision fp32"));
     assert_true(strstr(err.text, test_on_cuda() ? is.isa : "CPU"));
   }
 }

@@ -43,9 +43,13 @@ void test_both_convs(void);
 void test_each_device(void (*body)(ser_device *device, ser_stream *stream, void *context), int threads, void *context);
 
 /* What belongs to a clip alone and among others: the same bytes. Where convolutions are cuDNN's, which may sum
- * otherwise for another batch, within 1e-5, unless `exact`, and the environment says SERENADE_TEST_ROW_EXACT=1: that
- * the device sums a row of a product in one order. */
+ * otherwise for another batch, within 1e-5, unless `exact`, and test_rows_exact. */
 void test_same_clip(ser_device *device, const float *got, const float *want, size_t count, bool exact);
+/* The same bytes, or, where `most` is not 0, no further apart than that, relative to what is above 1. */
+void test_same_alone(const float *got, const float *want, size_t count, double most);
+
+/* The environment says SERENADE_TEST_ROW_EXACT=1: the device's libraries sum a row of a product in one order. */
+bool test_rows_exact(void);
 
 /* Repeatable numbers in [-1, 1). */
 float test_random(uint64_t seed, uint64_t index);

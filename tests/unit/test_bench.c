@@ -244,6 +244,9 @@ static void what_holds_back_is_named(void **state) {
   expect_brake(&b, "What holds it back is the device\n");
   b.results[first + 3].median = 100;
   expect_brake(&b, "What holds it back is the rest (");
+  b.results[first + 3].set_up = 0.0125;
+  expect_brake(&b, "Setting up and taking down, once in a run whatever its length, took 12.5 ms beside it.\n");
+  b.results[first + 3].set_up = 0;
   b.on_device = false;
   b.results[first + 3].median = 1000 / 1.1;
   expect_brake(

@@ -1,5 +1,6 @@
 /* The bulk job on made recordings: the same bytes whatever the workers, threads and batches; resuming without sound;
  * changed, short, unusable and vanished files; an interruption; a full disk. */
+#include "support/apart.h"
 #include "support/harness.h"
 
 #include <errno.h>
@@ -147,7 +148,7 @@ static void check_alone(scene *s, const int64_t *offset, const float *features) 
   int64_t columns = ser_feature_columns(config);
   ser_error err = {0};
   ser_mfcc *mfcc;
-  ASSERT_OK(ser_mfcc_create(&mfcc, s->device, config, 1, 300, &err), err);
+  ASSERT_OK(ser_mfcc_create(&mfcc, s->device, config, 1, 300, true, &err), err);
   for (size_t i = 0; i < s->manifest.count; i++) {
     ser_clip clip;
     ser_reason reason;
@@ -544,6 +545,53 @@ static void test_room(void **state) {
   scene_free(&s);
 }
 
+/* ---- integers and floats in turn -------------------------------------------------------------------------------- */
+
+/* The device's own operation, slow enough for workers to bring all clips meanwhile. */
+static void logmel_naps(ser_stream *stream, const ser_plan *plan, void *workspace, float *logmel, const float *pcm,
+                        const int64_t *sample_start, const int64_t *frame_start, int64_t clips, int64_t frames) {
+  nanosleep(&(struct timespec){0, 200000000}, NULL);
+  real_ops->logmel(stream, plan, workspace, logmel, pcm, sample_start, frame_start, clips, frames);
+}
+
+/* Where every other recording needs no resampling, and so goes over the bus as integers, batches are as large as where
+ * all are of one kind; and the features are the same. */
+static void test_kinds_in_turn(void **state) {
+  (void)state;
+  enum { CLIPS = 40 };
+  scene s = scene_make(1);
+  ser_extract_summary summary;
+  ser_error err = {0};
+  int64_t *offset, *offset_then;
+  float *features, *features_then;
+  for (int i = 0; i < CLIPS; i++) {
+    char name[32];
+    snprintf(name, sizeof name, "turn%02d.wav", i);
+    add_noise(&s, name, (uint64_t)i, 6000 + 500 * i, i % 2 ? 22050 : 24000);
+  }
+  expect(&s, SER_MFCC39, 2, 0, CLIPS, 0, 0, NULL);
+  read_all(&s, SER_MFCC39, &offset, &features);
+  free(s.cache);
+  s.cache = ser_path_join(s.folder, "cache-apart");
+  test_device_apart(s.device);
+  ser_ops hooked = *s.device->ops;
+  real_ops = s.device->ops;
+  hooked.logmel = logmel_naps;
+  s.device->ops = &hooked;
+  ASSERT_OK(extract(&summary, &s, SER_MFCC39, 2, &err), err);
+  s.device->ops = real_ops;
+  assert_int_equal(summary.computed, CLIPS);
+  assert_true(summary.work.batches <= CLIPS / 4);
+  read_all(&s, SER_MFCC39, &offset_then, &features_then);
+  assert_memory_equal(offset, offset_then, (CLIPS + 1) * sizeof *offset);
+  assert_memory_equal(features, features_then, (size_t)(offset[CLIPS] * 39) * sizeof *features);
+  free(offset);
+  free(features);
+  free(offset_then);
+  free(features_then);
+  scene_free(&s);
+}
+
 static void test_full_disk(void **state) {
   (void)state;
   scene s = scene_make(1);
@@ -580,6 +628,7 @@ int main(void) {
       cmocka_unit_test(test_reading_fails),
       cmocka_unit_test(test_interrupted),
       cmocka_unit_test(test_room),
+      cmocka_unit_test(test_kinds_in_turn),
       cmocka_unit_test(test_full_disk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -129,7 +129,7 @@ static float *compute(ser_device *device, const ser_mfcc_config *config, float *
     samples[i] = clips[order[i]];
     counts[i] = clip_samples[order[i]];
   }
-  ASSERT_OK(ser_mfcc_create(&mfcc, device, config, max_clips, max_frames, &err), err);
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, config, max_clips, max_frames, true, &err), err);
   ASSERT_OK(ser_mfcc_compute(mfcc, &features, offset, samples, counts, count, &err), err);
   /* Once all room is made, computing allocates nothing on the device. */
   ser_device_counters before, after;
@@ -197,10 +197,10 @@ static void test_nothing(void **state) {
   ASSERT_OK(ser_device_open(&device, &(ser_device_options){.kind = SER_DEVICE_CPU, .threads = 1}, &err), err);
   ser_mfcc_config bad = mfcc39;
   bad.n_fft = 1000;
-  assert_int_equal(ser_mfcc_create(&mfcc, device, &bad, 1, 1, &err), SER_USAGE);
+  assert_int_equal(ser_mfcc_create(&mfcc, device, &bad, 1, 1, true, &err), SER_USAGE);
   assert_null(mfcc);
   assert_non_null(strstr(err.text, "n_fft"));
-  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 1, 1, &err), err);
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 1, 1, true, &err), err);
   ASSERT_OK(ser_mfcc_compute(mfcc, &features, offset, NULL, NULL, 0, &err), err);
   assert_int_equal(offset[0], 0);
   free(features);

@@ -33,7 +33,7 @@ static void make(fixture *f, ser_device *device) {
   ser_error err = {0};
   ser_mfcc *mfcc;
   f->device = device;
-  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 1, 2000, &err), err);
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 1, 2000, true, &err), err);
   for (size_t i = 0; i < CLIPS; i++) {
     int64_t offset[2];
     float *samples = f->samples[i] = test_speech(60 + i, samples_of[i], RATE);
@@ -84,7 +84,7 @@ static void run(const fixture *f, int expected_slots) {
   ser_error err = {0};
   ser_mfcc *mfcc;
   ser_device_counters before = {0}, after;
-  ASSERT_OK(ser_mfcc_create(&mfcc, f->device, &mfcc39, MOST_CLIPS, MOST_FRAMES, &err), err);
+  ASSERT_OK(ser_mfcc_create(&mfcc, f->device, &mfcc39, MOST_CLIPS, MOST_FRAMES, false, &err), err);
   for (int round = 0; round < 3; round++) {
     size_t sent = 0, back = 0, most = 0;
     if (round == 1) f->device->rt->counters(f->device, &before); /* the first has made room for the long clip */
@@ -133,7 +133,7 @@ static void freed_under_way(ser_device *device, ser_stream *stream, void *contex
   (void)stream;
   (void)context;
   make(&f, device);
-  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, MOST_CLIPS, MOST_FRAMES, &err), err);
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, MOST_CLIPS, MOST_FRAMES, false, &err), err);
   ser_signal signal = signal_of(&f, &sendings[0], 0);
   ASSERT_OK(ser_mfcc_submit(mfcc, &signal, 1, &err), err);
   ser_mfcc_free(mfcc);
@@ -158,6 +158,14 @@ static void *refusing_alloc(ser_device *device, size_t bytes, ser_error *err) {
   return NULL;
 }
 
+static void (*real_properties)(const ser_device *, ser_device_properties *);
+static uint64_t room; /* the free memory, where it is told */
+
+static void tell_room(const ser_device *device, ser_device_properties *out) {
+  real_properties(device, out);
+  if (room) out->memory_free = room;
+}
+
 static void compute(const fixture *f, ser_mfcc *mfcc, size_t first, size_t count) {
   ser_error err = {0};
   float *features, *at;
@@ -176,7 +184,7 @@ static void compute(const fixture *f, ser_mfcc *mfcc, size_t first, size_t count
   free(features);
 }
 
-/* Batches are halved when they are made, when pinned room joins them and when a long clip needs some. */
+/* Batches are made for half of what is free, and halved when they are made and when a long clip needs some. */
 static void short_of_memory(ser_device *device, ser_stream *stream, void *context) {
   ser_error err = {0};
   ser_mfcc *mfcc;
@@ -191,25 +199,24 @@ static void short_of_memory(ser_device *device, ser_stream *stream, void *contex
   runtime = *before;
   real_alloc = runtime.alloc;
   runtime.alloc = refusing_alloc;
+  real_properties = runtime.properties;
+  runtime.properties = tell_room;
   device->rt = &runtime;
 
   refusals = 1;
-  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 8, 1200, &err), err);
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 8, 1200, true, &err), err);
   assert_int_equal(ser_mfcc_max_clips(mfcc), 4);
   assert_int_equal(ser_mfcc_max_frames(mfcc), 600);
-  refusals = 1;
   compute(&f, mfcc, 0, 3);
-  assert_int_equal(ser_mfcc_max_clips(mfcc), 2);
-  assert_int_equal(ser_mfcc_max_frames(mfcc), 300);
   refusals = 1;
   compute(&f, mfcc, 7, 1); /* the long one */
-  assert_int_equal(ser_mfcc_max_clips(mfcc), 1);
-  assert_int_equal(ser_mfcc_max_frames(mfcc), 150);
+  assert_int_equal(ser_mfcc_max_clips(mfcc), 2);
+  assert_int_equal(ser_mfcc_max_frames(mfcc), 300);
   compute(&f, mfcc, 0, CLIPS);
   ser_mfcc_free(mfcc);
 
   /* What is too long even for the smallest batches' room is told with its length and what was asked for. */
-  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 1, 1, &err), err);
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 1, 1, true, &err), err);
   compute(&f, mfcc, 0, 1);
   float *features;
   int64_t offset[2];
@@ -226,8 +233,20 @@ static void short_of_memory(ser_device *device, ser_stream *stream, void *contex
   device->rt->counters(device, &counted_then);
   assert_int_equal(counted_then.allocations - counted.allocations, 3);
   ser_mfcc_free(mfcc);
+  /* Nobody refuses; 1200 frames take 12.2 MB, 600 half of that. */
+  room = 25000000;
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 8, 1200, true, &err), err);
+  assert_int_equal(ser_mfcc_max_clips(mfcc), 8);
+  ser_mfcc_free(mfcc);
+  room = 24000000;
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, 8, 1200, true, &err), err);
+  assert_int_equal(ser_mfcc_max_clips(mfcc), 4);
+  assert_int_equal(ser_mfcc_max_frames(mfcc), 600);
+  compute(&f, mfcc, 0, CLIPS);
+  ser_mfcc_free(mfcc);
+  room = 0;
   refusals = 1 << 30;
-  assert_int_equal(ser_mfcc_create(&mfcc, device, &mfcc39, 8, 1200, &err), SER_FAILED);
+  assert_int_equal(ser_mfcc_create(&mfcc, device, &mfcc39, 8, 1200, true, &err), SER_FAILED);
   refusals = 0;
   device->rt = before;
   end(&f);
