@@ -2,9 +2,10 @@
  * cuda/ and kernels/NAME.cu alone.
  *
  * A device is used by one thread at a time; several devices may be open side by side on the same GPU (one a training).
- * Every call of the runtime or a library, and every launch, goes through CUDA_DO, CUDA_CALL or CUDA_LAUNCH. The first
- * that fails on a stream leaves its words there (statement, file, line and the device's own); from then on the stream's
- * operations do nothing, and the next read, sync or await reports it. */
+ * Every call of the runtime or a library, and every launch, goes through CUDA_DO, CUDA_CALL or CUDA_LAUNCH, or through
+ * CUDA_TRY and CUDA_END where it belongs to no stream. The first that fails on a stream leaves its words there
+ * (statement, file, line and the device's own); from then on the stream's operations do nothing, and the next read,
+ * sync or await reports it. */
 #ifndef SER_CUDA_CUDA_H
 #define SER_CUDA_CUDA_H
 
@@ -89,6 +90,11 @@ ser_status cuda_report(ser_error *err, cuda_library library, int status, const c
     int cuda_try_ = (int)(call);                                                                                       \
     if (cuda_try_) return cuda_report((err), (library), cuda_try_, #call, __FILE__, __LINE__);                         \
   } while (0)
+
+/* What gives something back, or may fail without harm: the runtime forgets it, so that no later call is blamed. What a
+ * dead device says then matters to nobody. */
+#define CUDA_END(call) cuda_forget((int)(call))
+void cuda_forget(int status);
 
 /* Where work on the stream counts: the device's counters, or those of the graph that is being captured. */
 static inline ser_device_counters *cuda_counters(ser_stream *stream) {

@@ -21,10 +21,9 @@ static atomic_int open_devices;
 static void cuda_close(ser_device *device) {
   cuda_device *cuda = (cuda_device *)device;
   if (cuda->counted) atomic_fetch_sub(&open_devices, 1);
-  if (cuda->lt) cublasLtDestroy(cuda->lt);
-  if (cuda->cudnn) cudnnDestroy(cuda->cudnn);
-  if (cuda->setup) cudaStreamDestroy(cuda->setup);
-  cudaGetLastError();
+  if (cuda->lt) CUDA_END(cublasLtDestroy(cuda->lt));
+  if (cuda->cudnn) CUDA_END(cudnnDestroy(cuda->cudnn));
+  if (cuda->setup) CUDA_END(cudaStreamDestroy(cuda->setup));
   free(cuda->blocks);
   free(cuda);
 }
@@ -47,7 +46,8 @@ static int trainings_of(const cuda_device *cuda) {
 static void cuda_properties(const ser_device *device, ser_device_properties *out) {
   const cuda_device *cuda = (const cuda_device *)device;
   size_t available = 0, total = 0;
-  if (cudaMemGetInfo(&available, &total) != cudaSuccess) cudaGetLastError();
+  CUDA_END(cudaMemGetInfo(&available, &total));
+  available -= available < CUDA_HEADROOM ? available : CUDA_HEADROOM;
   *out = (ser_device_properties){
       .threads = cuda->multiprocessors, .memory = cuda->memory, .memory_free = available, .graphs = true};
   snprintf(out->backend, sizeof out->backend, "cuda");
@@ -131,7 +131,7 @@ static ser_status refuse_unfit(const cuda_device *cuda, const ser_device_options
     return ser_fail(err, SER_USAGE, "precision tf32 needs an sm_%d or later, and %s is an sm_%d; give precision fp32",
                     TF32_FROM, cuda->name, cuda->capability);
   /* Who waits sleeps, since others have work for the core: a wish, which need not be heard. */
-  if (cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync) != cudaSuccess) cudaGetLastError();
+  CUDA_END(cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync));
   CUDA_TRY(CUDA_RUNTIME, cudaSetDevice(0), err);
   size_t available = 0, total = 0;
   CUDA_TRY(CUDA_RUNTIME, cudaMemGetInfo(&available, &total), err);
@@ -141,6 +141,11 @@ static ser_status refuse_unfit(const cuda_device *cuda, const ser_device_options
                     "%s: too little memory: %zu MiB of %zu MiB are free, and at least %d MiB are needed; end other "
                     "programs that use the GPU",
                     cuda->name, available / MIB, total / MIB, MEMORY_LEAST);
+  return SER_OK;
+}
+
+static ser_status make_setup(cuda_device *cuda, ser_error *err) {
+  CUDA_TRY(CUDA_RUNTIME, cudaStreamCreateWithFlags(&cuda->setup, cudaStreamNonBlocking), err);
   return SER_OK;
 }
 
@@ -155,9 +160,9 @@ static ser_status cuda_open(ser_device **device, const ser_device_options *optio
   cuda->conv = options->conv;
   SER_TRY_DONE(read_device(cuda, err));
   SER_TRY_DONE(refuse_unfit(cuda, options, err));
-  int failed = (int)cudaStreamCreateWithFlags(&cuda->setup, cudaStreamNonBlocking);
-  if (failed) status = cuda_report(err, CUDA_RUNTIME, failed, "cudaStreamCreateWithFlags", __FILE__, __LINE__);
-  if (status == SER_OK) status = cuda_probe(cuda->setup, err);
+  SER_TRY_DONE(make_setup(cuda, err));
+  cuda_begun();
+  SER_TRY_DONE(cuda_probe(cuda->setup, err));
 
 done:
   if (status == SER_OK) {

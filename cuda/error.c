@@ -1,10 +1,39 @@
 /* Errors of the CUDA runtime and of its libraries in words: the statement, its place, what the device says. */
 #include "cuda/runtime.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
+enum { MIB = 1 << 20 };
+
 static const char *const library_names[] = {"CUDA", "cuBLASLt", "cuDNN", "cuFFT"};
+
+/* The library has none. */
+static const char *fft_words(cufftResult status) {
+  switch (status) {
+  case CUFFT_INVALID_PLAN:
+    return "the plan is not valid";
+  case CUFFT_ALLOC_FAILED:
+    return "it could not allocate memory";
+  case CUFFT_INVALID_VALUE:
+    return "an argument is not valid";
+  case CUFFT_EXEC_FAILED:
+    return "the transform could not be run on the GPU";
+  case CUFFT_SETUP_FAILED:
+    return "the library could not begin";
+  case CUFFT_INVALID_SIZE:
+    return "it does not know transforms of this size";
+  case CUFFT_INVALID_DEVICE:
+    return "the plan is of another GPU";
+  case CUFFT_NO_WORKSPACE:
+    return "the plan has no work area";
+  case CUFFT_NOT_SUPPORTED:
+    return "it does not know what was asked";
+  default:
+    return "an internal error";
+  }
+}
 
 static void describe(cuda_library library, int status, char *words, size_t size) {
   switch (library) {
@@ -17,8 +46,8 @@ static void describe(cuda_library library, int status, char *words, size_t size)
   case CUDA_DNN:
     snprintf(words, size, "%s", cudnnGetErrorString((cudnnStatus_t)status));
     break;
-  case CUDA_FFT: /* it has no words */
-    snprintf(words, size, "error %d", status);
+  case CUDA_FFT:
+    snprintf(words, size, "%s (error %d)", fft_words((cufftResult)status), status);
     break;
   }
 }
@@ -32,20 +61,65 @@ static const char *short_path(const char *file) {
   return from;
 }
 
+static atomic_bool begun;
+
+void cuda_begun(void) {
+  atomic_store(&begun, true);
+}
+
+/* Whether the device has ended for this process: it is asked something that does no harm, neither to a capture, of this
+ * thread's or another's, nor to work under way. A device that never began may be had later. */
+static bool has_ended(void) {
+  if (!atomic_load(&begun)) return false;
+  enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  bool changed = cudaThreadExchangeStreamCaptureMode(&mode) == cudaSuccess;
+  cudaError_t answer = cudaStreamQuery(cudaStreamPerThread);
+  if (changed) cudaThreadExchangeStreamCaptureMode(&mode);
+  cudaGetLastError();
+  return answer != cudaSuccess && answer != cudaErrorNotReady && answer != cudaErrorMemoryAllocation;
+}
+
+static bool is_lack_of_memory(cuda_library library, int status) {
+  switch (library) {
+  case CUDA_RUNTIME:
+    return status == cudaErrorMemoryAllocation;
+  case CUDA_LT:
+    return status == CUBLAS_STATUS_ALLOC_FAILED;
+  case CUDA_DNN:
+    return status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
+  case CUDA_FFT:
+    return status == CUFFT_ALLOC_FAILED;
+  }
+  return false;
+}
+
+ser_status cuda_no_memory(ser_error *err, const char *what) {
+  size_t available = 0, total = 0;
+  CUDA_END(cudaMemGetInfo(&available, &total));
+  return ser_fail(
+      err, SER_FAILED,
+      "the GPU is out of memory: %s, %zu MiB of %zu MiB free; make train.batch smaller where it trains, or end "
+      "other programs that use the GPU",
+      what, available / MIB, total / MIB);
+}
+
 ser_status cuda_report(ser_error *err, cuda_library library, int status, const char *statement, const char *file,
                        int line) {
-  char words[512], behind[256] = "";
+  char words[512], behind[256] = "", what[1024];
   describe(library, status, words, sizeof words);
   /* Taken out of the runtime, so that no later launch is blamed for it. */
   cudaError_t kept = cudaGetLastError();
   if (kept != cudaSuccess && library != CUDA_RUNTIME)
     snprintf(behind, sizeof behind, " (%s)", cudaGetErrorString(kept));
-  /* What has ended the device comes back from each call that reaches it. */
-  bool over = cudaFree(NULL) != cudaSuccess;
-  cudaGetLastError();
-  const char *cure = over ? "; the device can do no more for this process: start it again" : "";
-  return ser_fail(err, SER_FAILED, "the CUDA device failed: %s: %s%s, in '%s' at %s:%d%s", library_names[library],
-                  words, behind, statement, short_path(file), line, cure);
+  snprintf(what, sizeof what, "%s: %s%s, in '%s' at %s:%d", library_names[library], words, behind, statement,
+           short_path(file), line);
+  if (is_lack_of_memory(library, status) || kept == cudaErrorMemoryAllocation) return cuda_no_memory(err, what);
+  const char *cure = has_ended() ? "; the device can do no more for this process: start it again" : "";
+  return ser_fail(err, SER_FAILED, "the CUDA device failed: %s%s", what, cure);
+}
+
+void cuda_forget(int status) {
+  if (status) cudaGetLastError();
 }
 
 bool cuda_note(ser_stream *stream, cuda_library library, int status, const char *statement, const char *file,

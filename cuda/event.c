@@ -24,7 +24,7 @@ ser_status cuda_event_create(ser_device *device, ser_event **event, ser_error *e
 
 void cuda_event_destroy(ser_event *event) {
   if (!event) return;
-  if (cudaEventDestroy(event->cuda) != cudaSuccess) cudaGetLastError();
+  CUDA_END(cudaEventDestroy(event->cuda));
   free(event);
 }
 
@@ -54,7 +54,6 @@ ser_status cuda_await(ser_event *event, ser_error *err) {
 
 double cuda_seconds(const ser_event *from, const ser_event *to) {
   float milliseconds = 0;
-  if (cudaEventElapsedTime(&milliseconds, from->cuda, to->cuda) == cudaSuccess) return (double)milliseconds / 1000;
-  cudaGetLastError();
-  return 0;
+  CUDA_END(cudaEventElapsedTime(&milliseconds, from->cuda, to->cuda));
+  return (double)milliseconds / 1000;
 }

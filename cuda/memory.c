@@ -2,6 +2,7 @@
 #include "cuda/runtime.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,27 +37,47 @@ static void count_block(cuda_device *cuda, void *memory, size_t bytes, bool pinn
   if (counters->bytes > counters->peak) counters->peak = counters->bytes;
 }
 
-static ser_status refuse_memory(ser_error *err, int status, size_t bytes, const char *statement, int line) {
-  if (status != cudaErrorMemoryAllocation) return cuda_report(err, CUDA_RUNTIME, status, statement, __FILE__, line);
-  cudaGetLastError();
+/* A call that makes memory: its own words where there is none left, those of any failure else. */
+typedef ser_status refuse_function(size_t bytes, ser_error *err);
+
+static ser_status made(ser_error *err, size_t bytes, refuse_function *refuse, int status, const char *statement,
+                       const char *file, int line) {
+  if (status != cudaErrorMemoryAllocation)
+    return status ? cuda_report(err, CUDA_RUNTIME, status, statement, file, line) : SER_OK;
+  cuda_forget(status);
+  return refuse(bytes, err);
+}
+#define MADE(err, bytes, refuse, call) made((err), (bytes), (refuse), (int)(call), #call, __FILE__, __LINE__)
+
+static ser_status refuse_device(size_t bytes, ser_error *err) {
+  char what[128];
+  snprintf(what, sizeof what, "%zu bytes (%zu MiB) asked for beside %d MiB for kernels and libraries", bytes,
+           bytes / MIB, CUDA_HEADROOM / MIB);
+  return cuda_no_memory(err, what);
+}
+
+/* Refuses what would take of the headroom. */
+static ser_status leave_headroom(size_t bytes, ser_error *err) {
   size_t available = 0, total = 0;
-  if (cudaMemGetInfo(&available, &total) != cudaSuccess) cudaGetLastError();
+  CUDA_TRY(CUDA_RUNTIME, cudaMemGetInfo(&available, &total), err);
+  return available < CUDA_HEADROOM || available - CUDA_HEADROOM < bytes ? refuse_device(bytes, err) : SER_OK;
+}
+
+static ser_status refuse_pinned(size_t bytes, ser_error *err) {
   return ser_fail(err, SER_FAILED,
-                  "the GPU is out of memory: %zu bytes (%zu MiB) asked for, %zu MiB of %zu MiB free; make "
-                  "train.batch smaller where it trains, or end other programs that use the GPU",
-                  bytes, bytes / MIB, available / MIB, total / MIB);
+                  "out of host memory that the GPU can reach: %zu bytes (%zu MiB) asked for; use a smaller "
+                  "batch, or raise the limit on locked memory",
+                  bytes, bytes / MIB);
 }
 
 /* The runtime's memory is aligned to 256 bytes; it gives none for a size of 0. */
 void *cuda_alloc(ser_device *device, size_t bytes, ser_error *err) {
   void *memory = NULL;
   cuda_turn_begin();
-  int status = (int)cudaMalloc(&memory, bytes ? bytes : 1);
+  ser_status status = leave_headroom(bytes, err);
+  if (status == SER_OK) status = MADE(err, bytes, refuse_device, cudaMalloc(&memory, bytes ? bytes : 1));
   cuda_turn_end();
-  if (status) {
-    refuse_memory(err, status, bytes, "cudaMalloc(&memory, bytes)", __LINE__);
-    return NULL;
-  }
+  if (status != SER_OK) return NULL;
   count_block((cuda_device *)device, memory, bytes, false);
   return memory;
 }
@@ -64,20 +85,9 @@ void *cuda_alloc(ser_device *device, size_t bytes, ser_error *err) {
 void *cuda_pin(ser_device *device, size_t bytes, ser_error *err) {
   void *memory = NULL;
   cuda_turn_begin();
-  int status = (int)cudaHostAlloc(&memory, bytes ? bytes : 1, cudaHostAllocDefault);
+  ser_status status = MADE(err, bytes, refuse_pinned, cudaHostAlloc(&memory, bytes ? bytes : 1, cudaHostAllocDefault));
   cuda_turn_end();
-  if (status == cudaErrorMemoryAllocation) {
-    cudaGetLastError();
-    ser_fail(err, SER_FAILED,
-             "out of host memory that the GPU can reach: %zu bytes (%zu MiB) asked for; use a smaller "
-             "batch, or raise the limit on locked memory",
-             bytes, bytes / MIB);
-    return NULL;
-  }
-  if (status) {
-    cuda_report(err, CUDA_RUNTIME, status, "cudaHostAlloc(&memory, bytes)", __FILE__, __LINE__);
-    return NULL;
-  }
+  if (status != SER_OK) return NULL;
   count_block((cuda_device *)device, memory, bytes, true);
   return memory;
 }
@@ -102,25 +112,28 @@ void cuda_free(ser_device *device, void *memory) {
   cuda->blocks[i - 1] = cuda->blocks[--cuda->block_count];
   cuda->counters.bytes -= (int64_t)block.bytes;
   cuda_settle(cuda);
-  /* What a dead device says about it matters to nobody. */
   cuda_turn_begin();
-  if ((block.pinned ? cudaFreeHost(memory) : cudaFree(memory)) != cudaSuccess) cudaGetLastError();
+  CUDA_END(block.pinned ? cudaFreeHost(memory) : cudaFree(memory));
   cuda_turn_end();
+}
+
+static ser_status fill(cuda_device *device, void *memory, const void *from_host, size_t bytes, ser_error *err) {
+  if (!bytes) return SER_OK;
+  CUDA_TRY(CUDA_RUNTIME, cudaMemcpyAsync(memory, from_host, bytes, cudaMemcpyHostToDevice, device->setup), err);
+  CUDA_TRY(CUDA_RUNTIME, cudaStreamSynchronize(device->setup), err);
+  device->counters.written += (int64_t)bytes;
+  return SER_OK;
 }
 
 ser_status cuda_table(void *out, cuda_device *device, const void *from_host, size_t bytes, ser_error *err) {
   void *memory = cuda_alloc(&device->device, bytes, err);
-  int status = 0;
+  ser_status status = memory ? fill(device, memory, from_host, bytes, err) : SER_FAILED;
+  if (status != SER_OK) {
+    cuda_free(&device->device, memory);
+    memory = NULL;
+  }
   memcpy(out, &memory, sizeof memory);
-  if (!memory) return SER_FAILED;
-  if (bytes) status = (int)cudaMemcpyAsync(memory, from_host, bytes, cudaMemcpyHostToDevice, device->setup);
-  if (bytes && !status) status = (int)cudaStreamSynchronize(device->setup);
-  device->counters.written += (int64_t)bytes;
-  if (!status) return SER_OK;
-  cuda_report(err, CUDA_RUNTIME, status, "cudaMemcpyAsync(memory, from_host, bytes)", __FILE__, __LINE__);
-  cuda_free(&device->device, memory);
-  memset(out, 0, sizeof memory);
-  return SER_FAILED;
+  return status;
 }
 
 void cuda_table_free(cuda_device *device, void *table) {

@@ -15,7 +15,9 @@ ser_status cuda_probe(cudaStream_t stream, ser_error *err);
 /* choose.c */
 ser_status cuda_choose_conv(ser_device *device, const ser_conv_shape *shape, ser_error *err);
 
-/* memory.c */
+/* memory.c. What alloc leaves of the device's memory: kernels are loaded when they are first launched, and the
+ * libraries have rooms of their own; they would not find any when all has been given away. */
+enum { CUDA_HEADROOM = 64 << 20 };
 void *cuda_alloc(ser_device *device, size_t bytes, ser_error *err);
 void cuda_free(ser_device *device, void *memory);
 void *cuda_pin(ser_device *device, size_t bytes, ser_error *err);
@@ -64,8 +66,12 @@ void cuda_phase(ser_device *device, const char *name);
 void cuda_range_begin(ser_device *device, const char *name);
 void cuda_range_end(ser_device *device);
 
-/* error.c: a failure that is not a call's own: words for the stream, which is of no use from then on. */
+/* error.c. Memory that cannot be had, with the device's figures; `what` was asked for, or by whom. */
+ser_status cuda_no_memory(ser_error *err, const char *what);
+/* A failure that is not a call's own: words for the stream, which is of no use from then on. */
 void cuda_refuse(ser_stream *stream, const char *text);
+/* A device has begun to work for this process: one that answers no more from now on has ended. */
+void cuda_begun(void);
 
 #ifdef __cplusplus
 }

@@ -10,8 +10,7 @@ ser_status cuda_stream_create(ser_device *device, ser_stream **stream, ser_error
   CUDA_TRY(CUDA_RUNTIME, cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), err);
   void *scratch = cuda_alloc(device, CUDA_SCRATCH, err);
   if (!scratch) {
-    cudaStreamDestroy(made);
-    cudaGetLastError();
+    CUDA_END(cudaStreamDestroy(made));
     return SER_FAILED;
   }
   ser_stream *own = ser_alloc_zero(1, sizeof *own);
@@ -30,18 +29,15 @@ void cuda_stream_destroy(ser_stream *stream) {
   ser_stream **link = &stream->device->streams;
   while (*link != stream) link = &(*link)->next;
   *link = stream->next;
-  cudaStreamSynchronize(stream->cuda);
-  cudaStreamDestroy(stream->cuda);
-  cudaGetLastError();
+  CUDA_END(cudaStreamSynchronize(stream->cuda));
+  CUDA_END(cudaStreamDestroy(stream->cuda));
   cuda_free(&stream->device->device, stream->scratch);
   free(stream);
 }
 
 void cuda_settle(cuda_device *device) {
-  bool failed = false;
   for (ser_stream *stream = device->streams; stream; stream = stream->next)
-    if (!stream->capturing && cudaStreamSynchronize(stream->cuda) != cudaSuccess) failed = true;
-  if (failed) cudaGetLastError();
+    if (!stream->capturing) CUDA_END(cudaStreamSynchronize(stream->cuda));
 }
 
 ser_status cuda_stream_status(const ser_stream *stream, ser_error *err) {

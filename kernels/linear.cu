@@ -45,10 +45,10 @@ static linear_dims dims_of(const linear_plan *plan, int64_t rows) {
 static void end_plan(cuda_plan *plan) {
   linear_plan *p = (linear_plan *)plan;
   for (int i = 0; i < PRODUCTS; i++)
-    if (p->product[i]) cublasLtMatmulDescDestroy(p->product[i]);
-  if (p->w) cublasLtMatrixLayoutDestroy(p->w);
-  if (p->x) cublasLtMatrixLayoutDestroy(p->x);
-  if (p->out) cublasLtMatrixLayoutDestroy(p->out);
+    if (p->product[i]) CUDA_END(cublasLtMatmulDescDestroy(p->product[i]));
+  if (p->w) CUDA_END(cublasLtMatrixLayoutDestroy(p->w));
+  if (p->x) CUDA_END(cublasLtMatrixLayoutDestroy(p->x));
+  if (p->out) CUDA_END(cublasLtMatrixLayoutDestroy(p->out));
 }
 
 static cublasStatus_t set_rows(const linear_plan *p, uint64_t rows) {
@@ -176,7 +176,7 @@ static ser_status prepare_library(linear_plan *p, ser_error *err) {
   for (int i = 0; i < PRODUCTS; i++) SER_TRY(describe(p, (product)i, err));
   CUDA_TRY(CUDA_LT, cublasLtMatmulPreferenceCreate(&preference), err);
   for (int i = 0; i < PRODUCTS && status == SER_OK; i++) status = choose(p, (product)i, preference, err);
-  cublasLtMatmulPreferenceDestroy(preference);
+  CUDA_END(cublasLtMatmulPreferenceDestroy(preference));
   return status;
 }
 
@@ -196,15 +196,17 @@ ser_status cuda_linear_prepare(ser_device *device, ser_plan **plan, const ser_li
 /* ---- small layers ---- */
 
 /* `lanes` threads, a power of two that is not below `out`, share a row; the weights and the block's rows lie in shared
- * memory, w turned round: [in][lanes], x with an odd pitch. */
+ * memory, w turned round: [in][lanes + 1]. Odd pitches put what a warp writes beneath each other into different banks.
+ */
 static __global__ void linear_small_kernel(float *out, const float *x, const float *w, const float *bias, int lanes,
                                            linear_dims d) {
   extern __shared__ float tile[];
-  int thread = (int)threadIdx.x, rows = SMALL_THREADS / lanes, first = (int)blockIdx.x * rows, pitch = d.in | 1;
-  float *ws = tile, *xs = tile + d.in * lanes;
+  int thread = (int)threadIdx.x, rows = SMALL_THREADS / lanes, first = (int)blockIdx.x * rows;
+  int pitch = d.in | 1, weight_pitch = lanes | 1;
+  float *ws = tile, *xs = tile + d.in * weight_pitch;
   for (int i = thread; i < d.in * d.out; i += SMALL_THREADS) {
     int o = i / d.in;
-    ws[(i - o * d.in) * lanes + o] = w[i];
+    ws[(i - o * d.in) * weight_pitch + o] = w[i];
   }
   for (int i = thread; i < rows * d.in; i += SMALL_THREADS) {
     int r = i / d.in, column = i - r * d.in;
@@ -215,7 +217,7 @@ static __global__ void linear_small_kernel(float *out, const float *x, const flo
   if (first + r >= d.rows) return;
   float sum = bias && o < d.out ? bias[o] : 0;
   if (o < d.out)
-    for (int i = 0; i < d.in; i++) sum = fmaf(xs[r * pitch + i], ws[i * lanes + o], sum);
+    for (int i = 0; i < d.in; i++) sum = fmaf(xs[r * pitch + i], ws[i * weight_pitch + o], sum);
   out += (int64_t)(first + r) * d.out_stride;
   for (int column = o; column < d.out_stride; column += lanes) out[column] = column < d.out ? sum : 0;
 }
@@ -225,7 +227,7 @@ static void small_forward(ser_stream *stream, float *out, const float *x, const 
   int lanes = SMALL_LANES;
   while (lanes < d.out) lanes *= 2;
   int rows = SMALL_THREADS / lanes;
-  size_t shared = (size_t)(d.in * lanes + rows * (d.in | 1)) * sizeof(float);
+  size_t shared = (size_t)(d.in * (lanes | 1) + rows * (d.in | 1)) * sizeof(float);
   CUDA_LAUNCH(stream, linear_small_kernel, cuda_blocks(d.rows, rows), SMALL_THREADS, shared, out, x, w, bias, lanes, d);
 }
 

@@ -1,6 +1,6 @@
 /* The CUDA form of mfcc_plan.c: the tables (mfcc_tables.h) and the FFT of a slab of frames.
  *
- * A slab is what half of the second-level cache holds, so that windowed frames, spectra and powers need no other
+ * A slab is what a part of the second-level cache holds, so that windowed frames, spectra and powers need no other
  * memory. It follows from the device and the length of the FFT alone: a frame's bytes depend on neither the batch nor
  * the size of the batches that a plan is made for.
  */
@@ -11,10 +11,20 @@
 #include "kernels/mfcc_tables.h"
 
 static const int64_t least_slab = 64;
+static const size_t usual_room = 2 << 20;
+
+/* A quarter: samples and cuFFT's work area pass through the cache, too, and those of an A100 or H100 are two
+ * partitions, each of which may hold a copy of what the other has. Small caches are in one piece: of them up to a half.
+ */
+static size_t slab_room(size_t l2) {
+  size_t half = l2 / 2, quarter = l2 / 4;
+  if (quarter >= usual_room) return quarter;
+  return half < usual_room ? half : usual_room;
+}
 
 static void end_plan(cuda_plan *base) {
   mfcc_cuda_plan *plan = (mfcc_cuda_plan *)base;
-  if (plan->fft_made) cufftDestroy(plan->fft);
+  if (plan->fft_made) CUDA_END(cufftDestroy(plan->fft));
   if (plan->tables) cuda_table_free(base->device, plan->tables);
 }
 
@@ -78,7 +88,7 @@ ser_status cuda_mfcc_prepare(ser_device *device, ser_plan **out, const ser_mfcc_
   plan->padded = SER_ROUND_UP(shape->coefficients, MFCC_COLUMNS);
   plan->lanes = lanes_of(shape);
   row_bytes = (size_t)plan->stride * sizeof(float);
-  most = (int64_t)(plan->base.device->l2 / 2 / row_bytes);
+  most = (int64_t)(slab_room(plan->base.device->l2) / row_bytes);
   plan->slab = most > least_slab ? most : least_slab;
   plan->slab_bytes = SER_ROUND_UP((size_t)plan->slab * row_bytes, 256);
   SER_TRY_DONE(make_tables(plan, err));

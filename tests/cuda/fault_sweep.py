@@ -31,7 +31,8 @@ PART += [("extract", "malloc", "3+", ""), ("predict", "malloc", "9+", ""), ("tra
 TIMEOUT = 120
 # What is said of a device that fails: the library, its words, the statement and its place; or figures of memory.
 WORDS = re.compile(r"serenade: .*(the CUDA device failed: (CUDA|cuBLASLt|cuDNN|cuFFT): .+, in '.+' at \w+/\w+\.cu?:\d+"
-                   r"|out of memory: \d+ bytes .*MiB free|out of host memory .*: \d+ bytes"
+                   r"|out of memory: (\d+ bytes|(CUDA|cuBLASLt|cuDNN|cuFFT): .+, in '.+' at \w+/\w+\.cu?:\d+,) .*MiB free"
+                   r"|out of host memory .*: \d+ bytes"
                    r"|the CUDA device cannot be used: .+|cuBLASLt has no algorithm|cuDNN has no )")
 BASE = ["--set", "features.mfcc39.frames=32", "--set", "model.blocks=2", "--set", "model.filters=8", "--set",
         "train.batch=16", "--set", "train.epochs=2"]

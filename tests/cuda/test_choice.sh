@@ -59,7 +59,7 @@ refused "there is no CUDA device" --driver none
 refused "the NVIDIA driver is too old: it knows CUDA [0-9.]*, this build needs" --driver old
 refused "there is no NVIDIA driver" --driver missing
 refused "too little memory: 100 MiB of 100 MiB are free" --mem 100
-refused "the CUDA device failed: CUDA: .* at cuda" --fail stream:1+
+refused "the GPU is out of memory: CUDA: .* at cuda.* MiB free" --fail stream:1+
 
 export SERENADE_CUDA_MODULE=${SERENADE_MODULE_OF_80:?}
 refused "architecture too old: the GPU is an sm_75, this build is for sm_80 and later" --device t4

@@ -232,6 +232,10 @@ static void check_refusals(ser_device *device, ser_stream *stream, void *context
   test_buffer buffer = test_buffer_make(device, stream, 10);
   ser_device_properties is;
   rt->properties(device, &is);
+  if (!is.host_memory) { /* something is left for kernels and libraries */
+    assert_null(rt->alloc(device, is.memory - (32 << 20), &err));
+    assert_true(strstr(err.text, "out of memory") && strstr(err.text, "beside 64 MiB"));
+  }
   if (is.graphs) {
     ser_stream *other;
     ser_graph *graph;
