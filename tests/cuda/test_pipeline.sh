@@ -140,7 +140,7 @@ if [[ -n ${SERENADE_SOFTGPU:-} ]]; then
     "$SERENADE_SOFTGPU" --fail "stream:$place" -- "$serenade" train plain.yaml -o "auto-$place" "${base[@]}" \
       --manifest manifest.csv --set conv=fused --set train.epochs=1 --device auto >out 2>err </dev/null || got=$?
     ((got < 2)) || fail "stream:$place: exit status $got"
-    ((got == 0)) || grep -q '^serenade: .*the CUDA device failed' err || fail "stream:$place: not the right words"
+    ((got == 0)) || grep -qE '^serenade: .*(the CUDA device failed|the GPU is out of memory)' err || fail "stream:$place: not the right words"
     ((ended += got)) || true
   done
   ((ended > 0 && ended < 6)) || fail "of 6 devices that fail $ended ended the job"
