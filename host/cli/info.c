@@ -123,8 +123,7 @@ const ser_command ser_command_info = {
     "\n"
     "Example:\n"
     "  serenade info config | grep train\n"
-    "  serenade info model runs/first\n"
-    "  serenade info model weights/wav2vec2-base\n",
+    "  serenade info model runs/first\n",
     run,
     NULL,
     CLI_DEVICE | CLI_THREADS};
