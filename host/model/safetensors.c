@@ -144,9 +144,8 @@ static ser_status parse(reading *r, const char *bytes, size_t size) {
   r->data_size = size - 8 - (size_t)length;
   json_t *header = json_loadb(bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &json_error);
   if (!header) return REFUSE(r, "its header is no JSON (%.100s)", json_error.text);
-  ser_status status = json_is_object(header) && bytes[8] == '{'
-                          ? read_header(r, header)
-                          : REFUSE(r, "its header does not begin with an object");
+  ser_status status = json_is_object(header) && bytes[8] == '{' ? read_header(r, header)
+                                                                : REFUSE(r, "its header does not begin with an object");
   json_decref(header);
   return status;
 }

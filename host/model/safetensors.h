@@ -26,7 +26,8 @@ typedef struct {
 } ser_tensors;
 
 ser_status ser_tensors_read(ser_tensors *tensors, const char *path, ser_error *err);
-/* The same of bytes that stay the caller's, and that the tensors lie in (in a mapped file, say); path is for messages. */
+/* The same of bytes that stay the caller's, and that the tensors lie in (in a mapped file, say); path is for messages.
+ */
 ser_status ser_tensors_parse(ser_tensors *tensors, const char *bytes, size_t size, const char *path, ser_error *err);
 void ser_tensors_free(ser_tensors *tensors);
 const ser_tensor *ser_tensors_find(const ser_tensors *tensors, const char *name); /* or NULL */
