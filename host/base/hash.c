@@ -26,6 +26,25 @@ ser_hash ser_hash_bytes(const void *data, size_t size) {
   return canonical(XXH3_128bits(data, size));
 }
 
+/* An XXH3 state by another name, so that only this file knows xxhash.h. */
+ser_hasher *ser_hasher_create(void) {
+  XXH3_state_t *state = XXH3_createState();
+  SER_CHECK(state != NULL);
+  XXH3_128bits_reset(state);
+  return (ser_hasher *)state;
+}
+
+void ser_hasher_add(ser_hasher *hasher, const void *data, size_t size) {
+  if (size) XXH3_128bits_update((XXH3_state_t *)hasher, data, size);
+}
+
+ser_hash ser_hasher_end(ser_hasher *hasher) {
+  XXH3_state_t *state = (XXH3_state_t *)hasher;
+  ser_hash hash = canonical(XXH3_128bits_digest(state));
+  XXH3_freeState(state);
+  return hash;
+}
+
 ser_status ser_hash_file(ser_hash *hash, const char *path, ser_error *err) {
   enum { BLOCK = 1 << 17 };
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer is not waited for */
@@ -37,18 +56,15 @@ ser_status ser_hash_file(ser_hash *hash, const char *path, ser_error *err) {
   }
   ser_status status = SER_OK;
   char *block = ser_alloc(BLOCK);
-  XXH3_state_t *state = XXH3_createState();
-  SER_CHECK(state != NULL);
-  XXH3_128bits_reset(state);
+  ser_hasher *hasher = ser_hasher_create();
   for (;;) {
     ssize_t got = read(fd, block, BLOCK);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) status = ser_fail_errno(err, SER_FAILED, "cannot read %s", path);
     if (got <= 0 || (status = ser_interrupt_check(err)) != SER_OK) break;
-    XXH3_128bits_update(state, block, (size_t)got);
+    ser_hasher_add(hasher, block, (size_t)got);
   }
-  *hash = canonical(XXH3_128bits_digest(state));
-  XXH3_freeState(state);
+  *hash = ser_hasher_end(hasher);
   free(block);
   close(fd);
   return status;

@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "device/ops.h"
 #include "features/features.h"
+#include "model/encoder/parameters.h"
 #include "model/model.h"
 
 static ser_status describe_device(ser_text *text, const ser_common *common, ser_error *err) {
@@ -37,6 +38,16 @@ static ser_status describe_device(ser_text *text, const ser_common *common, ser_
   return SER_OK;
 }
 
+/* Weights of an encoder that was made elsewhere, in a folder or a file. */
+static ser_status describe_encoder(ser_text *text, const char *path, ser_error *err) {
+  ser_encoder_weights weights;
+  SER_TRY(ser_encoder_weights_open(&weights, path, err));
+  ser_status status = ser_encoder_weights_hash(&weights, err);
+  if (status == SER_OK) ser_encoder_describe(text, &weights);
+  ser_encoder_weights_close(&weights);
+  return status;
+}
+
 typedef struct {
   ser_text *text;
   const char *folder;
@@ -46,21 +57,30 @@ typedef struct {
 static ser_status visit_model(void *context, const char *path, ser_error *err) {
   const models *job = context;
   ser_text *text = job->text;
-  if (strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
+  bool pytorch = !strcmp(ser_path_name(path), "pytorch_model.bin");
+  if (!pytorch && strcmp(ser_path_name(path), "model.safetensors")) return SER_OK;
   const char *below = path + strlen(job->folder);
   while (*below == '/') below++;
   if (!strncmp(below, "earlier/", 8)) return SER_OK;
+  bool encoder = ser_encoder_is_there(path);
+  if (pytorch && !encoder) return SER_OK;
   if (text->size) ser_text_puts(text, "\n");
+  if (encoder) return describe_encoder(text, path, err);
   ser_text_line(text, "%s", path);
   return ser_model_describe(text, path, err);
 }
 
 static ser_status describe_model(ser_text *text, const char *path, ser_error *err) {
   models job = {text, path};
+  if (ser_encoder_is_there(path)) return describe_encoder(text, path, err);
   if (ser_is_folder(path)) SER_TRY(ser_walk(path, visit_model, &job, err));
   if (text->size) return SER_OK;
   char *file;
-  SER_TRY(ser_model_find(&file, path, err));
+  ser_error why = {0};
+  ser_status found = ser_model_find(&file, path, &why);
+  if (found != SER_OK && ser_is_folder(path))
+    return ser_fail(err, found, "%.700s; or, of an encoder, %s", why.text, ser_encoder_files_wanted);
+  if (found != SER_OK) return ser_fail(err, found, "%s", why.text);
   ser_status status = ser_model_describe(text, file, err);
   free(file);
   return status;
@@ -95,7 +115,9 @@ const ser_command ser_command_info = {
     "usage: serenade info [device | model FILE | cache DIR | config]\n"
     "\n"
     "  device      the backend, its processor and operations, why a GPU is not used (the default)\n"
-    "  model FILE  what a model.safetensors (or the folder of a run) holds\n"
+    "  model FILE  what a model.safetensors (or the folder of a run) holds; also the weights of a wav2vec2 or HuBERT\n"
+    "              encoder: a folder with config.json, preprocessor_config.json, and model.safetensors or\n"
+    "              pytorch_model.bin, as the Hugging Face hub has them (facebook/wav2vec2-base and others)\n"
     "  cache DIR   the features of a cache, their sizes and configurations\n"
     "  config      every key of the configuration: type, range, default, meaning\n"
     "\n"

@@ -131,33 +131,43 @@ static ser_status read_header(reading *r, json_t *header) {
   return check_tiling(r);
 }
 
-static ser_status parse(reading *r, size_t size) {
+static ser_status parse(reading *r, const char *bytes, size_t size) {
   uint64_t length = 0;
   json_error_t json_error;
   if (size < 8) return REFUSE(r, "it has %zu %s", size, SER_PLURAL(size, "byte", "bytes"));
-  for (int i = 0; i < 8; i++) length |= (uint64_t)(unsigned char)r->tensors->file[i] << (8 * i);
-  if (size > 8 && length > HEADER_MOST && r->tensors->file[8] != '{')
+  for (int i = 0; i < 8; i++) length |= (uint64_t)(unsigned char)bytes[i] << (8 * i);
+  if (size > 8 && length > HEADER_MOST && bytes[8] != '{')
     return ser_fail(r->err, SER_USAGE, "%s is no safetensors file; name the model.safetensors of a run", r->path);
   if (length > HEADER_MOST || length > size - 8)
     return REFUSE(r, "its header of %llu bytes does not fit into its %zu bytes", (unsigned long long)length, size);
-  r->data = r->tensors->file + 8 + length;
+  r->data = bytes + 8 + length;
   r->data_size = size - 8 - (size_t)length;
-  json_t *header = json_loadb(r->tensors->file + 8, (size_t)length, JSON_REJECT_DUPLICATES, &json_error);
+  json_t *header = json_loadb(bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &json_error);
   if (!header) return REFUSE(r, "its header is no JSON (%.100s)", json_error.text);
-  ser_status status = json_is_object(header) && r->tensors->file[8] == '{'
-                          ? read_header(r, header)
-                          : REFUSE(r, "its header does not begin with an object");
+  ser_status status = json_is_object(header) && bytes[8] == '{' ? read_header(r, header)
+                                                                : REFUSE(r, "its header does not begin with an object");
   json_decref(header);
   return status;
 }
 
+ser_status ser_tensors_parse(ser_tensors *tensors, const char *bytes, size_t size, const char *path, ser_error *err) {
+  reading r = {.tensors = tensors, .path = path, .err = err};
+  memset(tensors, 0, sizeof *tensors);
+  ser_status status = parse(&r, bytes, size);
+  if (status != SER_OK) ser_tensors_free(tensors);
+  return status;
+}
+
 ser_status ser_tensors_read(ser_tensors *tensors, const char *path, ser_error *err) {
+  char *file;
   size_t size;
   memset(tensors, 0, sizeof *tensors);
-  SER_TRY(ser_file_read(&tensors->file, &size, path, err));
-  reading r = {.tensors = tensors, .path = path, .err = err};
-  ser_status status = parse(&r, size);
-  if (status != SER_OK) ser_tensors_free(tensors);
+  SER_TRY(ser_file_read(&file, &size, path, err));
+  ser_status status = ser_tensors_parse(tensors, file, size, path, err);
+  if (status == SER_OK)
+    tensors->file = file;
+  else
+    free(file);
   return status;
 }
 

@@ -22,10 +22,13 @@ typedef struct {
   size_t count;
   char **keys, **values; /* __metadata__ */
   size_t metadata_count;
-  char *file; /* the bytes, owned */
+  char *file; /* the bytes, owned; NULL: they are whoever's called ser_tensors_parse */
 } ser_tensors;
 
 ser_status ser_tensors_read(ser_tensors *tensors, const char *path, ser_error *err);
+/* The same of bytes that stay the caller's, and that the tensors lie in (in a mapped file, say); path is for messages.
+ */
+ser_status ser_tensors_parse(ser_tensors *tensors, const char *bytes, size_t size, const char *path, ser_error *err);
 void ser_tensors_free(ser_tensors *tensors);
 const ser_tensor *ser_tensors_find(const ser_tensors *tensors, const char *name); /* or NULL */
 const char *ser_tensors_metadata(const ser_tensors *tensors, const char *key);    /* or NULL */

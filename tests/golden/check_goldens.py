@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes a golden anew with the packages that are installed and compares it with the committed one.
 
-    python3 tests/golden/check_goldens.py loss|mfcc|metrics|resample|temporal
+    python3 tests/golden/check_goldens.py encoder_weights|loss|mfcc|metrics|resample|temporal
 
 The generator runs in a temporary folder; the committed files stay as they are. Versions may differ from those recorded:
 numbers may then move by rounding, so each has a tolerance, far below that of the test which uses the golden.
@@ -103,13 +103,37 @@ def check_loss(folder):
     differ("loss", max(float(np.abs(made[name] - kept[name]).max()) for name in kept), 1e-12)
 
 
+def check_encoder_weights(folder):
+    """The numbers have no rounding in them but the kernels'."""
+    import torch
+    from safetensors.torch import load_file
+
+    def load(path):
+        read = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=False)
+        return read.get("state_dict", read)
+
+    run("make_encoder_weights.py", folder, str(folder))
+    made, kept = folder / "encoder", HERE / "encoder"
+    names = sorted(str(path.relative_to(kept)) for path in kept.rglob("*") if path.suffix in (".bin", ".safetensors"))
+    for name in names:
+        ours, theirs = load(kept / name), load(made / name)
+        if ours.keys() != theirs.keys() or any(ours[key].shape != theirs[key].shape for key in ours):
+            sys.exit(f"{name}: tensors differ")
+        off = max(float((ours[key] - theirs[key]).detach().double().abs().max()) for key in ours)
+        tolerance = 1e-6 if name == "kernels.safetensors" or "plain" in name else 0
+        differ(name, off, tolerance)
+    one, other = (json.loads((place / "goldens.json").read_text())["files"] for place in (made, kept))
+    if one.keys() != other.keys() or any(one[n]["crc"] != other[n]["crc"] for n in one if "plain" not in n):
+        sys.exit("encoder/goldens.json: sums differ")
+
+
 def check_mfcc(_):
     subprocess.run([sys.executable, str(HERE / "make_mfcc.py"), "--check"], check=True)
 
 
 if __name__ == "__main__":
     checks = {"loss": check_loss, "mfcc": check_mfcc, "metrics": check_metrics, "resample": check_resample}
-    checks["temporal"] = check_temporal
+    checks |= {"temporal": check_temporal, "encoder_weights": check_encoder_weights}
     if len(sys.argv) != 2 or sys.argv[1] not in checks:
         sys.exit(f"usage: check_goldens.py {'|'.join(checks)}")
     with tempfile.TemporaryDirectory() as temporary:

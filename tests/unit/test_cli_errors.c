@@ -455,6 +455,12 @@ static const struct {
     {"S info model model.safetensors", 2, "model.safetensors is no safetensors file", "name the model.safetensors"},
     {"S info model none.safetensors", 1, "there is no file none.safetensors", "give the model.safetensors of a run"},
     {"S info model notes", 2, "notes holds no model.safetensors", "the folder of a finished training"},
+    {"S info model notes", 2, "or, of an encoder, a folder with config.json", "facebook/wav2vec2-base"},
+    {"mkdir -p half; echo '{\"model_type\":\"wav2vec2\"}' >half/config.json; S info model half", 1,
+     "half holds a config.json, but no model.safetensors and no pytorch_model.bin", "facebook/wav2vec2-base"},
+    {"mkdir -p other; echo '{\"model_type\":\"wavlm\"}' >other/config.json; "
+     "printf 'PK\\003\\004' >other/pytorch_model.bin; S info model other",
+     1, "a model of the kind wavlm, which is not computed here", "give one of wav2vec2's or HuBERT's"},
     {"S info cache", 2, "the cache's folder is missing", "see serenade info --help"},
     {"S info cache nowhere", 1, "there is no folder nowhere", "give the folder of a feature cache"},
     {"S info cache notes", 2, "notes is no feature cache", "give the folder"},
