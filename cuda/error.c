@@ -96,8 +96,8 @@ static bool is_lack_of_memory(cuda_library library, int status) {
 ser_status cuda_no_memory(ser_error *err, const char *what) {
   size_t available = 0, total = 0;
   CUDA_END(cudaMemGetInfo(&available, &total));
-  return ser_fail(
-      err, SER_FAILED,
+  return ser_fail_memory(
+      err, SER_LACKS_DEVICE_MEMORY,
       "the GPU is out of memory: %s, %zu MiB of %zu MiB free; make train.batch smaller where it trains, or end "
       "other programs that use the GPU",
       what, available / MIB, total / MIB);

@@ -64,10 +64,10 @@ static ser_status leave_headroom(size_t bytes, ser_error *err) {
 }
 
 static ser_status refuse_pinned(size_t bytes, ser_error *err) {
-  return ser_fail(err, SER_FAILED,
-                  "out of host memory that the GPU can reach: %zu bytes (%zu MiB) asked for; use a smaller "
-                  "batch, or raise the limit on locked memory",
-                  bytes, bytes / MIB);
+  return ser_fail_memory(err, SER_LACKS_HOST_MEMORY,
+                         "out of host memory that the GPU can reach: %zu bytes (%zu MiB) asked for; use a smaller "
+                         "batch, or raise the limit on locked memory",
+                         bytes, bytes / MIB);
 }
 
 /* The runtime's memory is aligned to 256 bytes; it gives none for a size of 0. */

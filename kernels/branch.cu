@@ -53,7 +53,10 @@ __global__ void pack_branch_kernel(float *packed, const float *weights, const __
                                    int64_t first_weights, int64_t other_weights) {
   int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   int c = k.d.c, o = (int)(i % k.d.cp), row = (int)(i / k.d.cp % k.rows), side = (int)(i / k.d.cp / k.rows);
-  if (side > 1) return;
+  if (side > 1) { /* the chunk that a block looks ahead to behind its last row: read, not used */
+    if (i < (int64_t)(2 * k.rows + k.chunk) * k.d.cp) packed[i] = 0;
+    return;
+  }
   const float *w = weights + side * (first_weights + 2 * k.blocks * other_weights);
   int in = k.in.c, taps = 1, others = 1 + k.taps * c;
   if (row > in) {
@@ -335,12 +338,12 @@ void cuda_branch_infer(ser_stream *stream, const ser_plan *plan, void *workspace
   }
   branch_work k = p->work;
   float *packed = (float *)workspace;
-  int64_t all = (int64_t)k.rows * 2 * k.d.cp, vectors = k.scales * batch * k.d.cp;
+  int64_t all = (int64_t)(2 * k.rows + k.chunk) * k.d.cp, vectors = k.scales * batch * k.d.cp;
   k.d.batch = k.in.batch = (int)batch;
   k.tile = tile;
   k.lengths = lengths;
   k.packed = packed;
-  k.sides = packed + all + (int64_t)k.chunk * k.d.cp;
+  k.sides = packed + all;
   unsigned blocks = 2 * (unsigned)batch, threads = 32 * (unsigned)k.warps;
   CUDA_LAUNCH(stream, pack_branch_kernel, cuda_blocks(all, THREADS), THREADS, 0, packed, weights, k, p->first_weights,
               p->weights);

@@ -11,6 +11,7 @@
 static ser_status set_text(ser_error *err, ser_status status, const char *format, va_list arguments) {
   if (err) {
     err->status = status;
+    err->lacks = SER_LACKS_NOTHING;
     vsnprintf(err->text, sizeof err->text, format, arguments);
   }
   return status;
@@ -22,6 +23,15 @@ ser_status ser_fail(ser_error *err, ser_status status, const char *format, ...) 
   set_text(err, status, format, arguments);
   va_end(arguments);
   return status;
+}
+
+ser_status ser_fail_memory(ser_error *err, ser_lack lacks, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  set_text(err, SER_FAILED, format, arguments);
+  va_end(arguments);
+  if (err) err->lacks = lacks;
+  return SER_FAILED;
 }
 
 ser_status ser_fail_errno(ser_error *err, ser_status status, const char *format, ...) {

@@ -18,8 +18,12 @@ typedef enum {
   SER_INTERRUPTED = 4, /* stopped by SIGINT or SIGTERM: exit status 130 or 143 */
 } ser_status;
 
+/* Of what a failed call had too little, where that is known: who can do with less tries again. */
+typedef enum { SER_LACKS_NOTHING, SER_LACKS_DEVICE_MEMORY, SER_LACKS_HOST_MEMORY } ser_lack;
+
 typedef struct {
   ser_status status;
+  ser_lack lacks;  /* what ser_fail sets is SER_LACKS_NOTHING */
   char text[2048]; /* one line, UTF-8; empty when nothing went wrong */
 } ser_error;
 
@@ -27,7 +31,11 @@ typedef struct {
  */
 ser_status ser_fail(ser_error *err, ser_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* The same with errno's text appended: "FORMAT: No such file or directory". */
+/* Fails for lack of memory. */
+ser_status ser_fail_memory(ser_error *err, ser_lack lacks, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* As ser_fail with errno's text appended: "FORMAT: No such file or directory". */
 ser_status ser_fail_errno(ser_error *err, ser_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

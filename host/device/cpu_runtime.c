@@ -70,7 +70,7 @@ static void *cpu_alloc(ser_device *device, size_t bytes, ser_error *err) {
   cpu_device *cpu = (cpu_device *)device;
   char *memory = bytes > SIZE_MAX - 2 * HEADER ? NULL : aligned_alloc(64, SER_ROUND_UP(bytes + HEADER, HEADER));
   if (!memory) {
-    ser_fail(err, SER_FAILED, "out of memory (%zu bytes asked for); use a smaller batch", bytes);
+    ser_fail_memory(err, SER_LACKS_DEVICE_MEMORY, "out of memory (%zu bytes asked for); use a smaller batch", bytes);
     return NULL;
   }
   *(size_t *)memory = bytes;

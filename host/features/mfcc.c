@@ -147,19 +147,25 @@ static size_t rooms_bytes(const ser_mfcc *m) {
 static ser_status rooms_that_fit(ser_mfcc *m, ser_error *err) {
   int64_t most = m->max_clips;
   ser_device_properties is;
-  ser_error why; /* of a size that is not the last one tried nobody is to hear */
+  ser_error why = {0}; /* of a size that is not the last one tried nobody is to hear */
+  ser_lack lacked = SER_LACKS_DEVICE_MEMORY;
   ser_status status;
   rooms_free(m);
   m->device->rt->properties(m->device, &is);
   while (!m->host_memory && rooms_bytes(m) > is.memory_free / 2 && halve(m)) continue;
-  while ((status = rooms_make(m, &why)) == SER_FAILED) {
+  while ((status = rooms_make(m, &why)) != SER_OK && why.lacks) {
+    lacked = why.lacks;
     rooms_free(m);
     if (!halve(m)) break;
   }
-  if (status != SER_OK) return ser_fail(err, status, "%s", why.text);
+  if (status != SER_OK) {
+    if (err) *err = why;
+    return status;
+  }
   if (m->max_clips < most)
-    ser_info("little of the device's memory is free: features are computed in batches of %lld %s, not of %lld",
-             (long long)m->max_clips, SER_PLURAL(m->max_clips, "clip", "clips"), (long long)most);
+    ser_info("little of the %s memory is free: features are computed in batches of %lld %s, not of %lld",
+             lacked == SER_LACKS_HOST_MEMORY ? "host's" : "device's", (long long)m->max_clips,
+             SER_PLURAL(m->max_clips, "clip", "clips"), (long long)most);
   return SER_OK;
 }
 
@@ -302,12 +308,12 @@ done:
  * under way. */
 static ser_status single_room(ser_mfcc *m, int64_t frames, ser_error *err) {
   int64_t half_again = m->single.frames + m->single.frames / 2;
-  ser_error why;
+  ser_error why = {0};
   if (frames <= m->single.frames) return SER_OK;
   single_free(m);
   if (frames < half_again && single_make(m, half_again, NULL) == SER_OK) return SER_OK;
   ser_status status = single_make(m, frames, &why);
-  while (status == SER_FAILED && !m->under_way && halve(m)) {
+  while (status != SER_OK && why.lacks && !m->under_way && halve(m)) {
     SER_TRY(rooms_that_fit(m, err));
     status = single_make(m, frames, &why);
   }

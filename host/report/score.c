@@ -113,17 +113,22 @@ static size_t rooms_bytes(const ser_scorer *s) {
 /* Begins with the largest batch for which half of the device's free memory is enough, and halves it until it fits. */
 static ser_status rooms_that_fit(ser_scorer *s, const ser_device_properties *is, ser_error *err) {
   int64_t most = s->room.windows;
-  ser_error why; /* of a size that is not the last one tried nobody is to hear */
+  ser_error why = {0}; /* of a size that is not the last one tried nobody is to hear */
+  ser_lack lacked = SER_LACKS_DEVICE_MEMORY;
   ser_status status;
   while (!is->host_memory && s->room.windows > 1 && rooms_bytes(s) > is->memory_free / 2) s->room.windows /= 2;
-  while ((status = rooms_make(s, &why)) == SER_FAILED && s->room.windows > 1) {
+  while ((status = rooms_make(s, &why)) != SER_OK && why.lacks && s->room.windows > 1) {
+    lacked = why.lacks;
     rooms_free(s);
     s->room.windows /= 2;
   }
-  if (status != SER_OK) return ser_fail(err, status, "%s", why.text);
+  if (status != SER_OK) {
+    if (err) *err = why;
+    return status;
+  }
   if (s->room.windows < most)
-    ser_info("little of the device's memory is free: windows are scored in batches of %lld, not of %lld",
-             (long long)s->room.windows, (long long)most);
+    ser_info("little of the %s memory is free: windows are scored in batches of %lld, not of %lld",
+             lacked == SER_LACKS_HOST_MEMORY ? "host's" : "device's", (long long)s->room.windows, (long long)most);
   return SER_OK;
 }
 

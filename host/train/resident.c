@@ -37,9 +37,13 @@ ser_status ser_resident_make(ser_resident *resident, ser_device *device, const s
   };
   const size_t count = sizeof arrays / sizeof *arrays, bytes = ser_arrays_place(arrays, count, NULL);
   if (bytes <= properties.memory_free / 5 * 4) resident->memory = device->rt->alloc(device, bytes, &full);
+  if (!resident->memory && full.status != SER_OK && !full.lacks) {
+    *err = full;
+    return full.status;
+  }
   if (!resident->memory) {
-    ser_info("the features take %.1f GB, the device has %.1f GB free: each batch is brought from the host",
-             (double)bytes / 1e9, (double)properties.memory_free / 1e9);
+    ser_info("the features take %.1f MB, the device has %.1f MB free: each batch is brought from the host",
+             (double)bytes / 1e6, (double)properties.memory_free / 1e6);
     return SER_OK;
   }
   ser_arrays_place(arrays, count, resident->memory);

@@ -103,6 +103,12 @@ static ser_conv_choice conv_of(const ser_device_properties *properties, ser_conv
   return strcmp(properties->conv, "fused") ? asked : SER_CONV_FUSED;
 }
 
+/* TF32 is the libraries': what kernels of ours compute stays FP32, and somebody who asked for it is to know. */
+static void tell_precision(const ser_device_properties *is) {
+  if (!strcmp(is->precision, "tf32") && !strcmp(is->conv, "fused"))
+    ser_info("precision tf32: the fused convolutions compute in FP32 all the same; with conv: cudnn they use it");
+}
+
 /* config.yaml: every key resolved, and as comments what was chosen at run time. The device is asked here for all. */
 static ser_status write_config(job *j, ser_error *err) {
   ser_text yaml = {0};
@@ -114,6 +120,7 @@ static ser_status write_config(job *j, ser_error *err) {
   SER_TRY_DONE(open_chosen(&device, j, before, err));
   device->rt->properties(device, &properties);
   j->kind = properties.host_memory ? SER_DEVICE_CPU : SER_DEVICE_CUDA;
+  tell_precision(&properties);
   j->conv = conv_of(&properties, j->config->conv);
   j->side_by_side = properties.trainings;
   j->host_memory = properties.host_memory;
@@ -121,10 +128,11 @@ static ser_status write_config(job *j, ser_error *err) {
   ser_device_close(device);
   ser_config_write(&yaml, j->config);
   ser_text_printf(&yaml,
-                  "# chosen at run time\n# device: %s (%s)\n# instruction set: %s\n# threads: %d\n# precision: %s\n"
+                  "# chosen at run time\n# device: %s (%s)\n# %s: %s\n# %s: %d\n# precision: %s\n"
                   "# convolutions: %s\n# started on: %s\n",
-                  properties.backend, properties.name, properties.isa, properties.threads, properties.precision,
-                  properties.conv, starts);
+                  properties.backend, properties.name, properties.host_memory ? "instruction set" : "architecture",
+                  properties.isa, properties.host_memory ? "threads" : "multiprocessors", properties.threads,
+                  properties.precision, properties.conv, starts);
   path = ser_path_join(j->options->folder, "config.yaml");
   status = ser_write_if_new(path, &yaml, err);
   free(here);

@@ -394,7 +394,9 @@ static void dense_in_tf32(void **state) {
   end(&got);
   ser_device_close(device);
   printf("dense, tf32: %.1e apart\n", difference);
-  assert_true(difference > 1e-5 && difference < 2e-3);
+  assert_true(difference < 2e-3);
+  /* A GPU may do better than it was allowed to; the software device takes TF32 at its word. */
+  if (getenv("SERENADE_SOFTGPU")) assert_true(difference > 1e-5);
 }
 
 static int open_all(void **state) {
