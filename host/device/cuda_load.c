@@ -2,6 +2,8 @@
 #include "device/cuda_load.h"
 
 #include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,11 +107,31 @@ static char *find_module(void) {
   return NULL;
 }
 
+/* A file that a full disk or a broken copy has cut short is mapped all the same, and ends the process with SIGBUS when
+ * it is read: its own header says how long it must be. What is no ELF file at all is left to the linker's words. */
+static bool is_whole(const char *path) {
+  ElfW(Ehdr) head;
+  FILE *file = fopen(path, "rb");
+  if (!file) return true;
+  size_t got = fread(&head, 1, sizeof head, file);
+  long long size = fseeko(file, 0, SEEK_END) ? -1 : (long long)ftello(file);
+  fclose(file);
+  if (got < SELFMAG || memcmp(head.e_ident, ELFMAG, SELFMAG)) return true;
+  return got == sizeof head && head.e_shoff > 0 && head.e_shoff < (uint64_t)size &&
+         (uint64_t)size - head.e_shoff >= (uint64_t)head.e_shnum * head.e_shentsize;
+}
+
 static void load_module(void) {
   there = device_is_there();
   if (!there) return;
   char *path = find_module();
   if (!path) return;
+  if (!is_whole(path)) {
+    ser_fail(&reason, SER_FAILED, "there is a CUDA device, but its module %s is cut short; install Serenade anew",
+             path);
+    free(path);
+    return;
+  }
   void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   void *at = module ? dlsym(module, SER_CUDA_ENTRY) : NULL;
   ser_backend_fn entry;

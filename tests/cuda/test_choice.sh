@@ -79,6 +79,12 @@ cp "$SERENADE_BINARY" "$folder/tree/bin/serenade"
 ) || failed=1
 echo "not a module" >"$folder/text.so"
 SERENADE_CUDA_MODULE=$folder/text.so refused "its module cannot be loaded: "
+# Cut short anywhere: in the header, in what is mapped, in the tables at the end.
+whole=$(stat -L -c %s "$SERENADE_MODULE_OF_80")
+for size in 10 63 100 5000 $((whole / 2)) $((whole - 4096)) $((whole - 1)); do
+  head -c "$size" "$SERENADE_MODULE_OF_80" >"$folder/cut.so"
+  SERENADE_CUDA_MODULE=$folder/cut.so refused "its module $folder/cut.so is cut short; install Serenade anew"
+done
 export SERENADE_CUDA_MODULE=${SERENADE_MODULE_OF_ANOTHER:?}
 refused "is of another build than this program; install Serenade anew"
 exit "$failed"
