@@ -38,8 +38,9 @@ ser_status ser_resident_make(ser_resident *resident, ser_device *device, const s
   const size_t count = sizeof arrays / sizeof *arrays, bytes = ser_arrays_place(arrays, count, NULL);
   if (bytes <= properties.memory_free / 5 * 4) resident->memory = device->rt->alloc(device, bytes, &full);
   if (!resident->memory) {
-    ser_info("the features take %.1f GB, the device has %.1f GB free: each batch is brought from the host",
-             (double)bytes / 1e9, (double)properties.memory_free / 1e9);
+    char needed[SER_SIZE_WORDS], there[SER_SIZE_WORDS];
+    ser_info("the features take %s, the device has %s free: each batch is brought from the host",
+             ser_size_words(needed, bytes), ser_size_words(there, properties.memory_free));
     return SER_OK;
   }
   ser_arrays_place(arrays, count, resident->memory);
