@@ -121,10 +121,11 @@ static ser_status write_config(job *j, ser_error *err) {
   ser_device_close(device);
   ser_config_write(&yaml, j->config);
   ser_text_printf(&yaml,
-                  "# chosen at run time\n# device: %s (%s)\n# instruction set: %s\n# threads: %d\n# precision: %s\n"
+                  "# chosen at run time\n# device: %s (%s)\n# %s: %s\n# %s: %d\n# precision: %s\n"
                   "# convolutions: %s\n# started on: %s\n",
-                  properties.backend, properties.name, properties.isa, properties.threads, properties.precision,
-                  properties.conv, starts);
+                  properties.backend, properties.name, j->host_memory ? "instruction set" : "architecture",
+                  properties.isa, j->host_memory ? "threads" : "multiprocessors", properties.threads,
+                  properties.precision, properties.conv, starts);
   path = ser_path_join(j->options->folder, "config.yaml");
   status = ser_write_if_new(path, &yaml, err);
   free(here);
