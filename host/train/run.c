@@ -251,6 +251,7 @@ static void train_part(void *context, size_t task, int thread) {
                            .manifest_hash = j->manifest_hash,
                            .split_hash = j->split_hash,
                            .progress = j->progress,
+                           .name = j->parts.names[part],
                            .anew = j->options->anew,
                            .finished = j->options->finished};
   err->status = ser_train_one(&w->trained[part], device, &training, err);
