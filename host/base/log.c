@@ -14,7 +14,7 @@
 #include "base/memory.h"
 
 struct ser_progress {
-  char what[64], unit[32], note[96];
+  char what[64], unit[32], note[160];
   int64_t total, done, found; /* found: of done, what earlier runs did */
   double started, drawn;
   int64_t said; /* the tenth that was said last, where there is no terminal */

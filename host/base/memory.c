@@ -1,19 +1,24 @@
 /* Host memory and growing texts. */
 #include "base/memory.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void *must(void *memory, size_t bytes) {
+const char *ser_size_words(char words[SER_SIZE_WORDS], uint64_t bytes) {
   static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-  if (memory) return memory;
   double size = (double)bytes;
   int unit = 0;
   for (; size >= 1024; unit++) size /= 1024;
-  fprintf(stderr, "serenade: out of memory (%.*f %s asked for); use fewer --threads or --jobs, or a smaller batch\n",
-          unit ? 1 : 0, size, units[unit]);
+  snprintf(words, SER_SIZE_WORDS, "%.*f %s", unit ? 1 : 0, size, units[unit]);
+  return words;
+}
+
+static void *must(void *memory, size_t bytes) {
+  char words[SER_SIZE_WORDS];
+  if (memory) return memory;
+  fprintf(stderr, "serenade: out of memory (%s asked for); use fewer --threads or --jobs, or a smaller batch\n",
+          ser_size_words(words, bytes));
   exit(1);
 }
 

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 void *ser_alloc(size_t bytes);                   /* uninitialised; never NULL */
 void *ser_alloc_zero(size_t count, size_t size); /* zeroed, overflow checked; never NULL */
@@ -13,6 +14,11 @@ void *ser_realloc(void *memory, size_t bytes);   /* never NULL */
 void *ser_alloc_aligned(size_t bytes);           /* 64-byte aligned, uninitialised; free() frees it */
 char *ser_strdup(const char *text);              /* NULL gives NULL */
 char *ser_format(const char *format, ...) __attribute__((format(printf, 1, 2))); /* the caller frees it */
+
+/* So many bytes for people, in the largest unit of which there is one: "24 bytes", "1.5 KiB", "2.0 GiB". Gives `words`.
+ */
+enum { SER_SIZE_WORDS = 32 };
+const char *ser_size_words(char words[SER_SIZE_WORDS], uint64_t bytes);
 
 /* How many bytes from the start are well-formed UTF-8 without surrogates, as CSV, YAML and JSON files hold it. */
 size_t ser_utf8_span(const char *bytes, size_t size);

@@ -11,22 +11,26 @@
 
 static const char *const stage_names[] = {"peak",    "decode",  "mfcc", "train", "forward",
                                           "predict", "extract", "all",  NULL};
-enum { PEAK, DECODE, MFCC, TRAIN, FORWARD, PREDICT, EXTRACT, ALL };
+enum { PEAK, DECODE, MFCC, TRAIN, FORWARD, PREDICT, EXTRACT, ALL, STAGES };
 
 /* A stage brings those along that its bound is made of. */
-static ser_status run_stages(bench *b, int stage, ser_error *err) {
-  bool all = stage == ALL, extract = all || stage == EXTRACT;
-  bool limits = (stage != DECODE && stage != PREDICT) || (b->on_device && stage == PREDICT);
+static ser_status run_stages(bench *b, bool wanted[STAGES], ser_error *err) {
+  bool stages = false, limits = wanted[PEAK];
+  for (int i = DECODE; i <= ALL; i++) {
+    stages = stages || wanted[i];
+    limits = limits || (wanted[i] && i != DECODE && (i != PREDICT || b->on_device));
+    wanted[i] = wanted[i] || wanted[ALL];
+  }
   if (limits) SER_TRY(bench_peak(b, err));
   if (limits && b->on_device) SER_TRY(bench_peak_bus(b, err));
-  if (stage != PEAK) SER_TRY(bench_clips_load(b, err));
-  if (extract || stage == DECODE) SER_TRY(bench_decode(b, err));
-  if (extract || stage == MFCC) SER_TRY(bench_mfcc(b, err));
-  if (extract) SER_TRY(bench_extract(b, err));
-  if (all || stage == TRAIN) SER_TRY(bench_train(b, err));
-  if (all || stage == FORWARD) SER_TRY(bench_forward(b, err));
-  if (all || stage == PREDICT) SER_TRY(bench_predict(b, err));
-  return stage == PEAK ? SER_OK : bench_peak_again(b, err);
+  if (stages) SER_TRY(bench_clips_load(b, err));
+  if (wanted[EXTRACT] || wanted[DECODE]) SER_TRY(bench_decode(b, err));
+  if (wanted[EXTRACT] || wanted[MFCC]) SER_TRY(bench_mfcc(b, err));
+  if (wanted[EXTRACT]) SER_TRY(bench_extract(b, err));
+  if (wanted[TRAIN]) SER_TRY(bench_train(b, err));
+  if (wanted[FORWARD]) SER_TRY(bench_forward(b, err));
+  if (wanted[PREDICT]) SER_TRY(bench_predict(b, err));
+  return stages ? bench_peak_again(b, err) : SER_OK;
 }
 
 static void print_text(void (*make)(ser_text *text, const bench *b), const bench *b) {
@@ -36,7 +40,7 @@ static void print_text(void (*make)(ser_text *text, const bench *b), const bench
   free(text.data);
 }
 
-static ser_status bench_on_device(bench *b, int stage, const char *json, ser_error *err) {
+static ser_status bench_on_device(bench *b, bool wanted[STAGES], const char *json, ser_error *err) {
   const ser_runtime *rt = b->device->rt;
   ser_device_properties is;
   rt->properties(b->device, &is);
@@ -48,7 +52,7 @@ static ser_status bench_on_device(bench *b, int stage, const char *json, ser_err
   SER_TRY(rt->event_create(b->device, &b->to, err));
   const char *root = getenv("TMPDIR");
   SER_TRY(bench_make_folder(&b->folder, root && *root ? root : "/tmp", err));
-  ser_status status = run_stages(b, stage, err);
+  ser_status status = run_stages(b, wanted, err);
   if (status != SER_OK && (status != SER_INTERRUPTED || !b->count)) return status;
   bench_settle(b);
   rt->properties(b->device, &is); /* what it has chosen meanwhile, too */
@@ -60,9 +64,9 @@ static ser_status bench_on_device(bench *b, int stage, const char *json, ser_err
   return json ? bench_write_json(b, &is, json, err) : SER_OK;
 }
 
-static ser_status open_and_run(bench *b, int stage, const char *json, ser_error *err) {
+static ser_status open_and_run(bench *b, bool wanted[STAGES], const char *json, ser_error *err) {
   SER_TRY(ser_device_open(&b->device, &b->options, err));
-  ser_status status = bench_on_device(b, stage, json, err);
+  ser_status status = bench_on_device(b, wanted, json, err);
   b->device->rt->event_destroy(b->from);
   b->device->rt->event_destroy(b->to);
   b->device->rt->stream_destroy(b->stream);
@@ -78,22 +82,22 @@ static ser_status run(const ser_common *common, int argc, char **argv, ser_error
                                 {.name = "--json", .value = &json},
                                 {.name = "--runs", .value = &runs},
                                 {.name = "--set", .list = &sets, .list_count = &set_count}};
-  int stage = ALL;
-  int64_t wanted = b.runs;
+  bool wanted[STAGES] = {false};
+  int64_t times = b.runs;
   ser_config_init(&b.config);
   ser_status status;
   SER_TRY_DONE(ser_options_parse(&argc, argv, options, sizeof options / sizeof *options, err));
-  SER_TRY_DONE(ser_options_count(argc, argv, 0, 1, "one stage at most", err));
-  if (argc > 1) SER_TRY_DONE(ser_option_choice(&stage, "the stage", argv[1], stage_names, err));
-  if (runs) SER_TRY_DONE(ser_option_integer(&wanted, "--runs", runs, 1, 1000, err));
+  SER_TRY_DONE(ser_options_count(argc, argv, 0, 1, "one list of stages at most", err));
+  SER_TRY_DONE(ser_option_choices(wanted, "the stage", argc > 1 ? argv[1] : "all", stage_names, err));
+  if (runs) SER_TRY_DONE(ser_option_integer(&times, "--runs", runs, 1, 1000, err));
   if (b.data) SER_TRY_DONE(ser_want_folder(b.data, "a folder of recordings with --data", err));
   if (json) SER_TRY_DONE(ser_output_check(json, "--json", err));
   ser_config_free(&b.config);
   SER_TRY_DONE(ser_settings(&b.config, NULL, sets, set_count, common, err));
-  b.runs = (int)wanted;
+  b.runs = (int)times;
   b.options = ser_config_device(&b.config, (int)b.config.threads);
   if (!common->device_given && b.options.kind == SER_DEVICE_AUTO) b.options.kind = SER_DEVICE_CPU;
-  status = open_and_run(&b, stage, json, err);
+  status = open_and_run(&b, wanted, json, err);
 done:
   free(sets);
   bench_clips_free(&b.clips);
@@ -108,7 +112,10 @@ const ser_command ser_command_bench = {
     .name = "bench",
     .summary = "how fast each stage is on this machine, and what share of its bound it reaches",
     .usage =
-        "usage: serenade bench [peak|decode|mfcc|train|forward|predict|extract|all] [options]\n\n"
+        "usage: serenade bench [STAGES] [options]\n\n"
+        "STAGES: peak, decode, mfcc, train, forward, predict, extract, several of them with commas between, or all, "
+        "the\n"
+        "default.\n\n"
         "Medians of repeated runs, on recordings or on made speech. A stage's bound is measured in the same run:\n"
         "multiply-adds a second, before and after the stages, over the operations that it needs, or the libraries'\n"
         "own speed. On a GPU (--device cuda) its memory, the bus and launches are measured too, and a second table\n"
@@ -118,7 +125,8 @@ const ser_command ser_command_bench = {
         "  --set KEY=V  one key of the configuration, as in a recipe; may be repeated\n"
         "  --json FILE  the results as JSON too: {version, machine, clips, results [{name, unit, median, ...}]}\n\n"
         "Example:\n"
-        "  serenade bench all --data data/RAVDESS --json bench.json\n",
+        "  serenade bench all --data data/RAVDESS --json bench.json\n"
+        "  serenade bench mfcc,train --device cuda\n",
     .run = run,
     .interrupted = "what was measured before is printed, and no file written; run the same command again",
     .takes = CLI_DEVICE | CLI_THREADS,

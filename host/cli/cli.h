@@ -44,6 +44,9 @@ ser_status ser_option_integer(int64_t *out, const char *name, const char *text, 
                               ser_error *err);
 /* One of the words (NULL ends them): its number, or SER_USAGE naming the option and the nearest word. */
 ser_status ser_option_choice(int *out, const char *name, const char *text, const char *const *words, ser_error *err);
+/* Several of them with commas between: sets taken[the word's number] of each. */
+ser_status ser_option_choices(bool *taken, const char *name, const char *list, const char *const *words,
+                              ser_error *err);
 /* What ser_options_parse left: between least and most arguments (most -1: any number), else SER_USAGE saying what. */
 ser_status ser_options_count(int argc, char **argv, int least, int most, const char *what, ser_error *err);
 

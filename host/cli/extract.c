@@ -11,18 +11,9 @@
 /* Comma-separated names of features; wanted [2] by ser_feature_kind. */
 static ser_status parse_features(bool wanted[2], const char *list, ser_error *err) {
   static const char *const names[] = {"mfcc39", "timnet", NULL};
-  for (const char *at = list;; at++) {
-    char name[32];
-    int kind = 0;
-    size_t size = strcspn(at, ",");
-    snprintf(name, sizeof name, "%.*s", (int)size, at);
-    if (!strcmp(name, "wav2vec2"))
-      return ser_fail(err, SER_USAGE, "--features wav2vec2: this version has no Wav2Vec2; name mfcc39 or timnet");
-    SER_TRY(ser_option_choice(&kind, "--features", name, names, err));
-    wanted[kind] = true;
-    at += size;
-    if (!*at) return SER_OK;
-  }
+  if (strstr(list, "wav2vec2"))
+    return ser_fail(err, SER_USAGE, "--features wav2vec2: this version has no Wav2Vec2; name mfcc39 or timnet");
+  return ser_option_choices(wanted, "--features", list, names, err);
 }
 
 static ser_status extract_all(const ser_config *config, const char *manifest_path, const bool wanted[2], bool *partial,

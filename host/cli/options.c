@@ -151,6 +151,21 @@ ser_status ser_option_choice(int *out, const char *name, const char *text, const
   return status;
 }
 
+ser_status ser_option_choices(bool *taken, const char *name, const char *list, const char *const *words,
+                              ser_error *err) {
+  for (const char *at = list;; at++) {
+    int word = 0;
+    size_t size = strcspn(at, ",");
+    char *text = ser_format("%.*s", (int)size, at);
+    ser_status status = ser_option_choice(&word, name, text, words, err);
+    free(text);
+    if (status != SER_OK) return status;
+    taken[word] = true;
+    at += size;
+    if (!*at) return SER_OK;
+  }
+}
+
 ser_status ser_options_count(int argc, char **argv, int least, int most, const char *what, ser_error *err) {
   if (argc - 1 < least)
     return ser_fail(err, SER_USAGE, "%s: %s is missing (see serenade %s --help)", argv[0], what, argv[0]);

@@ -25,6 +25,11 @@ ser_status ser_version_text(ser_text *text, ser_error *err) {
 #else
   ser_text_printf(text, "instruction sets: base\n");
 #endif
+#ifdef SER_CUDA_BUILT
+  ser_text_printf(text, "CUDA backend: built with %s ('serenade info device' tells of the GPU here)\n", SER_CUDA_BUILT);
+#else
+  ser_text_printf(text, "CUDA backend: none in this build\n");
+#endif
   unsigned major = 0, minor = 0, release = 0;
   int yaml_major = 0, yaml_minor = 0, yaml_patch = 0;
   unsigned xxh = XXH_versionNumber();

@@ -158,6 +158,7 @@ static ser_status collect(extract_job *job, ser_error *err) {
     const extract_item *item = b->items[i];
     status = ser_cache_add(job->cache, &item->row->hash, SER_ENTRY_OK, features + offset[i] * columns,
                            offset[i + 1] - offset[i], err);
+    ser_progress_add(job->progress, 1);
     job->summary->computed++;
     job->summary->audio_seconds += (double)item->info.frames / item->info.rate;
   }
@@ -238,7 +239,6 @@ static ser_status next_batch(extract_job *job, batch *b, bool *closed, ser_error
       job->next_item = item;
       break;
     }
-    ser_progress_add(job->progress, 1);
     frames += ser_mfcc_frames(item->signal.count, job->options->config->hop);
     b->items[b->count++] = item;
   }

@@ -42,8 +42,9 @@ ser_status ser_resident_make(ser_resident *resident, ser_device *device, const s
     return full.status;
   }
   if (!resident->memory) {
-    ser_info("the features take %.1f MB, the device has %.1f MB free: each batch is brought from the host",
-             (double)bytes / 1e6, (double)properties.memory_free / 1e6);
+    char needed[SER_SIZE_WORDS], there[SER_SIZE_WORDS];
+    ser_info("the features take %s, the device has %s free: each batch is brought from the host",
+             ser_size_words(needed, bytes), ser_size_words(there, properties.memory_free));
     return SER_OK;
   }
   ser_arrays_place(arrays, count, resident->memory);

@@ -130,8 +130,8 @@ static ser_status write_config(job *j, ser_error *err) {
   ser_text_printf(&yaml,
                   "# chosen at run time\n# device: %s (%s)\n# %s: %s\n# %s: %d\n# precision: %s\n"
                   "# convolutions: %s\n# started on: %s\n",
-                  properties.backend, properties.name, properties.host_memory ? "instruction set" : "architecture",
-                  properties.isa, properties.host_memory ? "threads" : "multiprocessors", properties.threads,
+                  properties.backend, properties.name, j->host_memory ? "instruction set" : "architecture",
+                  properties.isa, j->host_memory ? "threads" : "multiprocessors", properties.threads,
                   properties.precision, properties.conv, starts);
   path = ser_path_join(j->options->folder, "config.yaml");
   status = ser_write_if_new(path, &yaml, err);
@@ -258,6 +258,7 @@ static void train_part(void *context, size_t task, int thread) {
                            .manifest_hash = j->manifest_hash,
                            .split_hash = j->split_hash,
                            .progress = j->progress,
+                           .name = j->parts.names[part],
                            .anew = j->options->anew,
                            .finished = j->options->finished};
   err->status = ser_train_one(&w->trained[part], device, &training, err);

@@ -51,7 +51,8 @@ typedef struct {
   const char *folder;
   const char *manifest_hash, *split_hash; /* hex */
   ser_progress *progress;                 /* counts the clips trained on; or NULL */
-  bool anew;     /* a checkpoint of other settings or clips is replaced, with a warning; else it is SER_USAGE */
+  const char *name; /* in the progress: which of a job's trainings this is, as in "seed 2 fold 1"; NULL: the only one */
+  bool anew;        /* a checkpoint of other settings or clips is replaced, with a warning; else it is SER_USAGE */
   bool finished; /* a model that is there was trained to its end from these inputs: it stays without a checkpoint too */
 } ser_training;
 /* The model that a configuration asks for. */
@@ -89,6 +90,7 @@ ser_status ser_train_job(size_t *trained, bool *partial, const ser_train_options
 typedef struct {
   size_t count;
   char **folders;
+  char **names; /* "seed 2 fold 1", or what of it tells them apart; NULL of the only one */
   int64_t *seeds;
   int *folds;
 } ser_run_parts;

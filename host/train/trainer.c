@@ -475,10 +475,11 @@ static void record(trainer *t, const ser_epoch *epoch) {
 }
 
 static void show(const trainer *t, const ser_epoch *epoch) {
-  char note[128];
+  char note[160];
   if (!t->job->progress) return;
-  int used = snprintf(note, sizeof note, "epoch %lld of %lld, loss %.4f", (long long)t->state.epoch,
-                      (long long)t->job->config->train.epochs, epoch->train_loss);
+  const char *name = t->job->name;
+  int used = snprintf(note, sizeof note, "%s%sepoch %lld of %lld, loss %.4f", name ? name : "", name ? " " : "",
+                      (long long)t->state.epoch, (long long)t->job->config->train.epochs, epoch->train_loss);
   if (t->validation_count)
     snprintf(note + used, sizeof note - (size_t)used, ", validation WAR %.1f UAR %.1f", 100 * epoch->validation_war,
              100 * epoch->validation_uar);

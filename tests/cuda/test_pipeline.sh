@@ -91,6 +91,8 @@ for line in "${models[@]}"; do
   on_cuda "$name" "${options[@]}" -- run "$name.yaml" -o "cuda-$name" "${base[@]}" "${settings[@]}" --device cuda
   on_cpu run "$name.yaml" -o "cpu-$name" "${base[@]}" "${settings[@]}"
   grep -q '^# device: cuda' "cuda-$name/config.yaml" || fail "config.yaml of $name does not tell the device"
+  grep -q '^# multiprocessors: [1-9]' "cuda-$name/config.yaml" || fail "config.yaml of $name does not tell its size"
+  ! grep -q '^# threads: \|^# instruction set: ' "cuda-$name/config.yaml" || fail "config.yaml of $name tells of threads"
   while read -r history; do
     # Features that differ in the last bits grow apart in training: after three epochs the losses were apart by 2.4e-3
     # and the norms by 9e-3; the CPU's own AVX2 and base by 3e-4 and 4e-3.

@@ -214,6 +214,32 @@ float *test_speech(uint64_t seed, int64_t count, int rate) {
   return samples;
 }
 
+/* stderr itself while its place is taken, and what takes it. */
+static int listen_kept = -1, listen_file = -1;
+
+void test_listen(void) {
+  FILE *file = tmpfile();
+  fflush(stderr);
+  listen_kept = dup(STDERR_FILENO);
+  listen_file = file ? dup(fileno(file)) : -1;
+  assert_true(listen_kept >= 0 && listen_file >= 0 && dup2(listen_file, STDERR_FILENO) >= 0);
+  fclose(file);
+}
+
+char *test_heard(bool end) {
+  fflush(stderr);
+  off_t size = lseek(listen_file, 0, SEEK_END);
+  char *said = ser_alloc_zero(1, (size_t)size + 1);
+  ssize_t got = pread(listen_file, said, (size_t)size, 0);
+  if (end) {
+    dup2(listen_kept, STDERR_FILENO);
+    close(listen_kept);
+    close(listen_file);
+  }
+  assert_true(got == size);
+  return said;
+}
+
 const char *test_source(void) {
   const char *path = getenv("SERENADE_SOURCE");
   if (!path) fail_msg("SERENADE_SOURCE is not set: run the tests with ctest");

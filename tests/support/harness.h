@@ -68,6 +68,11 @@ double test_worse(double a, double b);
 char *test_folder_make(const char *name);
 void test_folder_remove(char *folder);
 
+/* What is said on stderr from test_listen on goes to where test_heard finds it (freed by the caller) until the same is
+ * called with `end`, which gives stderr back. */
+void test_listen(void);
+char *test_heard(bool end);
+
 /* Writes a 16-bit PCM WAV of the samples (mono): for made corpora. */
 void test_write_wav(const char *path, const float *samples, int64_t count, int rate);
 

@@ -477,6 +477,18 @@ static void no_memory_is_told_in_sizes_for_people(void **state) {
   test_folder_remove(folder);
 }
 
+static void sizes_are_told_in_units_of_which_there_is_one(void **state) {
+  (void)state;
+  static const struct {
+    uint64_t bytes;
+    const char *words;
+  } sizes[] = {{0, "0 bytes"},           {1023, "1023 bytes"},    {1024, "1.0 KiB"},       {96368, "94.1 KiB"},
+               {200 << 20, "200.0 MiB"}, {3ull << 29, "1.5 GiB"}, {1ull << 40, "1.0 TiB"}, {UINT64_MAX, "16.0 EiB"}};
+  char words[SER_SIZE_WORDS];
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    assert_string_equal(ser_size_words(words, sizes[i].bytes), sizes[i].words);
+}
+
 typedef struct {
   char names[8][64];
   int count;
@@ -579,6 +591,7 @@ int main(void) {
       cmocka_unit_test(a_failed_write_leaves_the_old_file),
       cmocka_unit_test(a_write_sweeps_what_killed_ones_left),
       cmocka_unit_test(half_a_listing_is_none),
+      cmocka_unit_test(sizes_are_told_in_units_of_which_there_is_one),
       cmocka_unit_test(no_memory_is_told_in_sizes_for_people),
       cmocka_unit_test(a_walk_is_ordered_and_survives_loops),
       cmocka_unit_test(philox_gives_the_published_numbers),

@@ -72,8 +72,29 @@ static void test_help(void **state) {
   }
 }
 
+/* --version tells whether the CUDA backend is in the build, and loads nothing of CUDA to know it. */
+static void test_version(void **state) {
+  (void)state;
+  char *said;
+  test_run_line("S info device --device cuda", &said);
+  bool without = strstr(said, "this build has no CUDA backend") != NULL;
+  free(said);
+  test_must(without ? "S --version | grep -qx 'CUDA backend: none in this build'"
+                    : "S --version | grep -q '^CUDA backend: built with CUDA [1-9][0-9.]* for architectures [0-9a-z]'");
+  test_must("LD_DEBUG=files $P --version 2>loaded && ! grep -q 'libcudart\\|serenade_cuda' loaded");
+}
+
+/* What several stages of bench measure: theirs, and what their bounds are made of. */
+static void test_bench_stages(void **state) {
+  (void)state;
+  test_must(
+      "S bench peak,decode --runs 1 --device cpu >lines && grep -q '^peak.fma ' lines && grep -q '^decode ' lines");
+  test_must("! grep -q '^mfcc \\|^train \\|^forward \\|^predict ' lines");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_help), cmocka_unit_test(test_examples),
-                                     cmocka_unit_test(test_corpora)};
+                                     cmocka_unit_test(test_corpora), cmocka_unit_test(test_version),
+                                     cmocka_unit_test(test_bench_stages)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

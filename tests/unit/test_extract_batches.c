@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
@@ -131,6 +132,63 @@ static void test_room(void **state) {
   test_scene_free(&s);
 }
 
+/* ---- progress --------------------------------------------------------------------------------------------------- */
+
+static const ser_runtime *real_rt;
+static atomic_llong clock_hours = -1; /* -1: the clock is the machine's */
+
+/* In the library's place: an hour between any two looks at it, so that every tenth of a job is said. */
+double ser_seconds(void) {
+  struct timespec time;
+  if (atomic_load(&clock_hours) >= 0) return 3600.0 * (double)atomic_fetch_add(&clock_hours, 1);
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* The clips that the last line of progress tells of. */
+static size_t clips_said(bool end) {
+  char *said = test_heard(end);
+  size_t clips = 0;
+  for (const char *at = said; (at = strstr(at, "extract mfcc39: ")); at++) clips = strtoul(at + 16, NULL, 10);
+  free(said);
+  return clips;
+}
+
+static size_t ahead; /* the most clips that were said and not written */
+
+static void range_counts(ser_device *device, const char *name) {
+  size_t said = clips_said(false);
+  if (said > room_summary->computed + ahead) ahead = said - room_summary->computed;
+  real_rt->range_begin(device, name);
+}
+
+/* What is counted has come back, and is in the cache: not what is under way. In the end all are. */
+static void test_progress(void **state) {
+  (void)state;
+  test_scene s = test_scene_make(1);
+  test_scene_add_clips(&s, 100);
+  ser_extract_summary summary = {0};
+  ser_error err = {0};
+  ser_runtime hooked = *s.device->rt;
+  real_rt = s.device->rt;
+  hooked.range_begin = range_counts;
+  s.device->rt = &hooked;
+  room_summary = &summary;
+  ser_log_set_quiet(false);
+  atomic_store(&clock_hours, 0);
+  test_listen();
+  ser_status status = test_scene_extract(&summary, &s, SER_MFCC39, 2, &err);
+  size_t said = clips_said(true);
+  atomic_store(&clock_hours, -1);
+  ser_log_set_quiet(true);
+  s.device->rt = real_rt;
+  ASSERT_OK(status, err);
+  assert_int_equal(summary.computed, 100);
+  assert_int_equal(said, 100);
+  assert_int_equal(ahead, 0);
+  test_scene_free(&s);
+}
+
 /* ---- integers and floats in turn -------------------------------------------------------------------------------- */
 
 /* The device's own operation, slow enough for workers to bring all clips meanwhile. */
@@ -201,10 +259,8 @@ static void test_full_disk(void **state) {
 int main(void) {
   ser_log_set_quiet(true);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_interrupted),
-      cmocka_unit_test(test_room),
-      cmocka_unit_test(test_kinds_in_turn),
-      cmocka_unit_test(test_full_disk),
+      cmocka_unit_test(test_interrupted),   cmocka_unit_test(test_room),      cmocka_unit_test(test_progress),
+      cmocka_unit_test(test_kinds_in_turn), cmocka_unit_test(test_full_disk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

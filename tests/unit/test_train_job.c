@@ -1,9 +1,12 @@
 /* The training job on a small made corpus: seeds and folds side by side, the files of a run folder, going on with it,
  * and the same bytes however the work is shared out. */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -329,6 +332,47 @@ static void test_split_told(void **state) {
   rig_free(&r);
 }
 
+static atomic_llong clock_hours = -1; /* -1: the clock is the machine's */
+
+/* In the library's place: an hour between any two looks at it, so that every tenth of a job is said. */
+double ser_seconds(void) {
+  struct timespec time;
+  if (atomic_load(&clock_hours) >= 0) return 3600.0 * (double)atomic_fetch_add(&clock_hours, 1);
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* Progress names the training whose epoch it tells: by what tells the job's trainings apart. */
+static void test_progress_names(void **state) {
+  static const struct {
+    const char *seeds, *folds, *words;
+  } jobs[] = {{"train.seeds=[1,2]", "split.folds=2", " seed 2 fold 0 epoch 2 of 2, loss "},
+              {"train.seeds=[1,2]", "split.folds=0", " seed 1 epoch 2 of 2, loss "},
+              {"train.seeds=[1]", "split.folds=2", " fold 1 epoch 1 of 2, loss "},
+              {"train.seeds=[1]", "split.folds=0", "/s) epoch 1 of 2, loss "}};
+  rig r = rig_make(false);
+  (void)state;
+  r.config.threads = 1;
+  for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
+    ser_error err = {0};
+    ASSERT_OK(ser_config_set(&r.config, jobs[i].seeds, &err), err);
+    ASSERT_OK(ser_config_set(&r.config, jobs[i].folds, &err), err);
+    char *run = ser_format("%s/told-%zu", r.folder, i);
+    ser_log_set_quiet(false);
+    atomic_store(&clock_hours, 0);
+    test_listen();
+    ser_status status = run_job(&r, run, false, &err);
+    char *said = test_heard(true);
+    atomic_store(&clock_hours, -1);
+    ser_log_set_quiet(true);
+    ASSERT_OK(status, err);
+    if (!strstr(said, jobs[i].words)) fail_msg("nothing of '%s' in: %s", jobs[i].words, said);
+    free(said);
+    free(run);
+  }
+  rig_free(&r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_shared_out),
                                      cmocka_unit_test(test_goes_on),
@@ -337,6 +381,7 @@ int main(void) {
                                      cmocka_unit_test(test_too_short),
                                      cmocka_unit_test(test_rotten_shard),
                                      cmocka_unit_test(test_changed),
+                                     cmocka_unit_test(test_progress_names),
                                      cmocka_unit_test(test_split_told)};
   ser_log_set_quiet(true);
   return cmocka_run_group_tests_name("unit.train_job", tests, NULL, NULL);

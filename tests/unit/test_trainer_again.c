@@ -1,6 +1,5 @@
 /* A training that is there already: finished, of other settings, of fewer or more epochs, on another instruction set,
  * damaged. */
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,20 +146,9 @@ static void test_identity(void **state) {
 
 /* What the training said on stderr; the caller frees it. */
 static char *train_and_listen(const test_rig *r, const char *name) {
-  ser_error err = {0};
-  size_t size;
-  char *said, *path = ser_path_join(r->folder, "stderr");
-  fflush(stderr);
-  int kept = dup(STDERR_FILENO), file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  assert_true(kept >= 0 && file >= 0 && dup2(file, STDERR_FILENO) >= 0);
+  test_listen();
   free(test_train(r, name, 1));
-  fflush(stderr);
-  assert_true(dup2(kept, STDERR_FILENO) >= 0);
-  close(kept);
-  close(file);
-  ASSERT_OK(ser_file_read(&said, &size, path, &err), err);
-  free(path);
-  return said;
+  return test_heard(true);
 }
 
 /* The checkpoint's metadata at a key: copied, or NULL. With `drop` the file is written again without it. */
