@@ -1,5 +1,6 @@
 /* The CUDA form of linear.c: dense layers over strided rows, and their gradients. Small ones, such as a classifier's
- * head, by kernels of ours, where a launch is most of the time; others by cuBLASLt.
+ * head, by kernels of ours, where a launch is most of the time; others by cuBLASLt. Where the library has no algorithm
+ * that suits us, or rows begin on any float, which it has few for, a plain kernel of ours multiplies.
  *
  * The library multiplies matrices whose columns are contiguous: its x is [in] by rows, out is [out] by rows and w is
  * [in] by [out]. Each product has one algorithm, whatever the number of rows and whoever makes the plan, and it never
@@ -23,7 +24,7 @@ typedef enum { FORWARD, FORWARD_BIAS, DATA_GRADIENT, WEIGHT_GRADIENT, PRODUCTS }
 typedef struct {
   cuda_plan plan;
   ser_linear_shape shape;
-  bool small;
+  bool small, plain;
   cublasLtHandle_t lt;
   cublasLtMatrixLayout_t w, x, out;
   cublasLtMatmulDesc_t product[PRODUCTS];
@@ -130,18 +131,16 @@ static ser_status choose(linear_plan *p, product which, cublasLtMatmulPreference
   int count = 0;
   SER_TRY(limit_choice(preference, p, &form, err));
   CUDA_TRY(CUDA_LT, set_rows(p, usual_rows), err);
-  CUDA_TRY(CUDA_LT,
-           cublasLtMatmulAlgoGetHeuristic(p->lt, p->product[which], form.a, form.b, form.d, form.d, preference, MOST,
-                                          found, &count),
-           err);
+  cublasStatus_t heuristic = cublasLtMatmulAlgoGetHeuristic(p->lt, p->product[which], form.a, form.b, form.d, form.d,
+                                                            preference, MOST, found, &count);
+  if (heuristic != CUBLAS_STATUS_NOT_SUPPORTED) CUDA_TRY(CUDA_LT, heuristic, err); /* else it knows none */
   for (int i = 0; i < count; i++)
     if (found[i].state == CUBLAS_STATUS_SUCCESS && is_fit(p, which, &form, &found[i].algo)) {
       p->algorithm[which] = found[i].algo;
       return SER_OK;
     }
-  return ser_fail(err, SER_FAILED,
-                  "cuBLASLt has no algorithm for %lld x %lld that does every number of rows in the same order",
-                  (long long)p->shape.in, (long long)p->shape.out);
+  p->plain = true;
+  return SER_OK;
 }
 
 static ser_status describe(linear_plan *p, product which, ser_error *err) {
@@ -175,7 +174,7 @@ static ser_status prepare_library(linear_plan *p, ser_error *err) {
   CUDA_TRY(CUDA_LT, cublasLtMatrixLayoutCreate(&p->out, CUDA_R_32F, out, usual_rows, s->out_stride), err);
   for (int i = 0; i < PRODUCTS; i++) SER_TRY(describe(p, (product)i, err));
   CUDA_TRY(CUDA_LT, cublasLtMatmulPreferenceCreate(&preference), err);
-  for (int i = 0; i < PRODUCTS && status == SER_OK; i++) status = choose(p, (product)i, preference, err);
+  for (int i = 0; i < PRODUCTS && status == SER_OK && !p->plain; i++) status = choose(p, (product)i, preference, err);
   CUDA_END(cublasLtMatmulPreferenceDestroy(preference));
   return status;
 }
@@ -185,7 +184,8 @@ ser_status cuda_linear_prepare(ser_device *device, ser_plan **plan, const ser_li
   *plan = NULL;
   p->shape = *shape;
   p->small = shape->in <= SMALL_IN && shape->out <= SMALL_OUT;
-  ser_status status = p->small ? SER_OK : prepare_library(p, err);
+  p->plain = shape->in_stride % 4 || shape->out_stride % 4;
+  ser_status status = p->small || p->plain ? SER_OK : prepare_library(p, err);
   if (status == SER_OK)
     *plan = &p->plan.plan;
   else
@@ -283,6 +283,76 @@ static void small_backward(ser_stream *stream, float *dx, float *dw, float *dbia
               dout, x, w, (int)dx_blocks, d);
 }
 
+/* ---- any layer, plainly ---- */
+
+enum { TILE = 32, TILE_WARPS = 8 };
+
+/* Element (line, k) lies at at[line * line_step + k * step]. */
+typedef struct {
+  const float *at;
+  int64_t line_step, step;
+} operand;
+
+static __device__ __forceinline__ void read_tile(float (*tile)[TILE + 1], const operand &from, int first, int lines,
+                                                 int k, int depth) {
+  for (int i = (int)threadIdx.y; i < TILE; i += TILE_WARPS) {
+    int line = first + i, at = k + (int)threadIdx.x;
+    bool there = line < lines && at < depth;
+    tile[i][threadIdx.x] = there ? from.at[line * from.line_step + at * from.step] : 0;
+  }
+}
+
+/* out[row][column] = bias[column] + the sum over k < depth of a(row, k) b(column, k), in the order of k. */
+static __global__ void linear_plain_kernel(float *out, int64_t stride, const __grid_constant__ operand a,
+                                           const __grid_constant__ operand b, const float *bias, int rows, int columns,
+                                           int depth) {
+  __shared__ float as[TILE][TILE + 1], bs[TILE][TILE + 1];
+  int first = (int)blockIdx.y * TILE, column = (int)(blockIdx.x * TILE + threadIdx.x);
+  float sum[TILE / TILE_WARPS], start = bias && column < columns ? bias[column] : 0;
+#pragma unroll
+  for (int i = 0; i < TILE / TILE_WARPS; i++) sum[i] = start;
+  for (int k = 0; k < depth; k += TILE) {
+    __syncthreads();
+    read_tile(as, a, first, rows, k, depth);
+    read_tile(bs, b, (int)blockIdx.x * TILE, columns, k, depth);
+    __syncthreads();
+    for (int j = 0; j < TILE; j++)
+#pragma unroll
+      for (int i = 0; i < TILE / TILE_WARPS; i++)
+        sum[i] = fmaf(as[threadIdx.y + i * TILE_WARPS][j], bs[threadIdx.x][j], sum[i]);
+  }
+#pragma unroll
+  for (int i = 0; i < TILE / TILE_WARPS; i++) {
+    int row = first + (int)threadIdx.y + i * TILE_WARPS;
+    if (row < rows && column < columns) out[row * stride + column] = sum[i];
+  }
+}
+
+static void plain_product(ser_stream *stream, const linear_plan *p, product which, float *out, const float *a,
+                          const float *b, const float *bias, int count) {
+  const ser_linear_shape *s = &p->shape;
+  int rows = count, columns = (int)s->out, depth = (int)s->in;
+  int64_t stride = s->out_stride;
+  operand left = {a, s->in_stride, 1}, right = {b, s->in, 1}; /* x and w */
+  if (which == DATA_GRADIENT) {                               /* dout and w */
+    columns = (int)s->in;
+    depth = (int)s->out;
+    stride = s->in_stride;
+    left = (operand){a, s->out_stride, 1};
+    right = (operand){b, 1, s->in};
+  } else if (which == WEIGHT_GRADIENT) { /* dout and x */
+    rows = (int)s->out;
+    columns = (int)s->in;
+    depth = count;
+    stride = s->in;
+    left = (operand){a, 1, s->out_stride};
+    right = (operand){b, 1, s->in_stride};
+  }
+  dim3 blocks(cuda_blocks(columns, TILE), cuda_blocks(rows, TILE));
+  CUDA_LAUNCH(stream, linear_plain_kernel, blocks, dim3(TILE, TILE_WARPS), 0, out, stride, left, right, bias, rows,
+              columns, depth);
+}
+
 /* ---- the library ---- */
 
 static void multiply(ser_stream *stream, const linear_plan *p, product which, float *d, const float *a,
@@ -309,12 +379,16 @@ void cuda_linear_forward(ser_stream *stream, const ser_plan *plan, void *workspa
     small_forward(stream, out, x, w, bias, d);
     return;
   }
-  CUDA_CALL(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
-  if (bias)
-    CUDA_CALL(stream, CUDA_LT,
-              cublasLtMatmulDescSetAttribute(p->product[FORWARD_BIAS], CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
-                                             sizeof bias));
-  multiply(stream, p, bias ? FORWARD_BIAS : FORWARD, out, w, x);
+  if (p->plain) {
+    plain_product(stream, p, FORWARD, out, x, w, bias, d.rows);
+  } else {
+    CUDA_CALL(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
+    if (bias)
+      CUDA_CALL(stream, CUDA_LT,
+                cublasLtMatmulDescSetAttribute(p->product[FORWARD_BIAS], CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                               sizeof bias));
+    multiply(stream, p, bias ? FORWARD_BIAS : FORWARD, out, w, x);
+  }
   clear_padding(stream, out, d.out, d.out_stride, d.rows);
 }
 
@@ -342,12 +416,18 @@ void cuda_linear_backward(ser_stream *stream, const ser_plan *plan, void *worksp
     small_backward(stream, dx, dw, dbias, dout, x, w, d);
     return;
   }
-  CUDA_CALL(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
+  if (!p->plain) CUDA_CALL(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
   if (dx) {
-    multiply(stream, p, DATA_GRADIENT, dx, w, dout);
+    if (p->plain)
+      plain_product(stream, p, DATA_GRADIENT, dx, dout, w, NULL, d.rows);
+    else
+      multiply(stream, p, DATA_GRADIENT, dx, w, dout);
     clear_padding(stream, dx, d.in, d.in_stride, d.rows);
   }
-  multiply(stream, p, WEIGHT_GRADIENT, dw, x, dout);
+  if (p->plain)
+    plain_product(stream, p, WEIGHT_GRADIENT, dw, dout, x, NULL, d.rows);
+  else
+    multiply(stream, p, WEIGHT_GRADIENT, dw, x, dout);
   if (dbias)
     CUDA_LAUNCH(stream, linear_bias_gradient_kernel, cuda_blocks(d.out, CUDA_WARP), dim3(CUDA_WARP, BACK_WARPS), 0,
                 dbias, dout, d);

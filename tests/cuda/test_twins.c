@@ -158,10 +158,11 @@ static void masks(twin *t, const ser_tensor_shape *s) {
                        s);
 }
 
-/* From as many inputs as there are channels to as many outputs as there are frames. */
+/* From as many inputs as there are channels to as many outputs as there are frames: the library's where that is a
+ * multiple of 8, else in rows that begin on any float. */
 static void dense(twin *t, const ser_tensor_shape *s) {
-  int64_t rows = s->sides * s->batch, in = s->channels, out = s->time, in_stride = SER_ROUND_UP(in, 8),
-          padded = out + 1;
+  int64_t rows = s->sides * s->batch, in = s->channels, out = s->time, in_stride = SER_ROUND_UP(in, 8);
+  int64_t padded = out % 8 ? out + 1 : out + 8;
   ser_linear_shape shape = {rows, in, out, in_stride, padded};
   ser_plan *plan;
   ser_error err = {0};
