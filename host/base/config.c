@@ -240,7 +240,8 @@ ser_status ser_config_check(const ser_config *config, ser_error *err) {
 }
 
 ser_device_options ser_config_device(const ser_config *config, int threads) {
-  return (ser_device_options){config->device, threads, config->precision, config->conv};
+  ser_device_kind kind = config->device == SER_DEVICE_AUTO ? config->settled : config->device;
+  return (ser_device_options){kind, threads, config->precision, config->conv};
 }
 
 const ser_mfcc_config *ser_config_mfcc(const ser_config *config, ser_feature_kind kind) {

@@ -92,7 +92,7 @@ typedef struct {
   struct {
     double window, hop; /* predict.window, predict.hop in seconds; 0: the model's own window, half of it */
   } predict;
-  ser_device_kind device;
+  ser_device_kind device, settled; /* settled: where auto has led this command; auto: not known yet, and no key */
   ser_precision precision;
   ser_conv_choice conv;
   int64_t threads;     /* 0: all cores */
@@ -128,7 +128,7 @@ void ser_config_write(ser_text *yaml, const ser_config *config);
 /* The table for people: key, type, range, default, meaning (`info config`). */
 void ser_config_describe(ser_text *text);
 
-/* The device that the configuration asks for, with so many threads (0: all cores). */
+/* The device that the configuration asks for, or has been settled on, with so many threads (0: all cores). */
 ser_device_options ser_config_device(const ser_config *config, int threads);
 
 /* The preset that a feature kind names, and its name. */

@@ -70,13 +70,20 @@ static ser_status open_device(ser_device **device, const ser_config *config, ser
   return status;
 }
 
-ser_status cli_can_begin(const ser_config *config, ser_error *err) {
+ser_status cli_settle_device(ser_config *config, ser_error *err) {
   ser_device *device = NULL;
-  if (config->split.kind == SER_SPLIT_FILE)
-    SER_TRY(ser_want_file(config->split.file, "the CSV of the split as split.file", err));
+  ser_device_properties is;
   SER_TRY(open_device(&device, config, err));
+  device->rt->properties(device, &is);
+  config->settled = is.host_memory ? SER_DEVICE_CPU : SER_DEVICE_CUDA;
   ser_device_close(device);
   return SER_OK;
+}
+
+ser_status cli_can_begin(ser_config *config, ser_error *err) {
+  if (config->split.kind == SER_SPLIT_FILE)
+    SER_TRY(ser_want_file(config->split.file, "the CSV of the split as split.file", err));
+  return cli_settle_device(config, err);
 }
 
 /* What is known of the recordings before: the manifest that a stage was cut off in, else the one at path. */

@@ -78,6 +78,9 @@ ser_status cli_inputs_make(cli_inputs *inputs, const ser_config *config, const s
 
 /* SER_USAGE where the configuration names no corpus. */
 ser_status cli_need_corpus(const ser_config *config, ser_error *err);
+/* Opens the device that is asked for, and holds the configuration to what it was where that was left to us: a stage
+ * that finds the GPU full, or free, which it was not when the command began, does not change over. */
+ser_status cli_settle_device(ser_config *config, ser_error *err);
 /* What would fail after the recordings were decoded is looked at first: the device, the file of a given split. */
 ser_status cli_can_begin(const ser_config *config, ser_error *err);
 
