@@ -125,6 +125,10 @@ ser_status ser_config_check(const ser_config *config, ser_error *err);
 /* The resolved configuration as YAML: every key, in the table's order, the same bytes for the same values. */
 void ser_config_write(ser_text *yaml, const ser_config *config);
 
+/* The keys whose values differ, as "train.lr: 0.001 -> 0.1; model.blocks: 8 -> 4", behind what is there; at most `most`
+ * of them, then how many more. Gives how many differ. */
+size_t ser_config_changes(ser_text *text, const ser_config *from, const ser_config *to, size_t most);
+
 /* The table for people: key, type, range, default, meaning (`info config`). */
 void ser_config_describe(ser_text *text);
 
