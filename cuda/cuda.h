@@ -38,7 +38,6 @@ typedef struct {
   ser_device device;
   ser_precision precision;
   ser_conv_choice conv; /* auto until choose_conv has measured: fused until then */
-  bool counted;         /* among the open ones */
   int capability;       /* 75, 80, 90 ... */
   int multiprocessors;
   size_t l2, shared_most; /* bytes: second-level cache; shared memory that a block may ask for */

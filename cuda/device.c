@@ -15,12 +15,11 @@ enum {
   TF32_FROM = 80      /* architectures */
 };
 
-/* Devices of this process that are open: a job opens one for each of its trainings. */
-static atomic_int open_devices;
+/* This process has had a device: a command opens one for each of its stages, a job one for each of its trainings. */
+static atomic_bool had_one;
 
 static void cuda_close(ser_device *device) {
   cuda_device *cuda = (cuda_device *)device;
-  if (cuda->counted) atomic_fetch_sub(&open_devices, 1);
   if (cuda->lt) CUDA_END(cublasLtDestroy(cuda->lt));
   if (cuda->cudnn) CUDA_END(cudnnDestroy(cuda->cudnn));
   if (cuda->setup) CUDA_END(cudaStreamDestroy(cuda->setup));
@@ -135,8 +134,9 @@ static ser_status refuse_unfit(const cuda_device *cuda, const ser_device_options
   CUDA_TRY(CUDA_RUNTIME, cudaSetDevice(0), err);
   size_t available = 0, total = 0;
   CUDA_TRY(CUDA_RUNTIME, cudaMemGetInfo(&available, &total), err);
-  /* Of a further device our own memory is a part of what is taken; what it lacks it says when it asks for it. */
-  if (available / MIB < MEMORY_LEAST && !atomic_load(&open_devices))
+  /* Of a further device our own memory is a part of what is taken, also when those before it are closed, since kernels
+   * and libraries stay; what it lacks it says when it asks for it. */
+  if (available / MIB < MEMORY_LEAST && !atomic_load(&had_one))
     return ser_fail(err, SER_FAILED,
                     "%s: too little memory: %zu MiB of %zu MiB are free, and at least %d MiB are needed; end other "
                     "programs that use the GPU",
@@ -166,8 +166,7 @@ static ser_status cuda_open(ser_device **device, const ser_device_options *optio
 
 done:
   if (status == SER_OK) {
-    cuda->counted = true;
-    atomic_fetch_add(&open_devices, 1);
+    atomic_store(&had_one, true);
     *device = &cuda->device;
   } else {
     cuda_close(&cuda->device);

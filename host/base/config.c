@@ -240,7 +240,8 @@ ser_status ser_config_check(const ser_config *config, ser_error *err) {
 }
 
 ser_device_options ser_config_device(const ser_config *config, int threads) {
-  return (ser_device_options){config->device, threads, config->precision, config->conv};
+  ser_device_kind kind = config->device == SER_DEVICE_AUTO ? config->settled : config->device;
+  return (ser_device_options){kind, threads, config->precision, config->conv};
 }
 
 const ser_mfcc_config *ser_config_mfcc(const ser_config *config, ser_feature_kind kind) {
@@ -357,6 +358,35 @@ void ser_config_write(ser_text *yaml, const ser_config *config) {
     ser_text_puts(yaml, "\n");
     before = key;
   }
+}
+
+/* A value in a line for people: a long list or path is cut. */
+static void put_short(ser_text *line, const ser_text *value) {
+  enum { MOST = 48 };
+  size_t size = value->size > MOST ? MOST - 3 : value->size;
+  size = ser_utf8_span(value->data, size);
+  ser_text_printf(line, "%.*s%s", (int)size, value->data, size < value->size ? "..." : "");
+}
+
+size_t ser_config_changes(ser_text *text, const ser_config *from, const ser_config *to, size_t most) {
+  ser_text old = {0}, new = {0};
+  size_t changes = 0;
+  for (size_t i = 0; i < ser_parameter_count; i++) {
+    const ser_parameter_row *row = &ser_parameter_rows[i];
+    old.size = new.size = 0;
+    put_value(&old, from, row);
+    put_value(&new, to, row);
+    if (old.size == new.size && !memcmp(old.data, new.data, old.size)) continue;
+    if (++changes > most) continue;
+    ser_text_printf(text, "%s%s: ", changes > 1 ? "; " : "", row->key);
+    put_short(text, &old);
+    ser_text_puts(text, " -> ");
+    put_short(text, &new);
+  }
+  if (changes > most) ser_text_printf(text, "; and %zu more", changes - most);
+  free(old.data);
+  free(new.data);
+  return changes;
 }
 
 void ser_config_describe(ser_text *text) {

@@ -92,7 +92,7 @@ typedef struct {
   struct {
     double window, hop; /* predict.window, predict.hop in seconds; 0: the model's own window, half of it */
   } predict;
-  ser_device_kind device;
+  ser_device_kind device, settled; /* settled: where auto has led this command; auto: not known yet, and no key */
   ser_precision precision;
   ser_conv_choice conv;
   int64_t threads;     /* 0: all cores */
@@ -125,10 +125,14 @@ ser_status ser_config_check(const ser_config *config, ser_error *err);
 /* The resolved configuration as YAML: every key, in the table's order, the same bytes for the same values. */
 void ser_config_write(ser_text *yaml, const ser_config *config);
 
+/* The keys whose values differ, as "train.lr: 0.001 -> 0.1; model.blocks: 8 -> 4", behind what is there; at most `most`
+ * of them, then how many more. Gives how many differ. */
+size_t ser_config_changes(ser_text *text, const ser_config *from, const ser_config *to, size_t most);
+
 /* The table for people: key, type, range, default, meaning (`info config`). */
 void ser_config_describe(ser_text *text);
 
-/* The device that the configuration asks for, with so many threads (0: all cores). */
+/* The device that the configuration asks for, or has been settled on, with so many threads (0: all cores). */
 ser_device_options ser_config_device(const ser_config *config, int threads);
 
 /* The preset that a feature kind names, and its name. */

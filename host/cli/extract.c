@@ -16,13 +16,14 @@ static ser_status parse_features(bool wanted[2], const char *list, ser_error *er
   return ser_option_choices(wanted, "--features", list, names, err);
 }
 
-static ser_status extract_all(const ser_config *config, const char *manifest_path, const bool wanted[2], bool *partial,
+static ser_status extract_all(ser_config *config, const char *manifest_path, const bool wanted[2], bool *partial,
                               ser_error *err) {
   ser_manifest manifest;
   ser_status status = SER_OK;
   ser_manifest_init(&manifest);
   SER_TRY_DONE(ser_manifest_read(&manifest, manifest_path, err));
   *partial = cli_name_refused(&manifest) > 0;
+  if (wanted[0] && wanted[1]) SER_TRY_DONE(cli_settle_device(config, err)); /* each opens a device of its own */
   for (int kind = 0; kind < 2; kind++) {
     ser_text said = {0};
     if (!wanted[kind]) continue;

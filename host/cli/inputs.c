@@ -1,8 +1,11 @@
-/* What the results of a run depend on, as hashes: settings and usable recordings, without what changes no number. */
+/* What the results of a run depend on, as hashes: settings and usable recordings, without what changes no number; and,
+ * in words, what of it is other than it was. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "cli/stages.h"
+#include "train/train.h"
 
 static void replace(char **text, const char *by) {
   char *copy = ser_strdup(by);
@@ -12,7 +15,7 @@ static void replace(char **text, const char *by) {
 
 /* Sets to the defaults what changes no result: places, devices, workers, the features that the model does not read,
  * and what the manifest's rows or predict already show. */
-static ser_status neutral_config(ser_config *config, ser_error *err) {
+static void make_neutral(ser_config *config) {
   ser_config plain;
   ser_config_init(&plain);
   for (int i = 0; i < SER_CORPORA; i++) replace(&config->corpora[i], "");
@@ -22,12 +25,15 @@ static ser_status neutral_config(ser_config *config, ser_error *err) {
   config->threads = plain.threads;
   config->jobs = plain.jobs;
   config->train.epochs = plain.train.epochs;
-  config->train.seeds.count = 0;
   config->predict.window = plain.predict.window;
   config->predict.hop = plain.predict.hop;
   if (config->features.kind != SER_MFCC39) config->features.mfcc39 = plain.features.mfcc39;
   if (config->features.kind != SER_TIMNET) config->features.timnet = plain.features.timnet;
   ser_config_free(&plain);
+}
+
+/* A given split by what it holds, not by its place. */
+static ser_status read_split(ser_config *config, ser_error *err) {
   if (!*config->split.file) return SER_OK;
   ser_hash hash;
   char hex[SER_HASH_HEX];
@@ -61,7 +67,9 @@ ser_status cli_inputs_make(cli_inputs *inputs, const ser_config *config, const s
   ser_text text = {0};
   ser_config neutral;
   ser_config_copy(&neutral, config);
-  ser_status status = neutral_config(&neutral, err);
+  make_neutral(&neutral);
+  neutral.train.seeds.count = 0;
+  ser_status status = read_split(&neutral, err);
   if (status == SER_OK) ser_config_write(&text, &neutral);
   ser_config_free(&neutral);
   rows_text(&text, manifest);
@@ -75,4 +83,69 @@ ser_status cli_inputs_make(cli_inputs *inputs, const ser_config *config, const s
   hash_text(inputs->named, &text);
   free(text.data);
   return status;
+}
+
+/* ---- what has changed --------------------------------------------------------------------------------------------
+ */
+
+/* The configuration that the training in RUN was begun with; false where its config.yaml does not tell. */
+static bool read_old(ser_config *old, const cli_run *run) {
+  char *path = ser_path_join(run->folder, "config.yaml");
+  ser_hash hash;
+  char hex[SER_HASH_HEX] = "";
+  bool read = ser_file_exists(path) && ser_config_read(old, path, NULL) == SER_OK;
+  if (read && *run->config && ser_hash_file(&hash, path, NULL) == SER_OK) ser_hash_hex(hex, &hash);
+  free(path);
+  return read && !strcmp(hex, run->config);
+}
+
+static bool same_split(const ser_config *a, const ser_config *b) {
+  ser_hash one, other;
+  return *a->split.file && *b->split.file && ser_hash_file(&one, a->split.file, NULL) == SER_OK &&
+         ser_hash_file(&other, b->split.file, NULL) == SER_OK && !ser_hash_compare(&one, &other);
+}
+
+static size_t count_usable(const ser_manifest *manifest) {
+  size_t count = 0;
+  for (size_t i = 0; i < manifest->count; i++) count += ser_row_usable(&manifest->rows[i]);
+  return count;
+}
+
+static void add_recordings(ser_text *text, const cli_run *run, const ser_config *config, const ser_manifest *manifest) {
+  char *path = ser_path_join(run->folder, "manifest.csv");
+  ser_manifest old;
+  ser_manifest_init(&old);
+  bool known = ser_file_exists(path) && ser_manifest_read(&old, path, NULL) == SER_OK;
+  size_t then = count_usable(&old), now = count_usable(manifest);
+  if (text->size) ser_text_puts(text, "; ");
+  if (known && then != now)
+    ser_text_printf(text, "usable recordings: %zu -> %zu", then, now);
+  else
+    ser_text_printf(text, "other recordings, labels or speakers%s",
+                    config->split.kind == SER_SPLIT_FILE ? ", or another split in the file" : "");
+  ser_manifest_free(&old);
+  free(path);
+}
+
+char *cli_changes(const cli_run *run, const ser_config *config, const ser_manifest *manifest) {
+  enum { MOST = 4 };
+  ser_text text = {0};
+  ser_config old, now;
+  cli_inputs inputs;
+  ser_config_init(&old);
+  ser_config_copy(&now, config);
+  bool known = read_old(&old, run);
+  /* Were it for the settings alone, the old ones and these recordings would be what the training was made from. */
+  bool settings =
+      known && cli_inputs_make(&inputs, &old, manifest, NULL) == SER_OK && !strcmp(inputs.training, run->training);
+  make_neutral(&old);
+  make_neutral(&now);
+  if (same_split(&old, &now)) replace(&old.split.file, now.split.file);
+  if (config->settled == SER_DEVICE_CPU && ser_run_of_cpu(run->folder)) old.conv = now.conv; /* no change there */
+  if (known) ser_config_changes(&text, &old, &now, MOST);
+  if (known && !settings) add_recordings(&text, run, config, manifest);
+  if (!known) ser_text_puts(&text, "which is not known, since its config.yaml is gone or was edited");
+  ser_config_free(&old);
+  ser_config_free(&now);
+  return text.data;
 }

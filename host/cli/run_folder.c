@@ -481,7 +481,8 @@ static void keep_finished(cli_run *run, const cli_inputs *inputs, const ser_conf
     run->finished[0] = 0;
 }
 
-ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_config *config, ser_error *err) {
+ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_config *config, const char *changes,
+                           ser_error *err) {
   size_t moved = 0;
   bool fits, same = !strcmp(run->training, inputs->training);
   ser_status status = SER_OK;
@@ -497,7 +498,7 @@ ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_con
       ser_info("train: there is no sound run.json to tell what the results in %s were made from; they are kept in %s",
                run->folder, old);
     else if (moved)
-      ser_info("train: the inputs have changed; the results of the old ones are kept in %s", old);
+      ser_info("train: the inputs have changed (%s); the results of the old ones are kept in %s", changes, old);
     keep_finished(run, inputs, config, moved > 0);
     memcpy(run->training, inputs->training, SER_HASH_HEX);
     memcpy(run->recipe, inputs->recipe, SER_HASH_HEX);

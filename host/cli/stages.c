@@ -70,13 +70,20 @@ static ser_status open_device(ser_device **device, const ser_config *config, ser
   return status;
 }
 
-ser_status cli_can_begin(const ser_config *config, ser_error *err) {
+ser_status cli_settle_device(ser_config *config, ser_error *err) {
   ser_device *device = NULL;
-  if (config->split.kind == SER_SPLIT_FILE)
-    SER_TRY(ser_want_file(config->split.file, "the CSV of the split as split.file", err));
+  ser_device_properties is;
   SER_TRY(open_device(&device, config, err));
+  device->rt->properties(device, &is);
+  config->settled = is.host_memory ? SER_DEVICE_CPU : SER_DEVICE_CUDA;
   ser_device_close(device);
   return SER_OK;
+}
+
+ser_status cli_can_begin(ser_config *config, ser_error *err) {
+  if (config->split.kind == SER_SPLIT_FILE)
+    SER_TRY(ser_want_file(config->split.file, "the CSV of the split as split.file", err));
+  return cli_settle_device(config, err);
 }
 
 /* What is known of the recordings before: the manifest that a stage was cut off in, else the one at path. */
@@ -252,7 +259,7 @@ static ser_status train_stage(cli_run *run, const cli_inputs *inputs, const ser_
 
 /* What train refuses and run does anew. Of a refusal nothing stays behind. */
 static ser_status must_fit(cli_run *run, const cli_inputs *inputs, const ser_config *config, const char *manifest_path,
-                           ser_error *err) {
+                           const char *changes, ser_error *err) {
   bool fits;
   SER_TRY(cli_run_compare(&fits, run, inputs, config, err));
   if (fits) return SER_OK;
@@ -272,9 +279,9 @@ static ser_status must_fit(cli_run *run, const cli_inputs *inputs, const ser_con
                     run->folder, (long long)run->reached, SER_PLURAL(run->reached, "epoch", "epochs"), epochs,
                     (long long)run->reached);
   return ser_fail(err, SER_USAGE,
-                  "%s was trained from other settings or recordings; name another folder, or use "
+                  "%s was trained from other settings or recordings (%s); name another folder, or use "
                   "'serenade run', which trains anew and keeps the old results",
-                  run->folder);
+                  run->folder, changes);
 }
 
 /* The manifest that was given, or that of the corpora; RUN's own stays as it is. */
@@ -286,28 +293,54 @@ static ser_status take_manifest(ser_manifest *manifest, const ser_config *config
   return SER_OK;
 }
 
-ser_status cli_train(cli_run *run, const ser_config *config, const char *given_manifest, bool anew, bool *partial,
+/* What the run depends on. The CPU does convolutions in one way: what conv asks for there is no change, and a run that
+ * knows nothing but the CPU keeps what it was begun with, until a GPU goes by it. */
+static ser_status make_inputs(cli_inputs *inputs, ser_config *config, const cli_run *run, const ser_manifest *manifest,
+                              ser_error *err) {
+  ser_conv_choice asked = config->conv;
+  SER_TRY(cli_inputs_make(inputs, config, manifest, err));
+  if (!*run->recipe || !strcmp(run->recipe, inputs->recipe) || config->settled != SER_DEVICE_CPU ||
+      !ser_run_of_cpu(run->folder))
+    return SER_OK;
+  for (int conv = SER_CONV_AUTO; conv <= SER_CONV_FUSED; conv++) {
+    cli_inputs begun;
+    config->conv = (ser_conv_choice)conv;
+    SER_TRY(cli_inputs_make(&begun, config, manifest, err));
+    if (strcmp(run->recipe, begun.recipe)) continue;
+    *inputs = begun;
+    return SER_OK;
+  }
+  config->conv = asked;
+  return SER_OK;
+}
+
+ser_status cli_train(cli_run *run, const ser_config *asked, const char *given_manifest, bool anew, bool *partial,
                      ser_error *err) {
   ser_manifest manifest;
   ser_text said = {0};
   ser_status status = SER_OK;
   cli_inputs inputs;
+  ser_config own, *config = &own;
   char *manifest_path = ser_path_join(run->folder, "manifest.csv");
-  char *own_cache = ser_path_join(run->folder, "cache");
+  char *own_cache = ser_path_join(run->folder, "cache"), *changes = NULL;
   ser_manifest_init(&manifest);
+  ser_config_copy(config, asked);
   SER_TRY_DONE(take_manifest(&manifest, config, given_manifest, manifest_path, partial, err));
-  SER_TRY_DONE(cli_inputs_make(&inputs, config, &manifest, err));
-  if (!anew) SER_TRY_DONE(must_fit(run, &inputs, config, manifest_path, err));
+  SER_TRY_DONE(make_inputs(&inputs, config, run, &manifest, err));
+  if (strcmp(run->training, inputs.training)) changes = cli_changes(run, config, &manifest);
+  if (!anew) SER_TRY_DONE(must_fit(run, &inputs, config, manifest_path, changes, err));
   SER_TRY_DONE(keep_manifest(&manifest, manifest_path, err));
   const char *cache = *config->cache_dir ? config->cache_dir : own_cache;
   SER_TRY_DONE(cli_extract(config, config->features.kind, cache, &manifest, &said, partial, err));
   ser_info("extract: %s", said.data);
-  SER_TRY_DONE(cli_run_turn_to(run, &inputs, config, err));
+  SER_TRY_DONE(cli_run_turn_to(run, &inputs, config, changes, err));
   SER_TRY_DONE(train_stage(run, &inputs, config, manifest_path, anew, partial, err));
 done:
   free(said.data);
+  free(changes);
   free(manifest_path);
   free(own_cache);
+  ser_config_free(config);
   ser_manifest_free(&manifest);
   return status;
 }

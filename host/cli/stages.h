@@ -62,9 +62,10 @@ ser_status cli_run_compare(bool *fits, cli_run *run, const cli_inputs *inputs, c
                            ser_error *err);
 
 /* Makes RUN the place of a training from these inputs: results of others move to RUN/earlier/<hash>-<epochs>, and
- * results of these that were moved there before come back. What Serenade did not make stays, and so does what the
- * configuration reads. Safe against a kill at any moment. */
-ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_config *config, ser_error *err);
+ * results of these that were moved there before come back. It tells of `changes`. What Serenade did not make stays, and
+ * so does what the configuration reads. Safe against a kill at any moment. */
+ser_status cli_run_turn_to(cli_run *run, const cli_inputs *inputs, const ser_config *config, const char *changes,
+                           ser_error *err);
 
 /* Fills in what run.json would say, from RUN's config.yaml, manifest.csv, models and checkpoints (run_judge.c). false:
  * they are not all there, or do not belong together, and nothing is filled in. */
@@ -73,13 +74,19 @@ bool cli_run_judge(cli_run *run);
 /* ---- what results depend on (inputs.c) --------------------------------------------------------------------------- */
 
 ser_status cli_inputs_make(cli_inputs *inputs, const ser_config *config, const ser_manifest *manifest, ser_error *err);
+/* In words, what is other than what stands in RUN was made from: keys with their old and new values, recordings. For
+ * RUN as it was, before its manifest.csv and config.yaml are written anew. The caller frees it. */
+char *cli_changes(const cli_run *run, const ser_config *config, const ser_manifest *manifest);
 
 /* ---- stages (stages.c) ------------------------------------------------------------------------------------------- */
 
 /* SER_USAGE where the configuration names no corpus. */
 ser_status cli_need_corpus(const ser_config *config, ser_error *err);
+/* Opens the device that is asked for, and holds the configuration to what it was where that was left to us: a stage
+ * that finds the GPU full, or free, which it was not when the command began, does not change over. */
+ser_status cli_settle_device(ser_config *config, ser_error *err);
 /* What would fail after the recordings were decoded is looked at first: the device, the file of a given split. */
-ser_status cli_can_begin(const ser_config *config, ser_error *err);
+ser_status cli_can_begin(ser_config *config, ser_error *err);
 
 /* Index and audit, trusting what the manifest at path knows, which is left as it is: what is found out on the way is
  * kept in PATH.next. partial is set when recordings are refused. */

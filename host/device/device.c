@@ -47,6 +47,8 @@ void ser_device_tell(const ser_device *device, const ser_device_options *asked) 
     ser_info("device: %s, %s, %s", is.name, is.isa, is.precision);
   else if (ser_device_cuda_absence(&why) != SER_OK)
     ser_info("the CPU computes, since the GPU cannot be used: %s", why.text);
+  else
+    ser_info("the CPU computes, since the GPU could not be used when this began; it could be by now");
 }
 
 void ser_device_close(ser_device *device) {

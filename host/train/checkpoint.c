@@ -170,7 +170,8 @@ ser_status ser_checkpoint_read(ser_checkpoint *c, bool *fits, const char *identi
   ser_status status = SER_OK;
   *fits = false;
   SER_TRY(open_checkpoint(&tensors, path, err));
-  const char *whose = ser_tensors_metadata(&tensors, "identity");
+  const char *whose = ser_tensors_metadata(&tensors, "identity"), *told = ser_tensors_metadata(&tensors, "settings");
+  snprintf(c->settings, sizeof c->settings, "%s", told ? told : "");
   if (whose && !strcmp(whose, identity)) {
     *fits = take_all(c, &tensors);
     if (!*fits) status = damaged(path, "its tensors are not those of its model", err);

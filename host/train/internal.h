@@ -33,8 +33,8 @@ void ser_checkpoint_init(ser_checkpoint *checkpoint, int64_t flat_count, int64_t
 void ser_checkpoint_free(ser_checkpoint *checkpoint);
 /* Atomic; the file carries a checksum over all of its bytes. */
 ser_status ser_checkpoint_write(const ser_checkpoint *checkpoint, const char *path, ser_error *err);
-/* Into an initialised checkpoint whose counts are the model's. `fits` is false, and nothing read, where the file
- * belongs to another identity. Damage is SER_FAILED, naming the file and the cure. */
+/* Into an initialised checkpoint whose counts are the model's. `fits` is false, and nothing read but what the file
+ * tells of its settings, where it belongs to another identity. Damage is SER_FAILED, naming the file and the cure. */
 ser_status ser_checkpoint_read(ser_checkpoint *checkpoint, bool *fits, const char *identity, const char *path,
                                ser_error *err);
 

@@ -39,9 +39,9 @@ typedef struct {
 
 /* The backends and instruction sets that the run was started on up to now: config.yaml keeps the list from one start to
  * the next. NULL where nothing was started. */
-static ser_status read_starts(char **list, const job *j, ser_error *err) {
+static ser_status read_starts(char **list, const char *folder, ser_error *err) {
   static const char mark[] = "\n# started on: ";
-  char *path = ser_path_join(j->options->folder, "config.yaml"), *before = NULL;
+  char *path = ser_path_join(folder, "config.yaml"), *before = NULL;
   size_t size = 0;
   ser_status status = ser_file_exists(path) ? ser_file_read(&before, &size, path, err) : SER_OK;
   char *line = before ? strstr(before, mark) : NULL;
@@ -51,6 +51,16 @@ static ser_status read_starts(char **list, const job *j, ser_error *err) {
   free(before);
   free(path);
   return status;
+}
+
+bool ser_run_of_cpu(const char *folder) {
+  static const char cpu[] = "cpu ";
+  char *starts = NULL;
+  bool only = read_starts(&starts, folder, NULL) == SER_OK && starts;
+  for (const char *at = starts; only && at; at = strstr(at, ", "), at = at ? at + 2 : NULL)
+    only = !strncmp(at, cpu, sizeof cpu - 1);
+  free(starts);
+  return only;
 }
 
 /* How the run's convolutions were done on such a device before: what goes on is to give the bytes that it would have
@@ -116,7 +126,7 @@ static ser_status write_config(job *j, ser_error *err) {
   ser_device_properties properties;
   char *before = NULL, *path = NULL;
   ser_status status;
-  SER_TRY_DONE(read_starts(&before, j, err));
+  SER_TRY_DONE(read_starts(&before, j->options->folder, err));
   SER_TRY_DONE(open_chosen(&device, j, before, err));
   device->rt->properties(device, &properties);
   j->kind = properties.host_memory ? SER_DEVICE_CPU : SER_DEVICE_CUDA;

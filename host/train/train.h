@@ -86,6 +86,9 @@ typedef struct {
  * partial: set when some inputs were refused on the way (exit 3). */
 ser_status ser_train_job(size_t *trained, bool *partial, const ser_train_options *options, ser_error *err);
 
+/* Whether config.yaml tells that the run was started on the CPU, and on nothing else up to now. */
+bool ser_run_of_cpu(const char *folder);
+
 /* The folders of a run's trainings: RUN itself, or RUN/seed-S/fold-K. */
 typedef struct {
   size_t count;

@@ -292,6 +292,11 @@ static ser_status begin_anew(trainer *t, ser_error *err) {
 static ser_status cannot_go_on(trainer *t, bool fits, const char *identity, ser_error *err) {
   const ser_training *job = t->job;
   long long had = (long long)t->state.epoch, asked = (long long)job->config->train.epochs;
+  char settings[SER_HASH_HEX];
+  ser_training_settings(settings, job->config, job->seed);
+  const char *other = !*t->state.settings                   ? "other settings or clips"
+                      : strcmp(t->state.settings, settings) ? "other settings"
+                                                            : "the same settings, but other clips or labels";
   if (fits && !job->anew)
     return ser_fail(err, SER_USAGE,
                     "%s has had %lld %s already, more than train.epochs=%lld asks for; ask for at least %lld, or "
@@ -299,18 +304,17 @@ static ser_status cannot_go_on(trainer *t, bool fits, const char *identity, ser_
                     job->folder, had, SER_PLURAL(had, "epoch", "epochs"), asked, had);
   if (!job->anew)
     return ser_fail(err, SER_USAGE,
-                    "%s was trained with other settings or clips; give another folder with -o, or remove its "
-                    "checkpoint to train anew",
-                    job->folder);
+                    "%s was trained with %s; give another folder with -o, or remove its checkpoint to train anew",
+                    job->folder, other);
   if (fits)
     ser_warn("%s has had %lld %s, more than train.epochs=%lld asks for: it is trained anew", job->folder, had,
              SER_PLURAL(had, "epoch", "epochs"), asked);
   else
-    ser_warn("%s was trained with other settings or clips: it is trained anew", job->folder);
+    ser_warn("%s was trained with %s: it is trained anew", job->folder, other);
   ser_checkpoint_free(&t->state);
   ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
   memcpy(t->state.identity, identity, sizeof t->state.identity);
-  ser_training_settings(t->state.settings, job->config, job->seed);
+  memcpy(t->state.settings, settings, sizeof settings);
   return begin_anew(t, err);
 }
 

@@ -265,14 +265,32 @@ static const struct {
     {"S train cut.yaml -o r", 2, "cut.yaml:", "not valid YAML"},
     {"S train nothing.yaml -o r", 2, "no corpus is named", "--set corpora.ravdess=DIR"},
     {"S train good.yaml -o run", 2, "run holds a run already", "add --resume"},
-    {"S train good.yaml -o run --resume --set train.lr=0.1", 2, "run was trained from other settings",
-     "name another folder"},
+    {"S train good.yaml -o run --resume --set train.lr=0.1", 2,
+     "run was trained from other settings or recordings (train.lr: 0.001 -> 0.1); name another folder", ""},
+    {"S train good.yaml -o run --resume --set train.lr=0.1 --set model.pool=real --set split.seed=2 --set "
+     "train.seeds=3 --set train.beta1=0.5 --set train.batch=3 --set jobs=1 --set train.epochs=9",
+     2, "(split.seed: 1 -> 2; model.pool: all -> real; train.batch: ", "; and 2 more)"},
     {"cp -r run refused; head -20 good.csv >less.csv; S train good.yaml -o refused --resume --manifest less.csv; n=$?; "
      "S evaluate refused 2>&- && exit $n",
-     2, "refused was trained from other settings or recordings", "name another folder"},
+     2, "refused was trained from other settings or recordings (usable recordings: 30 -> 19)", "name another folder"},
     {"cp -r run audited; head -20 lab.csv >less.csv; S train good.yaml -o audited --resume --set corpora.csv=less.csv; "
      "n=$?; S evaluate audited 2>&- && cmp run/manifest.csv audited/manifest.csv && exit $n",
-     2, "audited was trained from other settings or recordings", "name another folder"},
+     2, "audited was trained from other settings or recordings (usable recordings: 30 -> 19)", "name another folder"},
+    {"cp -r run edited && echo >>edited/config.yaml; S train good.yaml -o edited --resume --set train.lr=0.1", 2,
+     "(which is not known, since its config.yaml is gone or was edited)", "name another folder"},
+    {"sed 's/happy/sad/' lab.csv >sad.csv; cp -r run joyless; S train good.yaml -o joyless --resume --set train.lr=0.1 "
+     "--set corpora.csv=sad.csv",
+     2, "(train.lr: 0.001 -> 0.1; other recordings, labels or speakers)", "name another folder"},
+    {"cp -r run anew && S run good.yaml -o anew --set model.pool=real 2>said && "
+     "grep -q '^train: the inputs have changed (model.pool: all -> real); the results of the old ones are kept' said",
+     0, "", ""},
+    /* On the CPU conv is none of a training's settings. */
+    {"cp -r run forms && S train good.yaml -o forms --resume --device cpu --set conv=fused 2>said && "
+     "grep -q '^train: nothing to do' said && cmp run/config.yaml forms/config.yaml && cmp run/run.json forms/run.json",
+     0, "", ""},
+    {"cp -r run both && sed -i 's/^# started on: .*/&, cuda sm_90 fused fp32/' both/config.yaml && "
+     "S train good.yaml -o both --resume --device cpu --set conv=fused",
+     2, "both was trained from other settings", "name another folder"},
     {"S train good.yaml -o had --set train.epochs=2 && S train good.yaml -o had --resume", 2,
      "had has had 2 epochs already, more than train.epochs=1", "ask for at least 2"},
     {"S train good.yaml -o elsewhere", 2, "elsewhere is not empty and no run", "name a new folder"},

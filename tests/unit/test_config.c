@@ -471,6 +471,36 @@ static void test_description_names_every_key(void **state) {
   free(text.data);
 }
 
+/* Keys that differ, in the table's order, whatever their kind; beyond the first few their number; long values cut. */
+static void test_changes(void **state) {
+  (void)state;
+  static const char *const settings[] = {"train.lr=0.1", "conv=fused", "model.residual=true", "train.seeds=[1,2]",
+                                         "split.test_speakers=[a, b]"};
+  ser_error err = {0};
+  ser_config from, to;
+  ser_text text = {0};
+  ser_config_init(&from);
+  ser_config_init(&to);
+  assert_int_equal(ser_config_changes(&text, &from, &to, 9), 0);
+  assert_int_equal(text.size, 0);
+  for (size_t i = 0; i < 5; i++) ASSERT_OK(ser_config_set(&to, settings[i], &err), err);
+  assert_int_equal(ser_config_changes(&text, &from, &to, 9), 5);
+  assert_string_equal(text.data, "split.test_speakers: [] -> [\"a\", \"b\"]; model.residual: false -> true; train.lr: "
+                                 "0.001 -> 0.1; train.seeds: [1] -> [1, 2]; conv: auto -> fused");
+  text.size = 0;
+  assert_int_equal(ser_config_changes(&text, &from, &to, 1), 5);
+  assert_string_equal(text.data, "split.test_speakers: [] -> [\"a\", \"b\"]; and 4 more");
+  text.size = 0;
+  ASSERT_OK(ser_config_set(&from, "cache.dir=/a/path/that/is/long/enough/to/be/cut/in/\xc3\xa4\xc3\xa4\xc3\xa4", &err),
+            err);
+  assert_int_equal(ser_config_changes(&text, &from, &to, 1), 6);
+  assert_string_equal(text.data,
+                      "cache.dir: \"/a/path/that/is/long/enough/to/be/cut/in/\xc3\xa4... -> \"\"; and 5 more");
+  free(text.data);
+  ser_config_free(&from);
+  ser_config_free(&to);
+}
+
 static void test_edit_distance(void **state) {
   (void)state;
   static const struct {
@@ -497,6 +527,7 @@ int main(void) {
       cmocka_unit_test(test_round_trip_property),
       cmocka_unit_test(test_forms_that_are_understood),
       cmocka_unit_test(test_description_names_every_key),
+      cmocka_unit_test(test_changes),
       cmocka_unit_test(test_edit_distance),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);

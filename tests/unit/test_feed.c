@@ -39,7 +39,7 @@ static void *hear_alloc(ser_device *device, size_t bytes, ser_error *err) {
   hear();
   ear.allocations += ear.steps > 0;
   if (!ear.refused || bytes < ear.refused || bytes > ear.refused + 2048) return ear.rt->alloc(device, bytes, err);
-  ser_fail(err, SER_FAILED, "no room");
+  ser_fail_memory(err, SER_LACKS_DEVICE_MEMORY, "no room");
   return NULL;
 }
 

@@ -154,7 +154,7 @@ static int refusals; /* of the next requests */
 static void *refusing_alloc(ser_device *device, size_t bytes, ser_error *err) {
   if (refusals <= 0) return real_alloc(device, bytes, err);
   refusals--;
-  ser_fail(err, SER_FAILED, "%zu bytes asked for", bytes);
+  ser_fail_memory(err, SER_LACKS_DEVICE_MEMORY, "%zu bytes asked for", bytes);
   return NULL;
 }
 
