@@ -124,6 +124,17 @@ static bool is_fit(const linear_plan *p, product which, const product_form *form
   return true;
 }
 
+/* What the library knows, the best first; none is no failure. */
+static cublasStatus_t list_algorithms(cublasLtMatmulHeuristicResult_t *found, int most, int *count,
+                                      const linear_plan *p, product which, cublasLtMatmulPreference_t preference) {
+  product_form form = form_of(p, which);
+  *count = 0;
+  cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(p->lt, p->product[which], form.a, form.b, form.d, form.d,
+                                                         preference, most, found, count);
+  return status == CUBLAS_STATUS_NOT_SUPPORTED ? CUBLAS_STATUS_SUCCESS : status;
+}
+
+/* The first that fits. Without any, or where rows begin on any float, for which the library has few, p is plain. */
 static ser_status choose(linear_plan *p, product which, cublasLtMatmulPreference_t preference, ser_error *err) {
   enum { MOST = 16 };
   cublasLtMatmulHeuristicResult_t found[MOST];
@@ -131,9 +142,8 @@ static ser_status choose(linear_plan *p, product which, cublasLtMatmulPreference
   int count = 0;
   SER_TRY(limit_choice(preference, p, &form, err));
   CUDA_TRY(CUDA_LT, set_rows(p, usual_rows), err);
-  cublasStatus_t heuristic = cublasLtMatmulAlgoGetHeuristic(p->lt, p->product[which], form.a, form.b, form.d, form.d,
-                                                            preference, MOST, found, &count);
-  if (heuristic != CUBLAS_STATUS_NOT_SUPPORTED) CUDA_TRY(CUDA_LT, heuristic, err); /* else it knows none */
+  CUDA_TRY(CUDA_LT, list_algorithms(found, MOST, &count, p, which, preference), err);
+  if (p->shape.in_stride % 4 || p->shape.out_stride % 4) count = 0;
   for (int i = 0; i < count; i++)
     if (found[i].state == CUBLAS_STATUS_SUCCESS && is_fit(p, which, &form, &found[i].algo)) {
       p->algorithm[which] = found[i].algo;
@@ -184,8 +194,7 @@ ser_status cuda_linear_prepare(ser_device *device, ser_plan **plan, const ser_li
   *plan = NULL;
   p->shape = *shape;
   p->small = shape->in <= SMALL_IN && shape->out <= SMALL_OUT;
-  p->plain = shape->in_stride % 4 || shape->out_stride % 4;
-  ser_status status = p->small || p->plain ? SER_OK : prepare_library(p, err);
+  ser_status status = p->small ? SER_OK : prepare_library(p, err);
   if (status == SER_OK)
     *plan = &p->plan.plan;
   else

@@ -6,57 +6,11 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "model/weights_names.h"
 
 /* Values and memo places at most: some 30 a tensor are usual, so this is a model of 30 000 tensors. */
 #define MOST ((size_t)1 << 20)
 enum { BLOCK = 1024 };
-
-/* ---- the names that are allowed ---------------------------------------------------------------------------------- */
-
-typedef enum { CALL_DICT, CALL_SIZE, CALL_TENSOR, CALL_TENSOR_V2, CALL_PARAMETER, NO_CALL } call;
-
-static const struct {
-  const char *module, *name;
-  call call;
-} functions[] = {
-    {"collections", "OrderedDict", CALL_DICT},
-    {"torch", "Size", CALL_SIZE},
-    {"torch._utils", "_rebuild_tensor", CALL_TENSOR},
-    {"torch._utils", "_rebuild_tensor_v2", CALL_TENSOR_V2},
-    {"torch._utils", "_rebuild_parameter", CALL_PARAMETER},
-};
-#define FUNCTIONS (sizeof functions / sizeof *functions)
-
-static const ser_storage_type storage_types[] = {
-    {"FloatStorage", "F32", 4}, {"HalfStorage", "F16", 2}, {"BFloat16Storage", "BF16", 2}, {"DoubleStorage", "F64", 8},
-    {"LongStorage", "I64", 8},  {"IntStorage", "I32", 4},  {"ShortStorage", "I16", 2},     {"CharStorage", "I8", 1},
-    {"ByteStorage", "U8", 1},   {"BoolStorage", "BOOL", 1}};
-#define STORAGE_TYPES (sizeof storage_types / sizeof *storage_types)
-/* What torch says where a storage itself was saved; no tensor is made of it without a type. */
-static const ser_storage_type untyped = {"UntypedStorage", "U8", 1};
-
-/* The row of a name: functions first, then storages. -1: not allowed. */
-static int64_t name_row(ser_pickled_text module, ser_pickled_text name) {
-#define IS(text, word) ((text).size == strlen(word) && !memcmp((text).bytes, word, (text).size))
-  for (size_t i = 0; i < FUNCTIONS; i++)
-    if (IS(module, functions[i].module) && IS(name, functions[i].name)) return (int64_t)i;
-  for (size_t i = 0; i < STORAGE_TYPES; i++)
-    if (IS(module, "torch") && IS(name, storage_types[i].name)) return (int64_t)(FUNCTIONS + i);
-  if (IS(module, "torch.storage") && IS(name, untyped.name)) return FUNCTIONS + STORAGE_TYPES;
-  return -1;
-#undef IS
-}
-
-static call call_of(const ser_pickled *value) {
-  return value->kind == SER_PICKLED_NAME && value->number < (int64_t)FUNCTIONS ? functions[value->number].call
-                                                                               : NO_CALL;
-}
-
-static const ser_storage_type *storage_type_of(const ser_pickled *value) {
-  if (value->kind != SER_PICKLED_NAME || value->number < (int64_t)FUNCTIONS) return NULL;
-  size_t row = (size_t)value->number - FUNCTIONS;
-  return row < STORAGE_TYPES ? &storage_types[row] : &untyped;
-}
 
 /* ---- the machine ------------------------------------------------------------------------------------------------- */
 
@@ -200,7 +154,7 @@ static ser_status push_skipped(machine *m, size_t bytes) {
 }
 
 static ser_status push_name(machine *m, ser_pickled_text module, ser_pickled_text name) {
-  int64_t row = name_row(module, name);
+  int64_t row = ser_pickled_row(module, name);
   if (row < 0) return refuse_name(m, module, name);
   return push_number(m, SER_PICKLED_NAME, row);
 }
@@ -312,7 +266,7 @@ static ser_status persistent(machine *m) {
   if (id->kind != SER_PICKLED_TUPLE || !id->list.count || !ser_pickled_is(part[0], "storage"))
     return forbidden(m, "refers to something outside that is no storage of a tensor", "which is nothing to read");
   size_t parts = id->list.count;
-  const ser_storage_type *type = parts >= 5 ? storage_type_of(part[1]) : NULL;
+  const ser_storage_type *type = parts >= 5 ? ser_pickled_storage_of(part[1]) : NULL;
   if (!type || part[2]->kind != SER_PICKLED_TEXT || part[4]->kind != SER_PICKLED_INT || part[4]->number < 0)
     return damaged(m, "describes a storage badly");
   if (parts > 6 || (parts == 6 && part[5]->kind != SER_PICKLED_NONE))
@@ -362,26 +316,26 @@ static ser_status rebuild_tensor(machine *m, const ser_pickled *arguments, bool 
 static ser_status reduce(machine *m, bool is_new) {
   SER_TRY(need(m, 2));
   const ser_pickled *name = m->stack[m->depth - 2], *arguments = m->stack[m->depth - 1];
-  call made = call_of(name);
-  if (made == NO_CALL) return forbidden(m, "calls something", "which no table of tensors does in this place");
+  ser_pickled_call made = ser_pickled_call_of(name);
+  if (made == SER_CALL_NONE) return forbidden(m, "calls something", "which no table of tensors does in this place");
   if (arguments->kind != SER_PICKLED_TUPLE) return damaged(m, "calls with what are no arguments");
   size_t parts = arguments->list.count;
   m->depth -= 2;
   switch (made) {
-  case CALL_DICT:
+  case SER_CALL_DICT:
     if (parts) return damaged(m, "makes a dictionary of something");
     return push(m, make(m, SER_PICKLED_DICT));
-  case CALL_SIZE:
+  case SER_CALL_SIZE:
     if (parts != 1 || arguments->list.items[0]->kind != SER_PICKLED_TUPLE)
       return damaged(m, "makes a shape of what is none");
     return push(m, arguments->list.items[0]);
-  case CALL_PARAMETER:
+  case SER_CALL_PARAMETER:
     if (is_new || parts < 1 || arguments->list.items[0]->kind != SER_PICKLED_TENSOR)
       return damaged(m, "makes a parameter of what is no tensor");
     return push(m, arguments->list.items[0]);
   default:
     if (is_new) return damaged(m, "makes a tensor in a way that does not exist");
-    return rebuild_tensor(m, arguments, made == CALL_TENSOR_V2);
+    return rebuild_tensor(m, arguments, made == SER_CALL_TENSOR_V2);
   }
 }
 

@@ -38,7 +38,7 @@ ser_status ser_resident_make(ser_resident *resident, ser_device *device, const s
   const size_t count = sizeof arrays / sizeof *arrays, bytes = ser_arrays_place(arrays, count, NULL);
   if (bytes <= properties.memory_free / 5 * 4) resident->memory = device->rt->alloc(device, bytes, &full);
   if (!resident->memory && full.status != SER_OK && !full.lacks) {
-    *err = full;
+    if (err) *err = full;
     return full.status;
   }
   if (!resident->memory) {

@@ -1,5 +1,6 @@
 /* The bulk job's batches on made recordings: what an interruption or a full disk leaves, how much is held at a time,
  * and samples of two kinds in turn. */
+#include "support/clock.h"
 #include "support/apart.h"
 #include "support/extraction.h"
 #include "support/harness.h"
@@ -16,7 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
@@ -135,16 +135,6 @@ static void test_room(void **state) {
 /* ---- progress --------------------------------------------------------------------------------------------------- */
 
 static const ser_runtime *real_rt;
-static atomic_llong clock_hours = -1; /* -1: the clock is the machine's */
-
-/* In the library's place: an hour between any two looks at it, so that every tenth of a job is said. */
-double ser_seconds(void) {
-  struct timespec time;
-  if (atomic_load(&clock_hours) >= 0) return 3600.0 * (double)atomic_fetch_add(&clock_hours, 1);
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 /* The clips that the last line of progress tells of. */
 static size_t clips_said(bool end) {
   char *said = test_heard(end);
@@ -175,11 +165,11 @@ static void test_progress(void **state) {
   s.device->rt = &hooked;
   room_summary = &summary;
   ser_log_set_quiet(false);
-  atomic_store(&clock_hours, 0);
+  test_clock_leaps(true);
   test_listen();
   ser_status status = test_scene_extract(&summary, &s, SER_MFCC39, 2, &err);
   size_t said = clips_said(true);
-  atomic_store(&clock_hours, -1);
+  test_clock_leaps(false);
   ser_log_set_quiet(true);
   s.device->rt = real_rt;
   ASSERT_OK(status, err);

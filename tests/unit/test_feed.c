@@ -22,6 +22,7 @@ static struct {
   bool in_step;        /* between step_begin and keep */
   int64_t steps, host; /* steps; calls of the runtime inside one */
   int64_t allocations; /* inside or between steps of an epoch, from the first on */
+  ser_lack lacks;      /* what the refused lack */
   int64_t pinned, later;
 } ear;
 
@@ -39,7 +40,7 @@ static void *hear_alloc(ser_device *device, size_t bytes, ser_error *err) {
   hear();
   ear.allocations += ear.steps > 0;
   if (!ear.refused || bytes < ear.refused || bytes > ear.refused + 2048) return ear.rt->alloc(device, bytes, err);
-  ser_fail_memory(err, SER_LACKS_DEVICE_MEMORY, "no room");
+  ser_fail_memory(err, ear.lacks, "no room");
   return NULL;
 }
 
@@ -142,6 +143,7 @@ static void train_hooked(test_rig *r, const way *w, const char *whole) {
   ser_resident resident = {0};
   memset(&ear, 0, sizeof ear);
   ear.room = w->room;
+  ear.lacks = SER_LACKS_DEVICE_MEMORY;
   if (w->refused) ear.refused = (size_t)(r->dataset.offset[CLIPS] * CHANNELS) * sizeof(float);
   ser_device *holder = open_hooked(&holder_rt, &holder_ops), *device = open_hooked(&rt, &ops);
   if (w->shared) ASSERT_OK(ser_resident_make(&resident, holder, &r->dataset, &err), err);
@@ -166,6 +168,24 @@ static void train_hooked(test_rig *r, const way *w, const char *whole) {
   ser_device_close(device);
   ser_device_close(holder);
   r->resident = NULL;
+}
+
+/* Where it is not for lack of memory that the features cannot lie on the device, that is the end. */
+static void test_other_failure(void **state) {
+  (void)state;
+  test_rig r = test_rig_make();
+  ser_runtime rt;
+  ser_ops ops;
+  ser_resident resident;
+  ser_error err = {0};
+  memset(&ear, 0, sizeof ear);
+  ear.room = UINT64_MAX;
+  ear.refused = (size_t)(r.dataset.offset[CLIPS] * CHANNELS) * sizeof(float);
+  ser_device *device = open_hooked(&rt, &ops);
+  assert_int_equal(ser_resident_make(&resident, device, &r.dataset, &err), SER_FAILED);
+  assert_string_equal(err.text, "no room");
+  ser_device_close(device);
+  test_rig_free(&r);
 }
 
 static void test_ways(void **state) {
@@ -231,7 +251,8 @@ static void test_resident(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_ways), cmocka_unit_test(test_resident)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_other_failure), cmocka_unit_test(test_ways),
+                                     cmocka_unit_test(test_resident)};
   ser_log_set_quiet(true);
   return cmocka_run_group_tests_name("unit.feed", tests, NULL, NULL);
 }

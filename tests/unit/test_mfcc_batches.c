@@ -150,11 +150,12 @@ static void stopped(void **state) {
 static ser_runtime runtime;
 static void *(*real_alloc)(ser_device *, size_t, ser_error *);
 static int refusals; /* of the next requests */
+static ser_lack lack = SER_LACKS_DEVICE_MEMORY;
 
 static void *refusing_alloc(ser_device *device, size_t bytes, ser_error *err) {
   if (refusals <= 0) return real_alloc(device, bytes, err);
   refusals--;
-  ser_fail_memory(err, SER_LACKS_DEVICE_MEMORY, "%zu bytes asked for", bytes);
+  ser_fail_memory(err, lack, "%zu bytes asked for", bytes);
   return NULL;
 }
 
@@ -182,6 +183,29 @@ static void compute(const fixture *f, ser_mfcc *mfcc, size_t first, size_t count
     at += floats;
   }
   free(features);
+}
+
+/* It is told whose memory lacked; and what failed for another reason is not tried again with less. */
+static void whose_memory(ser_device *device) {
+  ser_error err = {0};
+  ser_mfcc *mfcc;
+  refusals = 1;
+  lack = SER_LACKS_HOST_MEMORY;
+  test_listen();
+  ser_status status = ser_mfcc_create(&mfcc, device, &mfcc39, 8, 1200, true, &err);
+  char *said = test_heard(true);
+  ASSERT_OK(status, err);
+  assert_int_equal(ser_mfcc_max_clips(mfcc), 4);
+  assert_string_equal(said,
+                      "little of the host's memory is free: features are computed in batches of 4 clips, not of 8\n");
+  free(said);
+  ser_mfcc_free(mfcc);
+  refusals = 1;
+  lack = SER_LACKS_NOTHING;
+  assert_int_equal(ser_mfcc_create(&mfcc, device, &mfcc39, 8, 1200, true, &err), SER_FAILED);
+  assert_non_null(strstr(err.text, " bytes asked for"));
+  assert_int_equal(refusals, 0);
+  lack = SER_LACKS_DEVICE_MEMORY;
 }
 
 /* Batches are made for half of what is free, and halved when they are made and when a long clip needs some. */
@@ -245,6 +269,7 @@ static void short_of_memory(ser_device *device, ser_stream *stream, void *contex
   compute(&f, mfcc, 0, CLIPS);
   ser_mfcc_free(mfcc);
   room = 0;
+  whose_memory(device);
   refusals = 1 << 30;
   assert_int_equal(ser_mfcc_create(&mfcc, device, &mfcc39, 8, 1200, true, &err), SER_FAILED);
   refusals = 0;

@@ -1,15 +1,13 @@
 /* The training job on a small made corpus: seeds and folds side by side, the files of a run folder, going on with it,
  * and the same bytes however the work is shared out. */
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "support/clock.h"
 #include "support/cache.h"
 #include "support/harness.h"
 #include "train/internal.h"
@@ -332,16 +330,6 @@ static void test_split_told(void **state) {
   rig_free(&r);
 }
 
-static atomic_llong clock_hours = -1; /* -1: the clock is the machine's */
-
-/* In the library's place: an hour between any two looks at it, so that every tenth of a job is said. */
-double ser_seconds(void) {
-  struct timespec time;
-  if (atomic_load(&clock_hours) >= 0) return 3600.0 * (double)atomic_fetch_add(&clock_hours, 1);
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 /* Progress names the training whose epoch it tells: by what tells the job's trainings apart. */
 static void test_progress_names(void **state) {
   static const struct {
@@ -359,11 +347,11 @@ static void test_progress_names(void **state) {
     ASSERT_OK(ser_config_set(&r.config, jobs[i].folds, &err), err);
     char *run = ser_format("%s/told-%zu", r.folder, i);
     ser_log_set_quiet(false);
-    atomic_store(&clock_hours, 0);
+    test_clock_leaps(true);
     test_listen();
     ser_status status = run_job(&r, run, false, &err);
     char *said = test_heard(true);
-    atomic_store(&clock_hours, -1);
+    test_clock_leaps(false);
     ser_log_set_quiet(true);
     ASSERT_OK(status, err);
     if (!strstr(said, jobs[i].words)) fail_msg("nothing of '%s' in: %s", jobs[i].words, said);
