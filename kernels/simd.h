@@ -66,6 +66,18 @@ static inline vi v_first(int64_t n) {
   return lanes;
 }
 
+/* n of the vector's floats, at most VW of them; the other lanes are 0. */
+static inline vf v_load_first(const float *p, int64_t n) {
+  if (n >= VW) return v_load(p);
+  vf v = {0};
+  memcpy(&v, p, (size_t)n * sizeof *p);
+  return v;
+}
+
+static inline void v_store_first(float *p, vf v, int64_t n) {
+  memcpy(p, &v, (size_t)(n < VW ? n : VW) * sizeof *p);
+}
+
 /* The sum of all lanes in a fixed order, in double. */
 static inline double v_sum(vf v) {
   double sum = 0;

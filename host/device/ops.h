@@ -30,6 +30,7 @@
 /* A plan of any operation: the backend's own structure begins with this. */
 typedef struct ser_plan {
   size_t workspace; /* bytes that each run needs beside its arguments; 0: pass NULL */
+  size_t packed;    /* bytes of its weights in the form that runs read, where an operation packs them */
   void (*free)(struct ser_plan *plan);
 } ser_plan;
 
@@ -113,6 +114,60 @@ typedef struct {
   int64_t in, out;
   int64_t in_stride, out_stride;
 } ser_linear_shape;
+
+/* A product with weights that stay, packed once for many runs: out[n][o] = end(bias[o] + residual[n][o] + sum over i of
+ * x[n * in_stride + i] * w[o][i]). in_stride may be smaller than `in`: rows that overlap make a strided convolution a
+ * product (row t of one with kernel K, stride s and C channels begins at t * s * C and is K * C long; w [out][K][C]).
+ */
+typedef struct {
+  int64_t rows; /* the most */
+  int64_t in, out;
+  int64_t in_stride, out_stride; /* the residual's is out's */
+} ser_product_shape;
+
+typedef enum {
+  SER_PRODUCT_PLAIN,
+  SER_PRODUCT_GELU, /* x Phi(x), exact */
+} ser_product_end;
+
+/* ---- the speech encoder (wav2vec2, HuBERT) ---------------------------------------------------------------------- */
+
+/* Rows of all clips of a batch end to end, [rows][channels], channels contiguous and unpadded. Clip c has the rows
+ * [row_start[c], row_start[c + 1]): one for each of its frames and one more, the last, which is nobody's: it may hold
+ * any finite number, and no operation that mixes rows reads it. So every level of strided convolutions over the whole
+ * batch keeps the clips in line (a clip begins at a multiple of the level's rows a frame), and each is one product. */
+typedef struct {
+  const int64_t *row_start;   /* [clips + 1], on the device */
+  const int32_t *clip_of_row; /* [rows], on the device */
+  int64_t clips, rows;        /* rows = row_start[clips] */
+} ser_rows;
+
+/* The encoder's first convolution, over samples, with its norm and GELU. */
+typedef struct {
+  int64_t channels;       /* of the output */
+  int64_t kernel, stride; /* in samples; kernel at most SER_FRONT_KERNEL_MOST */
+  int64_t hop;            /* samples a frame: a multiple of stride */
+  bool normalise;         /* each clip to mean 0 and variance 1: (x - mean) / sqrt(var + 1e-7), population variance */
+  bool over_time;         /* group norm, each channel over a clip's time (no bias: it would cancel); else layer norm,
+                             each row over its channels */
+  float eps;
+  int64_t max_clips, max_samples; /* of a run of front_wave: they size the workspace */
+} ser_front_shape;
+
+#define SER_FRONT_KERNEL_MOST 16
+
+/* Means of the kernel's taps over a clip's windows, and their covariances: all that group norm needs to know. */
+#define SER_FRONT_MOMENTS(kernel) ((kernel) + (kernel) * ((kernel) + 1) / 2)
+
+typedef struct {
+  int64_t channels, groups, kernel; /* same padding: kernel / 2 zeros before a clip, (kernel - 1) / 2 behind it */
+  int64_t max_rows;
+} ser_pos_conv_shape;
+
+typedef struct {
+  int64_t heads, width; /* of a head: at most 128, a multiple of 8 */
+  int64_t max_rows;
+} ser_attention_shape;
 
 /* ---- loss and optimiser ------------------------------------------------------------------------------------------ */
 
@@ -258,6 +313,55 @@ typedef struct ser_ops {
   /* dx [rows][in_stride] (or NULL; its padding is zero), dw [out][in], dbias [out] (or NULL): written. */
   void (*linear_backward)(ser_stream *stream, const ser_plan *plan, void *workspace, float *dx, float *dw, float *dbias,
                           const float *dout, const float *x, const float *w, int64_t rows);
+
+  /* packed [plan->packed bytes] from w [out][in]; it holds for plans of the same shape, whatever their rows. bias [out]
+   * or NULL; residual or NULL, and it may be out. */
+  ser_status (*product_prepare)(ser_device *device, ser_plan **plan, const ser_product_shape *shape, ser_error *err);
+  void (*product_pack)(ser_stream *stream, const ser_plan *plan, void *packed, const float *w);
+  void (*product_forward)(ser_stream *stream, const ser_plan *plan, void *workspace, float *out, const float *x,
+                          const void *packed, const float *bias, const float *residual, ser_product_end end,
+                          int64_t rows);
+
+  /* The encoder's way from samples to its first rows. packed from w [channels][kernel].
+   * front_wave: wave [rows * hop + kernel]: each clip's samples from row_start[c] * hop on, normalised where the shape
+   * says so, zeros behind them (samples that no frame reads may be left out). pcm and sample_start [clips + 1] as for
+   * logmel. moments [clips][SER_FRONT_MOMENTS(kernel)] of the clip's wave, over all of its windows: means m_j of
+   * x[t * stride + j], then, j <= k, the covariances C_jk, row by row.
+   * front_norm: norm [clips][2][channels]: scale = gamma / sqrt(var + eps) and shift = beta - mean * scale, the
+   * channel's mean = w . m and var = w' C w (population). Only where over_time.
+   * front_forward: out [count][channels], the output's rows [first, first + count) of all rows * hop / stride:
+   * gelu(norm(conv)). norm as front_norm left it where over_time; else bias [channels] or NULL, gamma and beta. */
+  ser_status (*front_prepare)(ser_device *device, ser_plan **plan, const ser_front_shape *shape, ser_error *err);
+  void (*front_pack)(ser_stream *stream, const ser_plan *plan, void *packed, const float *w);
+  void (*front_wave)(ser_stream *stream, const ser_plan *plan, void *workspace, float *wave, double *moments,
+                     const float *pcm, const int64_t *sample_start, const ser_rows *rows);
+  void (*front_norm)(ser_stream *stream, const ser_plan *plan, float *norm, const double *moments, const float *w,
+                     const float *gamma, const float *beta, int64_t clips);
+  void (*front_forward)(ser_stream *stream, const ser_plan *plan, float *out, const float *wave, const void *packed,
+                        const float *bias, const float *norm, const float *gamma, const float *beta,
+                        const ser_rows *rows, int64_t first, int64_t count);
+
+  /* out = norm(x) * gamma + beta, each row over its channels (torch.nn.LayerNorm), then GELU where asked for. out may
+   * be x. */
+  void (*layernorm_forward)(ser_stream *stream, float *out, const float *x, const float *gamma, const float *beta,
+                            float eps, bool gelu, int64_t channels, int64_t rows);
+
+  /* out[t] = x[t] + gelu(bias + the grouped convolution of x about t), within each clip. packed from w
+   * [channels][channels / groups][kernel]. out does not overlap x; the rows that are nobody's become zero. */
+  ser_status (*pos_conv_prepare)(ser_device *device, ser_plan **plan, const ser_pos_conv_shape *shape, ser_error *err);
+  void (*pos_conv_pack)(ser_stream *stream, const ser_plan *plan, void *packed, const float *w);
+  void (*pos_conv_forward)(ser_stream *stream, const ser_plan *plan, void *workspace, float *out, const float *x,
+                           const void *packed, const float *bias, const ser_rows *rows);
+
+  /* out [rows][heads * width]: each frame attends to all frames of its clip, each head by itself, with scale
+   * 1 / sqrt(width). qkv [rows][3][heads * width]: queries, keys, values. The rows that are nobody's become zero. */
+  ser_status (*attention_prepare)(ser_device *device, ser_plan **plan, const ser_attention_shape *shape,
+                                  ser_error *err);
+  void (*attention_forward)(ser_stream *stream, const ser_plan *plan, void *workspace, float *out, const float *qkv,
+                            const ser_rows *rows);
+
+  /* pooled [clips][2][channels]: mean and standard deviation (population) of each channel over the clip's frames. */
+  void (*pool_rows)(ser_stream *stream, float *pooled, const float *x, int64_t channels, const ser_rows *rows);
 
   /* probabilities [rows][stride] = softmax(logits); padding zero. */
   void (*softmax)(ser_stream *stream, float *probabilities, const float *logits, const ser_loss_shape *shape,
