@@ -33,7 +33,7 @@ static inline vf v_sigmoid(vf x) {
 /* erf(x) / x is a rational function of x^2, fitted by least squares to within 2.1e-8 of erf for |x| <= 3.95, where
  * erf(x) is 1 to the last place; its roundings are 4e-7 at most. NaN stays NaN. */
 static inline vf v_erf(vf x) {
-  static const float above[] = {2.8468440e-4f, 3.8081836e-3f, 5.2875515e-2f, 1.9155081e-1f, 1.1283791f};
+  static const float above[] = {2.8468840e-4f, 3.8081836e-3f, 5.2875515e-2f, 1.9155081e-1f, 1.1283791f};
   static const float below[] = {1.1707314e-3f, 1.5055134e-2f, 1.1455983e-1f, 5.0309014e-1f, 1.0f};
   const vf most = v_set(3.95f), one = v_set(1);
   x = v_select(x < -most, -most, v_select(x > most, most, x));
