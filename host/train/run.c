@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "features/extract.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -210,8 +211,9 @@ static ser_status make_split(job *j, ser_error *err) {
 static ser_status extract_missing(const job *j, bool known_told, bool *partial, ser_error *err) {
   const ser_config *c = j->config;
   ser_extract_summary summary = {0};
-  ser_extract_options options = {.kind = c->features.kind,
-                                 .config = ser_config_mfcc(c, c->features.kind),
+  const ser_extract_feature feature = {.kind = c->features.kind, .mfcc = ser_config_mfcc(c, c->features.kind)};
+  ser_extract_options options = {.features = &feature,
+                                 .feature_count = 1,
                                  .cache_folder = j->cache_folder,
                                  .jobs = (int)c->jobs,
                                  .known_told = known_told};
