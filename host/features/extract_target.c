@@ -90,7 +90,9 @@ static char *describe(const extract_target *t) {
   ser_text_printf(&text, "{\"audio\":\"%s\",\"backend\":\"%s\",\"decoder\":\"%s\",", libraries, is.backend, decoder);
   if (!t->feature->embed)
     ser_text_printf(&text, "\"hop_seconds\":%.9g,", (double)t->feature->mfcc->hop / (double)t->feature->mfcc->rate);
-  ser_text_printf(&text, "\"instructions\":\"%s\",\"serenade\":\"" SER_VERSION "\",\"units\":\"%s%s\"}", is.isa,
+  bool half = t->feature->embed && t->feature->embed->pool == SER_EMBED_FRAMES; /* twelve times as much as MFCCs */
+  ser_text_printf(&text, "\"instructions\":\"%s\",\"serenade\":\"" SER_VERSION "\",%s\"units\":\"%s%s\"}", is.isa,
+                  half ? "\"stored\":\"float16\"," : "",
                   t->feature->embed ? "hidden states of an encoder" : "cepstrum of dB",
                   t->feature->mfcc && t->feature->mfcc->deltas ? ", its delta and delta-delta per frame" : "");
   return text.data;
