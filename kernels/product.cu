@@ -81,23 +81,24 @@ void cuda_product_pack(ser_stream *stream, const ser_plan *plan, void *packed, c
 
 /* ---- GELU ---- */
 
-enum { GELU_THREADS = 256 };
+enum { GELU_LANES = 64, GELU_ROWS = 4 };
 
-/* In place; a thread takes four of a row's outputs. */
+/* In place; 64 threads take a row, four outputs each at once. */
 static __global__ void gelu_rows_kernel(float *out, int columns, int64_t stride, int64_t rows, bool aligned) {
-  int64_t at = (int64_t)blockIdx.x * GELU_THREADS + threadIdx.x, row = at / ((columns + 3) / 4);
-  int column = 4 * (int)(at - row * ((columns + 3) / 4));
+  int64_t row = (int64_t)blockIdx.x * GELU_ROWS + threadIdx.y;
   if (row >= rows) return;
   out += row * stride;
-  float4 v = cuda_read_four(out, column, columns, aligned);
-  v = make_float4(cuda_gelu(v.x), cuda_gelu(v.y), cuda_gelu(v.z), cuda_gelu(v.w));
-  cuda_write_four(out, column, v, columns, aligned);
+  for (int column = 4 * (int)threadIdx.x; column < columns; column += 4 * GELU_LANES) {
+    float4 v = cuda_read_four(out, column, columns, aligned);
+    v = make_float4(cuda_gelu(v.x), cuda_gelu(v.y), cuda_gelu(v.z), cuda_gelu(v.w));
+    cuda_write_four(out, column, v, columns, aligned);
+  }
 }
 
 static void gelu_rows(ser_stream *stream, float *out, const ser_product_shape *s, int64_t rows) {
   bool aligned = s->out % 4 == 0 && s->out_stride % 4 == 0 && cuda_is_aligned(out);
-  CUDA_LAUNCH(stream, gelu_rows_kernel, cuda_blocks(rows * ((s->out + 3) / 4), GELU_THREADS), GELU_THREADS, 0, out,
-              (int)s->out, s->out_stride, rows, aligned);
+  CUDA_LAUNCH(stream, gelu_rows_kernel, cuda_blocks(rows, GELU_ROWS), dim3(GELU_LANES, GELU_ROWS), 0, out, (int)s->out,
+              s->out_stride, rows, aligned);
 }
 
 /* ---- the products ---- */
