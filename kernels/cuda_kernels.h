@@ -50,6 +50,31 @@ void cuda_linear_forward(ser_stream *stream, const ser_plan *plan, void *workspa
                          const float *w, const float *bias, int64_t rows);
 void cuda_linear_backward(ser_stream *stream, const ser_plan *plan, void *workspace, float *dx, float *dw, float *dbias,
                           const float *dout, const float *x, const float *w, int64_t rows);
+ser_status cuda_product_prepare(ser_device *device, ser_plan **plan, const ser_product_shape *shape, ser_error *err);
+void cuda_product_pack(ser_stream *stream, const ser_plan *plan, void *packed, const float *w);
+void cuda_product_forward(ser_stream *stream, const ser_plan *plan, void *workspace, float *out, const float *x,
+                          const void *packed, const float *bias, const float *residual, ser_product_end end,
+                          int64_t rows);
+ser_status cuda_front_prepare(ser_device *device, ser_plan **plan, const ser_front_shape *shape, ser_error *err);
+void cuda_front_pack(ser_stream *stream, const ser_plan *plan, void *packed, const float *w);
+void cuda_front_wave(ser_stream *stream, const ser_plan *plan, void *workspace, float *wave, double *moments,
+                     const float *pcm, const int64_t *sample_start, const ser_rows *rows);
+void cuda_front_norm(ser_stream *stream, const ser_plan *plan, float *norm, const double *moments, const float *w,
+                     const float *gamma, const float *beta, int64_t clips);
+void cuda_front_forward(ser_stream *stream, const ser_plan *plan, float *out, const float *wave, const void *packed,
+                        const float *bias, const float *norm, const float *gamma, const float *beta,
+                        const ser_rows *rows, int64_t first, int64_t count);
+void cuda_layernorm_forward(ser_stream *stream, float *out, const float *x, const float *gamma, const float *beta,
+                            float eps, bool gelu, int64_t channels, int64_t rows);
+ser_status cuda_pos_conv_prepare(ser_device *device, ser_plan **plan, const ser_pos_conv_shape *shape, ser_error *err);
+void cuda_pos_conv_pack(ser_stream *stream, const ser_plan *plan, void *packed, const float *w);
+void cuda_pos_conv_forward(ser_stream *stream, const ser_plan *plan, void *workspace, float *out, const float *x,
+                           const void *packed, const float *bias, const ser_rows *rows);
+ser_status cuda_attention_prepare(ser_device *device, ser_plan **plan, const ser_attention_shape *shape,
+                                  ser_error *err);
+void cuda_attention_forward(ser_stream *stream, const ser_plan *plan, void *workspace, float *out, const float *qkv,
+                            const ser_rows *rows);
+void cuda_pool_rows(ser_stream *stream, float *pooled, const float *x, int64_t channels, const ser_rows *rows);
 void cuda_softmax(ser_stream *stream, float *probabilities, const float *logits, const ser_loss_shape *shape,
                   int64_t rows);
 void cuda_softmax_loss(ser_stream *stream, float *losses, float *dlogits, const float *logits, const int32_t *truth,

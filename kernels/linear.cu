@@ -2,10 +2,10 @@
  * head, by kernels of ours, where a launch is most of the time; others by cuBLASLt. Where the library has no algorithm
  * that suits us, or rows begin on any float, which it has few for, a plain kernel of ours multiplies.
  *
- * The library multiplies matrices whose columns are contiguous: its x is [in] by rows, out is [out] by rows and w is
- * [in] by [out]. Each product has one algorithm, whatever the number of rows and whoever makes the plan, and it never
- * splits a sum, so that a row's bytes depend on that row alone. */
+ * The library's x is [in] by rows, out is [out] by rows and w is [in] by [out]. */
+#include "cuda/lt.h"
 #include "kernels/cuda_kernels.h"
+#include "kernels/plain_product.h"
 #include "kernels/temporal_cuda.h"
 
 enum {
@@ -25,10 +25,8 @@ typedef struct {
   cuda_plan plan;
   ser_linear_shape shape;
   bool small, plain;
-  cublasLtHandle_t lt;
   cublasLtMatrixLayout_t w, x, out;
-  cublasLtMatmulDesc_t product[PRODUCTS];
-  cublasLtMatmulAlgo_t algorithm[PRODUCTS];
+  cuda_lt_product product[PRODUCTS];
 } linear_plan;
 
 typedef struct {
@@ -45,148 +43,43 @@ static linear_dims dims_of(const linear_plan *plan, int64_t rows) {
 
 static void end_plan(cuda_plan *plan) {
   linear_plan *p = (linear_plan *)plan;
-  for (int i = 0; i < PRODUCTS; i++)
-    if (p->product[i]) CUDA_END(cublasLtMatmulDescDestroy(p->product[i]));
-  if (p->w) CUDA_END(cublasLtMatrixLayoutDestroy(p->w));
-  if (p->x) CUDA_END(cublasLtMatrixLayoutDestroy(p->x));
-  if (p->out) CUDA_END(cublasLtMatrixLayoutDestroy(p->out));
-}
-
-static cublasStatus_t set_rows(const linear_plan *p, uint64_t rows) {
-  cublasStatus_t status = cublasLtMatrixLayoutSetAttribute(p->x, CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows);
-  if (status != CUBLAS_STATUS_SUCCESS) return status;
-  return cublasLtMatrixLayoutSetAttribute(p->out, CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows);
-}
-
-/* What the products multiply and how. */
-typedef struct {
-  cublasLtMatrixLayout_t a, b, d;
-  cublasOperation_t turn_a, turn_b;
-  cublasLtEpilogue_t epilogue;
-} product_form;
-
-static product_form form_of(const linear_plan *p, product which) {
-  switch (which) {
-  case FORWARD:
-    return (product_form){p->w, p->x, p->out, CUBLAS_OP_T, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT};
-  case FORWARD_BIAS:
-    return (product_form){p->w, p->x, p->out, CUBLAS_OP_T, CUBLAS_OP_N, CUBLASLT_EPILOGUE_BIAS};
-  case DATA_GRADIENT:
-    return (product_form){p->w, p->out, p->x, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT};
-  default:
-    return (product_form){p->x, p->out, p->w, CUBLAS_OP_N, CUBLAS_OP_T, CUBLASLT_EPILOGUE_DEFAULT};
-  }
+  for (int i = 0; i < PRODUCTS; i++) cuda_lt_end(&p->product[i]);
+  cuda_lt_layout_end(p->w);
+  cuda_lt_layout_end(p->x);
+  cuda_lt_layout_end(p->out);
 }
 
 /* Parameters lie end to end and may begin on any float; rows begin on 16 bytes where their stride says so. */
-static uint32_t alignment_of(const linear_plan *p, cublasLtMatrixLayout_t layout) {
-  int64_t stride = layout == p->x ? p->shape.in_stride : layout == p->out ? p->shape.out_stride : 1;
+static uint32_t alignment_of(int64_t stride) {
   return stride % 4 ? 4 : 16;
 }
 
-static ser_status limit_choice(cublasLtMatmulPreference_t preference, const linear_plan *p, const product_form *form,
-                               ser_error *err) {
-  const uint32_t whole = CUBLASLT_REDUCTION_SCHEME_NONE;
-  const uint64_t workspace = 0;
-  const uint32_t a = alignment_of(p, form->a), b = alignment_of(p, form->b), d = alignment_of(p, form->d);
-  const struct {
-    cublasLtMatmulPreferenceAttributes_t attribute;
-    const void *value;
-    size_t size;
-  } limits[] = {{CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &whole, sizeof whole},
-                {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace},
-                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a, sizeof a},
-                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &b, sizeof b},
-                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &d, sizeof d},
-                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &d, sizeof d}};
-  for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
-    CUDA_TRY(CUDA_LT,
-             cublasLtMatmulPreferenceSetAttribute(preference, limits[i].attribute, limits[i].value, limits[i].size),
-             err);
-  return SER_OK;
+/* What the products multiply and how. */
+static cuda_lt_form form_of(const linear_plan *p, product which) {
+  const uint32_t w = 4, x = alignment_of(p->shape.in_stride), out = alignment_of(p->shape.out_stride);
+  const cublasLtEpilogue_t end = which == FORWARD_BIAS ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+  cuda_lt_form f = {p->w, p->x, p->out, CUBLAS_OP_T, CUBLAS_OP_N, end, w, x, out, {p->x, p->out}, usual_rows};
+  if (which == DATA_GRADIENT)
+    f = (cuda_lt_form){p->w, p->out, p->x, CUBLAS_OP_N, CUBLAS_OP_N, end, w, out, x, {p->x, p->out}, usual_rows};
+  if (which == WEIGHT_GRADIENT)
+    f = (cuda_lt_form){p->x, p->out, p->w, CUBLAS_OP_N, CUBLAS_OP_T, end, x, out, w, {p->x, p->out}, usual_rows};
+  return f;
 }
 
-/* Whether the algorithm sums in one piece and does any number of rows: the same are tried whatever the plan's own, so
- * that plans of one layer choose alike. */
-static bool is_fit(const linear_plan *p, product which, const product_form *form, const cublasLtMatmulAlgo_t *found) {
-  static const uint64_t rows[] = {1, 2, 3, 31, 32, 33, 64, usual_rows - 1, usual_rows, usual_rows + 1, 4096};
-  int32_t parts = 0;
-  if (cublasLtMatmulAlgoConfigGetAttribute(found, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, NULL) ||
-      parts > 1)
-    return false;
-  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-    cublasLtMatmulHeuristicResult_t result;
-    if (set_rows(p, rows[i]) ||
-        cublasLtMatmulAlgoCheck(p->lt, p->product[which], form->a, form->b, form->d, form->d, found, &result) ||
-        result.workspaceSize)
-      return false;
-  }
-  return true;
-}
-
-/* What the library knows, the best first; none is no failure. */
-static cublasStatus_t list_algorithms(cublasLtMatmulHeuristicResult_t *found, int most, int *count,
-                                      const linear_plan *p, product which, cublasLtMatmulPreference_t preference) {
-  product_form form = form_of(p, which);
-  *count = 0;
-  cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(p->lt, p->product[which], form.a, form.b, form.d, form.d,
-                                                         preference, most, found, count);
-  return status == CUBLAS_STATUS_NOT_SUPPORTED ? CUBLAS_STATUS_SUCCESS : status;
-}
-
-/* The first that fits. Without any, or where rows begin on any float, for which the library has few, p is plain. */
-static ser_status choose(linear_plan *p, product which, cublasLtMatmulPreference_t preference, ser_error *err) {
-  enum { MOST = 16 };
-  cublasLtMatmulHeuristicResult_t found[MOST];
-  product_form form = form_of(p, which);
-  int count = 0;
-  SER_TRY(limit_choice(preference, p, &form, err));
-  CUDA_TRY(CUDA_LT, set_rows(p, usual_rows), err);
-  CUDA_TRY(CUDA_LT, list_algorithms(found, MOST, &count, p, which, preference), err);
-  if (p->shape.in_stride % 4 || p->shape.out_stride % 4) count = 0;
-  for (int i = 0; i < count; i++)
-    if (found[i].state == CUBLAS_STATUS_SUCCESS && is_fit(p, which, &form, &found[i].algo)) {
-      p->algorithm[which] = found[i].algo;
-      return SER_OK;
-    }
-  p->plain = true;
-  return SER_OK;
-}
-
-static ser_status describe(linear_plan *p, product which, ser_error *err) {
-  const void *no_bias = (const void *)sizeof(float); /* to choose by: one that is there, on any float */
-  bool tf32 = p->plan.device->precision == SER_PRECISION_TF32;
-  product_form form = form_of(p, which);
-  cublasLtMatmulDesc_t *made = &p->product[which];
-  CUDA_TRY(CUDA_LT,
-           cublasLtMatmulDescCreate(made, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F), err);
-  const struct {
-    cublasLtMatmulDescAttributes_t attribute;
-    const void *value;
-    size_t size;
-  } words[] = {{CUBLASLT_MATMUL_DESC_TRANSA, &form.turn_a, sizeof form.turn_a},
-               {CUBLASLT_MATMUL_DESC_TRANSB, &form.turn_b, sizeof form.turn_b},
-               {CUBLASLT_MATMUL_DESC_EPILOGUE, &form.epilogue, sizeof form.epilogue},
-               {CUBLASLT_MATMUL_DESC_BIAS_POINTER, &no_bias, sizeof no_bias}};
-  for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-    CUDA_TRY(CUDA_LT, cublasLtMatmulDescSetAttribute(*made, words[i].attribute, words[i].value, words[i].size), err);
-  return SER_OK;
-}
-
+/* Without an algorithm that fits, or where rows begin on any float, for which the library has few, p is plain. */
 static ser_status prepare_library(linear_plan *p, ser_error *err) {
   const ser_linear_shape *s = &p->shape;
-  ser_status status = SER_OK;
-  cublasLtMatmulPreference_t preference = NULL;
-  uint64_t in = (uint64_t)s->in, out = (uint64_t)s->out;
-  SER_TRY(cuda_lt(&p->lt, p->plan.device, err));
-  CUDA_TRY(CUDA_LT, cublasLtMatrixLayoutCreate(&p->w, CUDA_R_32F, in, out, s->in), err);
-  CUDA_TRY(CUDA_LT, cublasLtMatrixLayoutCreate(&p->x, CUDA_R_32F, in, usual_rows, s->in_stride), err);
-  CUDA_TRY(CUDA_LT, cublasLtMatrixLayoutCreate(&p->out, CUDA_R_32F, out, usual_rows, s->out_stride), err);
-  for (int i = 0; i < PRODUCTS; i++) SER_TRY(describe(p, (product)i, err));
-  CUDA_TRY(CUDA_LT, cublasLtMatmulPreferenceCreate(&preference), err);
-  for (int i = 0; i < PRODUCTS && status == SER_OK && !p->plain; i++) status = choose(p, (product)i, preference, err);
-  CUDA_END(cublasLtMatmulPreferenceDestroy(preference));
-  return status;
+  const int64_t rows = (int64_t)usual_rows;
+  SER_TRY(cuda_lt_layout(&p->w, s->in, s->out, s->in, err));
+  SER_TRY(cuda_lt_layout(&p->x, s->in, rows, s->in_stride, err));
+  SER_TRY(cuda_lt_layout(&p->out, s->out, rows, s->out_stride, err));
+  p->plain = s->in_stride % 4 || s->out_stride % 4;
+  for (int i = 0; i < PRODUCTS; i++) {
+    cuda_lt_form form = form_of(p, (product)i);
+    SER_TRY(cuda_lt_prepare(&p->product[i], p->plan.device, &form, !p->plain, err));
+    p->plain |= !p->product[i].found;
+  }
+  return SER_OK;
 }
 
 ser_status cuda_linear_prepare(ser_device *device, ser_plan **plan, const ser_linear_shape *shape, ser_error *err) {
@@ -292,85 +185,23 @@ static void small_backward(ser_stream *stream, float *dx, float *dw, float *dbia
               dout, x, w, (int)dx_blocks, d);
 }
 
-/* ---- any layer, plainly ---- */
-
-enum { TILE = 32, TILE_WARPS = 8 };
-
-/* Element (line, k) lies at at[line * line_step + k * step]. */
-typedef struct {
-  const float *at;
-  int64_t line_step, step;
-} operand;
-
-static __device__ __forceinline__ void read_tile(float (*tile)[TILE + 1], const operand &from, int first, int lines,
-                                                 int k, int depth) {
-  for (int i = (int)threadIdx.y; i < TILE; i += TILE_WARPS) {
-    int line = first + i, at = k + (int)threadIdx.x;
-    bool there = line < lines && at < depth;
-    tile[i][threadIdx.x] = there ? from.at[line * from.line_step + at * from.step] : 0;
-  }
-}
-
-/* out[row][column] = bias[column] + the sum over k < depth of a(row, k) b(column, k), in the order of k. */
-static __global__ void linear_plain_kernel(float *out, int64_t stride, const __grid_constant__ operand a,
-                                           const __grid_constant__ operand b, const float *bias, int rows, int columns,
-                                           int depth) {
-  __shared__ float as[TILE][TILE + 1], bs[TILE][TILE + 1];
-  int first = (int)blockIdx.y * TILE, column = (int)(blockIdx.x * TILE + threadIdx.x);
-  float sum[TILE / TILE_WARPS], start = bias && column < columns ? bias[column] : 0;
-#pragma unroll
-  for (int i = 0; i < TILE / TILE_WARPS; i++) sum[i] = start;
-  for (int k = 0; k < depth; k += TILE) {
-    __syncthreads();
-    read_tile(as, a, first, rows, k, depth);
-    read_tile(bs, b, (int)blockIdx.x * TILE, columns, k, depth);
-    __syncthreads();
-    for (int j = 0; j < TILE; j++)
-#pragma unroll
-      for (int i = 0; i < TILE / TILE_WARPS; i++)
-        sum[i] = fmaf(as[threadIdx.y + i * TILE_WARPS][j], bs[threadIdx.x][j], sum[i]);
-  }
-#pragma unroll
-  for (int i = 0; i < TILE / TILE_WARPS; i++) {
-    int row = first + (int)threadIdx.y + i * TILE_WARPS;
-    if (row < rows && column < columns) out[row * stride + column] = sum[i];
-  }
-}
+/* ---- any layer ---- */
 
 static void plain_product(ser_stream *stream, const linear_plan *p, product which, float *out, const float *a,
                           const float *b, const float *bias, int count) {
   const ser_linear_shape *s = &p->shape;
-  int rows = count, columns = (int)s->out, depth = (int)s->in;
-  int64_t stride = s->out_stride;
-  operand left = {a, s->in_stride, 1}, right = {b, s->in, 1}; /* x and w */
-  if (which == DATA_GRADIENT) {                               /* dout and w */
-    columns = (int)s->in;
-    depth = (int)s->out;
-    stride = s->in_stride;
-    left = (operand){a, s->out_stride, 1};
-    right = (operand){b, 1, s->in};
+  cuda_product_size size = {count, s->out, s->in, s->out_stride};
+  cuda_operand left = {a, s->in_stride, 1}, right = {b, s->in, 1}; /* x and w */
+  if (which == DATA_GRADIENT) {                                    /* dout and w */
+    size = (cuda_product_size){count, s->in, s->out, s->in_stride};
+    left = (cuda_operand){a, s->out_stride, 1};
+    right = (cuda_operand){b, 1, s->in};
   } else if (which == WEIGHT_GRADIENT) { /* dout and x */
-    rows = (int)s->out;
-    columns = (int)s->in;
-    depth = count;
-    stride = s->in;
-    left = (operand){a, 1, s->out_stride};
-    right = (operand){b, 1, s->in_stride};
+    size = (cuda_product_size){s->out, s->in, count, s->in};
+    left = (cuda_operand){a, 1, s->out_stride};
+    right = (cuda_operand){b, 1, s->in_stride};
   }
-  dim3 blocks(cuda_blocks(columns, TILE), cuda_blocks(rows, TILE));
-  CUDA_LAUNCH(stream, linear_plain_kernel, blocks, dim3(TILE, TILE_WARPS), 0, out, stride, left, right, bias, rows,
-              columns, depth);
-}
-
-/* ---- the library ---- */
-
-static void multiply(ser_stream *stream, const linear_plan *p, product which, float *d, const float *a,
-                     const float *b) {
-  const float one = 1, zero = 0;
-  product_form form = form_of(p, which);
-  CUDA_CALL(stream, CUDA_LT,
-            cublasLtMatmul(p->lt, p->product[which], &one, a, form.a, b, form.b, &zero, d, form.d, d, form.d,
-                           &p->algorithm[which], NULL, 0, stream->cuda));
+  cuda_plain_product(stream, out, left, right, bias, NULL, &size);
 }
 
 static void clear_padding(ser_stream *stream, float *rows, int columns, int stride, int count) {
@@ -391,12 +222,9 @@ void cuda_linear_forward(ser_stream *stream, const ser_plan *plan, void *workspa
   if (p->plain) {
     plain_product(stream, p, FORWARD, out, x, w, bias, d.rows);
   } else {
-    CUDA_CALL(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
-    if (bias)
-      CUDA_CALL(stream, CUDA_LT,
-                cublasLtMatmulDescSetAttribute(p->product[FORWARD_BIAS], CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
-                                               sizeof bias));
-    multiply(stream, p, bias ? FORWARD_BIAS : FORWARD, out, w, x);
+    const cuda_lt_product *product = &p->product[bias ? FORWARD_BIAS : FORWARD];
+    CUDA_CALL(stream, CUDA_LT, cuda_lt_rows(product, (uint64_t)rows));
+    cuda_lt_multiply(stream, product, out, w, x, NULL, bias);
   }
   clear_padding(stream, out, d.out, d.out_stride, d.rows);
 }
@@ -425,18 +253,18 @@ void cuda_linear_backward(ser_stream *stream, const ser_plan *plan, void *worksp
     small_backward(stream, dx, dw, dbias, dout, x, w, d);
     return;
   }
-  if (!p->plain) CUDA_CALL(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
+  if (!p->plain) CUDA_CALL(stream, CUDA_LT, cuda_lt_rows(&p->product[DATA_GRADIENT], (uint64_t)rows));
   if (dx) {
     if (p->plain)
       plain_product(stream, p, DATA_GRADIENT, dx, dout, w, NULL, d.rows);
     else
-      multiply(stream, p, DATA_GRADIENT, dx, w, dout);
+      cuda_lt_multiply(stream, &p->product[DATA_GRADIENT], dx, w, dout, NULL, NULL);
     clear_padding(stream, dx, d.in, d.in_stride, d.rows);
   }
   if (p->plain)
     plain_product(stream, p, WEIGHT_GRADIENT, dw, dout, x, NULL, d.rows);
   else
-    multiply(stream, p, WEIGHT_GRADIENT, dw, x, dout);
+    cuda_lt_multiply(stream, &p->product[WEIGHT_GRADIENT], dw, x, dout, NULL, NULL);
   if (dbias)
     CUDA_LAUNCH(stream, linear_bias_gradient_kernel, cuda_blocks(d.out, CUDA_WARP), dim3(CUDA_WARP, BACK_WARPS), 0,
                 dbias, dout, d);

@@ -13,7 +13,7 @@ typedef struct {
   test_buffers all;
   const ser_ops *ops;
   uint64_t seed;
-  void *rooms[4]; /* workspaces, which are the backend's own */
+  void *rooms[8]; /* workspaces, which are the backend's own */
   int room_count;
 } twin;
 
@@ -280,6 +280,117 @@ static void audio(twin *t, const ser_tensor_shape *s) {
   }
 }
 
+/* ---- the speech encoder's ---- */
+
+/* What each backend writes in its own way. */
+static void *hidden(twin *t, size_t bytes) {
+  ser_plan plan = {.workspace = bytes};
+  return room(t, &plan);
+}
+
+static void product(twin *t, const ser_product_shape *shape, bool added, ser_product_end end) {
+  int64_t rows = shape->rows;
+  size_t ins = (size_t)((rows - 1) * shape->in_stride + shape->in), outs = (size_t)(rows * shape->out_stride);
+  ser_plan *plan;
+  ser_error err = {0};
+  ASSERT_OK(t->ops->product_prepare(t->all.device, &plan, shape, &err), err);
+  void *workspace = room(t, plan), *packed = hidden(t, plan->packed);
+  float *x = numbers(t, ins, -1, 1), *w = numbers(t, (size_t)(shape->in * shape->out), -1, 1);
+  float *out = numbers(t, outs, -1, 1), *bias = numbers(t, (size_t)shape->out, -1, 1);
+  t->ops->product_pack(t->all.stream, plan, packed, w);
+  t->ops->product_forward(t->all.stream, plan, workspace, out, x, packed, added ? bias : NULL, added ? out : NULL, end,
+                          rows);
+  ser_plan_free(plan);
+}
+
+static void products(twin *t, const ser_tensor_shape *s) {
+  int64_t rows = s->sides * s->batch, in = s->channels, wide = SER_ROUND_UP(in, 8), out = s->time;
+  ser_product_shape apart = {rows, in, out, wide, SER_ROUND_UP(out, 8)}, over = {rows, 3 * wide, out, 2 * wide, out};
+  product(t, &apart, true, SER_PRODUCT_PLAIN);
+  product(t, &over, false, SER_PRODUCT_GELU);
+}
+
+/* Some clips of the shape's frames and of others. */
+static ser_rows ragged(twin *t, const ser_tensor_shape *s) {
+  const int64_t list[] = {s->time, 1, (s->time + 1) / 2, 31, s->time + 1}, clips = s->batch < 9 ? s->batch : 9;
+  int64_t start[10] = {0};
+  int32_t clip_of_row[9 * 1002];
+  for (int64_t clip = 0; clip < clips; clip++) {
+    start[clip + 1] = start[clip] + list[clip % 5] + 1;
+    for (int64_t row = start[clip]; row < start[clip + 1]; row++) clip_of_row[row] = (int32_t)clip;
+  }
+  ser_rows rows = {.clips = clips, .rows = start[clips]};
+  rows.row_start = test_put(&t->all, start, (size_t)(clips + 1) * sizeof *start);
+  rows.clip_of_row = test_put(&t->all, clip_of_row, (size_t)rows.rows * sizeof *clip_of_row);
+  return rows;
+}
+
+static void row_norms(twin *t, const ser_tensor_shape *s) {
+  ser_rows rows = ragged(t, s);
+  int64_t channels = s->channels;
+  float *x = numbers(t, (size_t)(rows.rows * channels), -1, 1), *gamma = numbers(t, (size_t)channels, 0.5, 1.5);
+  float *beta = numbers(t, (size_t)channels, -1, 1), *pooled = test_out(&t->all, (size_t)(rows.clips * 2 * channels));
+  t->ops->layernorm_forward(t->all.stream, test_out(&t->all, (size_t)(rows.rows * channels)), x, gamma, beta, 1e-5f,
+                            s->sides > 1, channels, rows.rows);
+  t->ops->pool_rows(t->all.stream, pooled, x, channels, &rows);
+}
+
+static void attend(twin *t, const ser_tensor_shape *s) {
+  ser_rows rows = ragged(t, s);
+  ser_attention_shape shape = {2, SER_ROUND_UP(s->channels < 120 ? s->channels : 120, 8), rows.rows};
+  size_t count = (size_t)(rows.rows * shape.heads * shape.width);
+  ser_plan *plan;
+  ser_error err = {0};
+  ASSERT_OK(t->ops->attention_prepare(t->all.device, &plan, &shape, &err), err);
+  t->ops->attention_forward(t->all.stream, plan, room(t, plan), test_out(&t->all, count), numbers(t, 3 * count, -1, 1),
+                            &rows);
+  ser_plan_free(plan);
+}
+
+static void pos_convs(twin *t, const ser_tensor_shape *s) {
+  ser_rows rows = ragged(t, s);
+  int64_t width = s->channels < 66 ? s->channels : 66;
+  ser_pos_conv_shape shape = {2 * width, 2, 16, rows.rows};
+  size_t count = (size_t)(rows.rows * shape.channels);
+  ser_plan *plan;
+  ser_error err = {0};
+  ASSERT_OK(t->ops->pos_conv_prepare(t->all.device, &plan, &shape, &err), err);
+  void *workspace = room(t, plan), *packed = hidden(t, plan->packed);
+  float *x = numbers(t, count, -1, 1), *bias = numbers(t, (size_t)shape.channels, -1, 1);
+  t->ops->pos_conv_pack(t->all.stream, plan, packed,
+                        numbers(t, (size_t)(shape.channels * width * shape.kernel), -0.2, 0.2));
+  t->ops->pos_conv_forward(t->all.stream, plan, workspace, test_out(&t->all, count), x, packed, bias, &rows);
+  ser_plan_free(plan);
+}
+
+static void fronts(twin *t, const ser_tensor_shape *s) {
+  enum { HOP = 20, KERNEL = 10, STRIDE = 5 };
+  ser_rows rows = ragged(t, s);
+  size_t channels = (size_t)s->channels, count = (size_t)(rows.rows * HOP / STRIDE) * channels;
+  int64_t start[10] = {0};
+  const int64_t list[] = {s->time, 1, (s->time + 1) / 2, 31, s->time + 1};
+  for (int64_t clip = 0; clip < rows.clips; clip++) start[clip + 1] = start[clip] + list[clip % 5] * HOP + KERNEL + 3;
+  const int64_t *starts = test_put(&t->all, start, (size_t)(rows.clips + 1) * sizeof *start);
+  float *pcm = numbers(t, (size_t)start[rows.clips], -1, 1), *w = numbers(t, channels * KERNEL, -1, 1);
+  float *bias = numbers(t, channels, -1, 1), *gamma = numbers(t, channels, 0.5, 1), *beta = numbers(t, channels, -1, 1);
+  for (int over_time = 0; over_time < 2; over_time++) {
+    ser_front_shape shape = {s->channels, KERNEL, STRIDE, HOP, true, over_time, 1e-5f, rows.clips, start[rows.clips]};
+    ser_plan *plan;
+    ser_error err = {0};
+    ASSERT_OK(t->ops->front_prepare(t->all.device, &plan, &shape, &err), err);
+    void *workspace = room(t, plan), *packed = hidden(t, plan->packed);
+    double *moments = hidden(t, (size_t)(rows.clips * SER_FRONT_MOMENTS(KERNEL)) * sizeof *moments);
+    float *wave = test_out(&t->all, (size_t)(rows.rows * HOP + KERNEL)), *out = test_out(&t->all, count);
+    float *norm = over_time ? test_out(&t->all, (size_t)rows.clips * 2 * channels) : NULL;
+    t->ops->front_pack(t->all.stream, plan, packed, w);
+    t->ops->front_wave(t->all.stream, plan, workspace, wave, moments, pcm, starts, &rows);
+    if (over_time) t->ops->front_norm(t->all.stream, plan, norm, moments, w, gamma, beta, rows.clips);
+    t->ops->front_forward(t->all.stream, plan, out, wave, packed, over_time ? NULL : bias, norm, gamma, beta, &rows, 0,
+                          rows.rows * HOP / STRIDE);
+    ser_plan_free(plan);
+  }
+}
+
 /* ---- side by side ---- */
 
 static void start(twin *t, ser_device *device, twin_fn run, const ser_tensor_shape *s) {
@@ -375,9 +486,17 @@ static void sound(void **state) {
   side_by_side(cuda, "audio", audio, 1, 1e-5);
 }
 
-/* TF32 keeps 10 bits of each factor: near, but not as near as fp32. A device that lacks it refuses it. */
-static void dense_in_tf32(void **state) {
+static void encoder(void **state) {
   (void)state;
+  side_by_side(cuda, "products", products, ALL, 5e-6);
+  side_by_side(cuda, "norms of rows", row_norms, ALL, 1e-6);
+  side_by_side(cuda, "attention", attend, ALL, 2e-6);
+  side_by_side(cuda, "positional convolutions", pos_convs, ALL, 4e-6);
+  side_by_side(cuda, "fronts", fronts, ALL, 1e-6);
+}
+
+/* TF32 keeps 10 bits of each factor: near, but not as near as fp32. A device that lacks it refuses it. */
+static void in_tf32(const char *name, twin_fn run) {
   ser_device_options options = {.kind = SER_DEVICE_CUDA, .precision = SER_PRECISION_TF32};
   ser_device *device;
   ser_error err = {0};
@@ -388,16 +507,22 @@ static void dense_in_tf32(void **state) {
   }
   const ser_tensor_shape *s = &shapes[5]; /* 162 to 40: the library's */
   twin want, got;
-  start(&want, cpu, dense, s);
-  start(&got, device, dense, s);
+  start(&want, cpu, run, s);
+  start(&got, device, run, s);
   double difference = compare(&want, &got);
   end(&want);
   end(&got);
   ser_device_close(device);
-  printf("dense, tf32: %.1e apart\n", difference);
+  printf("%s, tf32: %.1e apart\n", name, difference);
   assert_true(difference < 2e-3);
   /* A GPU may do better than it was allowed to; the software device takes TF32 at its word. */
   if (getenv("SERENADE_SOFTGPU")) assert_true(difference > 1e-5);
+}
+
+static void products_in_tf32(void **state) {
+  (void)state;
+  in_tf32("dense", dense);
+  in_tf32("products", products);
 }
 
 static int open_all(void **state) {
@@ -425,8 +550,8 @@ static int close_all(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(exactly), cmocka_unit_test(closely),       cmocka_unit_test(convolutions_both_ways),
-      cmocka_unit_test(sound),   cmocka_unit_test(dense_in_tf32),
+      cmocka_unit_test(exactly), cmocka_unit_test(closely), cmocka_unit_test(convolutions_both_ways),
+      cmocka_unit_test(sound),   cmocka_unit_test(encoder), cmocka_unit_test(products_in_tf32),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
 }

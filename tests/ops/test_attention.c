@@ -81,13 +81,15 @@ static void check(const void *context, const float *out) {
 }
 
 static const int64_t lengths[] = {1, 33, 2, 200, 31, 7}, several[] = {400, 1, 191, 193};
+static const int64_t whole[] = {64, 63, 128, 32, 65}; /* about whole tiles */
 
 static void sizes(void **state) {
   (void)state;
   test_rows rows = test_rows_make(6, lengths), longer = test_rows_make(4, several);
+  test_rows tiles = test_rows_make(5, whole), one = test_rows_make(1, lengths);
   const attention_case cases[] = {
-      {12, 64, 1, &rows},  {2, 64, 6, &rows},  {1, 8, 3, &longer},
-      {2, 24, 1, &longer}, {1, 128, 1, &rows}, {3, 40, 2, &rows},
+      {12, 64, 1, &rows}, {2, 64, 6, &rows},  {1, 8, 3, &longer}, {2, 24, 1, &longer}, {1, 128, 1, &rows},
+      {3, 40, 2, &rows},  {2, 64, 1, &tiles}, {1, 72, 1, &tiles}, {3, 64, 1, &one},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
     test_operation(run, check, &cases[i], (size_t)(test_rows_count(cases[i].rows) * cases[i].heads * cases[i].width));
@@ -96,8 +98,9 @@ static void sizes(void **state) {
 static void a_clip_does_not_see_the_others(void **state) {
   (void)state;
   test_rows rows = test_rows_make(6, lengths), longer = test_rows_make(4, several);
-  const attention_case cases[] = {{4, 64, 2, &rows}, {2, 16, 2, &longer}};
-  for (size_t i = 0; i < 2; i++) {
+  test_rows tiles = test_rows_make(5, whole);
+  const attention_case cases[] = {{4, 64, 2, &rows}, {2, 16, 2, &longer}, {1, 96, 2, &tiles}};
+  for (size_t i = 0; i < 3; i++) {
     int64_t channels = cases[i].heads * cases[i].width;
     test_clips_alone(forward, &cases[i], cases[i].rows, 3 * channels, channels, 0);
   }

@@ -150,17 +150,20 @@ static void check(const void *context, const float *out) {
 }
 
 static const int64_t lengths[] = {1, 9, 2, 40, 3}, few[] = {2, 1}, longer[] = {250, 1, 3};
+static const int64_t many[] = {1, 1, 2, 31, 1, 32, 33, 5, 12, 13, 26, 1};
 
 static void sizes(void **state) {
   (void)state;
   test_rows rows = test_rows_make(5, lengths), short_rows = test_rows_make(2, few),
-            long_rows = test_rows_make(3, longer);
+            long_rows = test_rows_make(3, longer), many_rows = test_rows_make(12, many);
   const front_case cases[] = {
       {32, 10, 5, 320, true, true, false, 0, &rows},         {32, 10, 5, 320, false, true, false, 0, &rows},
       {32, 10, 5, 320, true, true, false, 3, &rows},         {40, 10, 5, 320, false, false, true, 0, &rows},
       {33, 16, 4, 64, true, false, false, 0, &rows},         {31, 3, 1, 20, true, true, false, 0, &rows},
       {512, 10, 5, 320, true, true, false, 0, &short_rows},  {512, 10, 5, 320, true, false, true, 0, &short_rows},
-      {16, 10, 5, 320, true, true, false, 0.5f, &long_rows},
+      {16, 10, 5, 320, true, true, false, 0.5f, &long_rows}, {8, 10, 5, 320, true, true, false, 0, &many_rows},
+      {520, 10, 5, 320, true, false, true, 0, &short_rows},  {516, 12, 5, 320, false, true, false, 0, &short_rows},
+      {12, 2, 2, 4, true, true, false, 0, &many_rows},       {5, 16, 5, 320, true, false, true, 0, &many_rows},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     const front_case *k = &cases[i];
@@ -194,10 +197,12 @@ static void one_device(ser_device *device, ser_stream *stream, void *context) {
 static void a_clip_does_not_see_the_others(void **state) {
   (void)state;
   test_rows rows = test_rows_make(5, lengths), long_rows = test_rows_make(3, longer);
+  test_rows many_rows = test_rows_make(12, many);
   front_case cases[] = {{32, 10, 5, 320, true, true, false, 0, &rows},
                         {32, 10, 5, 320, false, false, true, 0, &rows},
-                        {16, 10, 5, 320, true, true, false, 0, &long_rows}};
-  for (size_t i = 0; i < 3; i++) test_each_device(one_device, 2, &cases[i]);
+                        {16, 10, 5, 320, true, true, false, 0, &long_rows},
+                        {9, 7, 3, 48, true, true, false, 1, &many_rows}};
+  for (size_t i = 0; i < 4; i++) test_each_device(one_device, 2, &cases[i]);
 }
 
 int main(void) {

@@ -74,21 +74,23 @@ static void check(const void *context, const float *out) {
   free(want);
 }
 
-static const int64_t lengths[] = {1, 33, 2, 200, 31, 97};
+static const int64_t lengths[] = {1, 33, 2, 200, 31, 97}, whole[] = {64, 1, 63, 32, 65};
 
 static void sizes(void **state) {
   (void)state;
-  test_rows rows = test_rows_make(6, lengths);
-  const pos_conv_case cases[] = {{96, 2, 128, &rows}, {32, 16, 15, &rows}, {40, 1, 4, &rows}, {128, 2, 19, &rows}};
+  test_rows rows = test_rows_make(6, lengths), tiles = test_rows_make(5, whole), one = test_rows_make(1, lengths);
+  const pos_conv_case cases[] = {{96, 2, 128, &rows}, {32, 16, 15, &rows}, {40, 1, 4, &rows},  {128, 2, 19, &rows},
+                                 {96, 1, 9, &tiles},  {64, 1, 128, &one},  {33, 3, 1, &tiles}, {64, 1, 31, &tiles}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-    test_operation(run, check, &cases[i], (size_t)(test_rows_count(&rows) * cases[i].channels));
+    test_operation(run, check, &cases[i], (size_t)(test_rows_count(cases[i].rows) * cases[i].channels));
 }
 
 static void a_clip_does_not_see_the_others(void **state) {
   (void)state;
-  test_rows rows = test_rows_make(6, lengths);
-  pos_conv_case k = {48, 1, 128, &rows};
-  test_clips_alone(forward, &k, &rows, k.channels, k.channels, 0);
+  test_rows rows = test_rows_make(6, lengths), tiles = test_rows_make(5, whole);
+  const pos_conv_case cases[] = {{48, 1, 128, &rows}, {64, 1, 16, &tiles}};
+  for (int i = 0; i < 2; i++)
+    test_clips_alone(forward, &cases[i], cases[i].rows, cases[i].channels, cases[i].channels, 0);
 }
 
 int main(void) {

@@ -70,6 +70,11 @@ static void sizes(void **state) {
       {50, 64, 64, 64, 64, false, false, false, SER_PRODUCT_GELU},  /* kernel 2, stride 2 */
       {13, 120, 17, 24, 24, true, false, false, SER_PRODUCT_PLAIN}, /* kernel 5, stride 1 */
       {3, 3072, 48, 3072, 48, true, true, true, SER_PRODUCT_GELU},
+      {2, 96, 36, 64, 40, true, true, false, SER_PRODUCT_GELU}, /* overlapping rows with all that may be added */
+      {31, 160, 32, 64, 32, false, true, true, SER_PRODUCT_PLAIN},
+      {32, 64, 48, 64, 48, true, false, false, SER_PRODUCT_GELU},
+      {33, 320, 20, 80, 20, true, true, true, SER_PRODUCT_PLAIN},
+      {9, 100, 12, 8, 12, true, false, false, SER_PRODUCT_PLAIN}, /* 13 rows lie over each other */
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) test_operation(run, NULL, &cases[i], out_count(&cases[i]));
 }
@@ -128,6 +133,7 @@ static void a_row_does_not_see_the_others(void **state) {
   static const product_case cases[] = {
       {ROWS, 768, 72, 768, 72, false, false, false, SER_PRODUCT_GELU},
       {ROWS, 96, 33, 64, 33, false, false, false, SER_PRODUCT_PLAIN},
+      {ROWS, 96, 32, 64, 32, false, false, false, SER_PRODUCT_GELU},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     product_case k = cases[i];

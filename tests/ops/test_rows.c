@@ -1,4 +1,5 @@
-/* layernorm_forward and pool_rows against loops in double. */
+/* layernorm_forward and pool_rows against loops in double; what is pooled of a clip does not depend on its neighbours.
+ */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,8 +50,12 @@ static void layer_norm(void **state) {
                    i % 3 == 0, i % 4 == 0 ? 30.0f : 0};
     test_operation(run_norm, NULL, &k, (size_t)(k.rows * k.channels));
   }
-  norm_case usual[] = {{512, 50, true, true, 0}, {768, 150, false, false, 0}, {1024, 20, false, true, 5}};
-  for (int i = 0; i < 3; i++) test_operation(run_norm, NULL, &usual[i], (size_t)(usual[i].rows * usual[i].channels));
+  norm_case usual[] = {{512, 50, true, true, 0},
+                       {768, 150, false, false, 0},
+                       {1024, 20, false, true, 5},
+                       {1028, 9, true, false, 0},
+                       {1121, 3, false, true, 0}};
+  for (int i = 0; i < 5; i++) test_operation(run_norm, NULL, &usual[i], (size_t)(usual[i].rows * usual[i].channels));
 }
 
 typedef struct {
@@ -80,9 +85,10 @@ static void run_pool(test_buffers *all, const void *context, float *out) {
   free(want);
 }
 
+static const int64_t lengths[] = {1, 149, 2, 1000, 31, 64, 65};
+
 static void pooling(void **state) {
   (void)state;
-  static const int64_t lengths[] = {1, 149, 2, 1000, 31, 64, 65};
   test_rows rows = test_rows_make(7, lengths);
   for (int i = 0; i < TEST_ODD_SIZES; i++) {
     pool_case k = {test_odd_sizes[i], &rows};
@@ -90,10 +96,45 @@ static void pooling(void **state) {
   }
 }
 
+static void pool_rows(test_buffers *all, float *out, const float *x, int64_t channels, const test_rows *rows) {
+  size_t outs = (size_t)(rows->clips * 2 * channels);
+  ser_rows in = test_rows_in(all, rows);
+  float *y = test_out(all, outs), *x_in = test_in(all, x, (size_t)(test_rows_count(rows) * channels));
+  all->device->ops->pool_rows(all->stream, y, x_in, channels, &in);
+  test_read(all, out, y);
+  test_buffers_free(all);
+}
+
+static void one_device(ser_device *device, ser_stream *stream, void *context) {
+  const pool_case *k = context;
+  test_buffers all = {.device = device, .stream = stream};
+  int64_t each = 2 * k->channels;
+  float *x = test_rows_numbers(1, k->rows, k->channels);
+  float *together = ser_alloc((size_t)(k->rows->clips * each) * sizeof *together);
+  float *alone = ser_alloc((size_t)each * sizeof *alone);
+  pool_rows(&all, together, x, k->channels, k->rows);
+  for (int64_t clip = 0; clip < k->rows->clips; clip++) {
+    test_rows one = test_rows_make(1, &k->rows->frames[clip]);
+    pool_rows(&all, alone, x + k->rows->start[clip] * k->channels, k->channels, &one);
+    test_same_alone(alone, together + clip * each, (size_t)each, 0);
+  }
+  free(x);
+  free(together);
+  free(alone);
+}
+
+static void a_clip_does_not_see_the_others(void **state) {
+  (void)state;
+  test_rows rows = test_rows_make(7, lengths);
+  pool_case k = {39, &rows};
+  test_each_device(one_device, 2, &k);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(layer_norm),
       cmocka_unit_test(pooling),
+      cmocka_unit_test(a_clip_does_not_see_the_others),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
