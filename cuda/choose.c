@@ -2,6 +2,7 @@
  * forwards and backwards, with its batch, replayed from a graph (cuDNN's form is more launches, which cost time by
  * themselves where they are not), the first block's dilation and the last one's together. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cuda/runtime.h"
@@ -129,12 +130,15 @@ ser_status cuda_choose_conv(ser_device *device, const ser_conv_shape *shape, ser
   if (cuda->conv != SER_CONV_AUTO) return SER_OK;
   trial t = {.device = cuda, .shapes = {*shape, *shape}};
   double fused = INFINITY, cudnn = INFINITY;
-  ser_error ignored;
+  ser_error why = {0};
   t.shapes[0].dilation = 1;
   ser_status status = device->rt->stream_create(device, &t.stream, err);
   if (status == SER_OK) status = time_form(&t, &fused, SER_CONV_FUSED, err);
-  /* Where cuDNN cannot be had or refuses one of the shapes, ours it is. */
-  if (status == SER_OK && time_form(&t, &cudnn, SER_CONV_CUDNN, &ignored) != SER_OK) cudnn = INFINITY;
+  /* Where cuDNN cannot be had or refuses one of the shapes, ours it is, and somebody is to hear of it. */
+  if (status == SER_OK && time_form(&t, &cudnn, SER_CONV_CUDNN, &why) != SER_OK) {
+    cudnn = INFINITY;
+    snprintf(cuda->no_cudnn, sizeof cuda->no_cudnn, "%.*s", (int)sizeof cuda->no_cudnn - 1, why.text);
+  }
   device->rt->stream_destroy(t.stream);
   cuda->conv = status == SER_OK ? (cudnn < fused ? SER_CONV_CUDNN : SER_CONV_FUSED) : SER_CONV_AUTO;
   return status;

@@ -56,6 +56,7 @@ static void cuda_properties(const ser_device *device, ser_device_properties *out
   snprintf(out->precision, sizeof out->precision, "%s", cuda->precision == SER_PRECISION_TF32 ? "tf32" : "fp32");
   static const char *const forms[] = {[SER_CONV_AUTO] = "auto", [SER_CONV_CUDNN] = "cudnn", [SER_CONV_FUSED] = "fused"};
   snprintf(out->conv, sizeof out->conv, "%s", forms[cuda->conv]);
+  snprintf(out->no_cudnn, sizeof out->no_cudnn, "%s", cuda->no_cudnn);
 }
 
 static void cuda_counters_of(const ser_device *device, ser_device_counters *out) {

@@ -40,6 +40,7 @@ typedef struct {
   bool graphs;          /* streams can be captured */
   char precision[8];    /* "fp32", "tf32" */
   char conv[8];         /* how convolutions run: "cpu", "cudnn", "fused"; "auto" before choose_conv */
+  char no_cudnn[1024];  /* why choose_conv could not measure cuDNN and took "fused"; "": it could, or was not to */
 } ser_device_properties;
 
 /* Counters of one device since it was opened: tests ask them whether a loop allocated, benchmarks what a batch costs.
@@ -67,7 +68,7 @@ typedef struct {
 
   /* Settles how convolutions run where that was left to the device (conv auto), by measuring convolutions of this
    * shape, which has the largest dilation, and of the same with dilation 1; before their plans are made. Where there is
-   * nothing to choose it does nothing. */
+   * nothing to choose it does nothing. A cuDNN that fails is no failure: properties.no_cudnn has its words. */
   ser_status (*choose_conv)(ser_device *device, const struct ser_conv_shape *shape, ser_error *err);
 
   /* 64-byte aligned, uninitialised. NULL when the device is out of memory, with the error set. */
@@ -138,6 +139,8 @@ struct ser_device {
 ser_status ser_device_open(ser_device **device, const ser_device_options *options, ser_error *err);
 /* Tells the user once which GPU is used, or why one that is there is not, where that was left to us. */
 void ser_device_tell(const ser_device *device, const ser_device_options *asked);
+/* The device's choose_conv; where cuDNN could not be had for it, the user is warned of what failed. */
+ser_status ser_device_choose_conv(ser_device *device, const struct ser_conv_shape *shape, ser_error *err);
 void ser_device_close(ser_device *device); /* NULL is fine */
 /* Why AUTO does not take CUDA, in words; SER_OK where it does. */
 ser_status ser_device_cuda_absence(ser_error *why);
