@@ -61,6 +61,7 @@ static void cuda_properties(const ser_device *device, ser_device_properties *out
 
 static void cuda_counters_of(const ser_device *device, ser_device_counters *out) {
   *out = ((const cuda_device *)device)->counters;
+  out->asked = cuda_asked();
 }
 
 static const ser_runtime runtime = {
@@ -163,7 +164,7 @@ static ser_status cuda_open(ser_device **device, const ser_device_options *optio
   SER_TRY_DONE(refuse_unfit(cuda, options, err));
   SER_TRY_DONE(make_setup(cuda, err));
   cuda_begun();
-  SER_TRY_DONE(cuda_probe(cuda->setup, err));
+  SER_TRY_DONE(cuda_probe(cuda, err));
 
 done:
   if (status == SER_OK) {

@@ -52,10 +52,10 @@ static void end_plan(cuda_plan *plan) {
   if (p->out) CUDA_END(cublasLtMatrixLayoutDestroy(p->out));
 }
 
-static cublasStatus_t set_rows(const linear_plan *p, uint64_t rows) {
-  cublasStatus_t status = cublasLtMatrixLayoutSetAttribute(p->x, CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows);
-  if (status != CUBLAS_STATUS_SUCCESS) return status;
-  return cublasLtMatrixLayoutSetAttribute(p->out, CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows);
+static int set_rows(const linear_plan *p, uint64_t rows) {
+  int status = CUDA_ASK(cublasLtMatrixLayoutSetAttribute(p->x, CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows));
+  if (status) return status;
+  return CUDA_ASK(cublasLtMatrixLayoutSetAttribute(p->out, CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows));
 }
 
 /* What the products multiply and how. */
@@ -111,27 +111,27 @@ static ser_status limit_choice(cublasLtMatmulPreference_t preference, const line
 static bool is_fit(const linear_plan *p, product which, const product_form *form, const cublasLtMatmulAlgo_t *found) {
   static const uint64_t rows[] = {1, 2, 3, 31, 32, 33, 64, usual_rows - 1, usual_rows, usual_rows + 1, 4096};
   int32_t parts = 0;
-  if (cublasLtMatmulAlgoConfigGetAttribute(found, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, NULL) ||
-      parts > 1)
-    return false;
+  int status = CUDA_ASK(
+      cublasLtMatmulAlgoConfigGetAttribute(found, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, NULL));
+  if (status || parts > 1) return false;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     cublasLtMatmulHeuristicResult_t result;
-    if (set_rows(p, rows[i]) ||
-        cublasLtMatmulAlgoCheck(p->lt, p->product[which], form->a, form->b, form->d, form->d, found, &result) ||
-        result.workspaceSize)
-      return false;
+    if (set_rows(p, rows[i])) return false;
+    status =
+        CUDA_ASK(cublasLtMatmulAlgoCheck(p->lt, p->product[which], form->a, form->b, form->d, form->d, found, &result));
+    if (status || result.workspaceSize) return false;
   }
   return true;
 }
 
 /* What the library knows, the best first; none is no failure. */
-static cublasStatus_t list_algorithms(cublasLtMatmulHeuristicResult_t *found, int most, int *count,
-                                      const linear_plan *p, product which, cublasLtMatmulPreference_t preference) {
+static int list_algorithms(cublasLtMatmulHeuristicResult_t *found, int most, int *count, const linear_plan *p,
+                           product which, cublasLtMatmulPreference_t preference) {
   product_form form = form_of(p, which);
   *count = 0;
-  cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(p->lt, p->product[which], form.a, form.b, form.d, form.d,
-                                                         preference, most, found, count);
-  return status == CUBLAS_STATUS_NOT_SUPPORTED ? CUBLAS_STATUS_SUCCESS : status;
+  int status = CUDA_ASK(cublasLtMatmulAlgoGetHeuristic(p->lt, p->product[which], form.a, form.b, form.d, form.d,
+                                                       preference, most, found, count));
+  return status == CUBLAS_STATUS_NOT_SUPPORTED ? 0 : status;
 }
 
 /* The first that fits. Without any, or where rows begin on any float, for which the library has few, p is plain. */
@@ -141,8 +141,8 @@ static ser_status choose(linear_plan *p, product which, cublasLtMatmulPreference
   product_form form = form_of(p, which);
   int count = 0;
   SER_TRY(limit_choice(preference, p, &form, err));
-  CUDA_TRY(CUDA_LT, set_rows(p, usual_rows), err);
-  CUDA_TRY(CUDA_LT, list_algorithms(found, MOST, &count, p, which, preference), err);
+  CUDA_TRY_SAID(CUDA_LT, set_rows(p, usual_rows), err);
+  CUDA_TRY_SAID(CUDA_LT, list_algorithms(found, MOST, &count, p, which, preference), err);
   if (p->shape.in_stride % 4 || p->shape.out_stride % 4) count = 0;
   for (int i = 0; i < count; i++)
     if (found[i].state == CUBLAS_STATUS_SUCCESS && is_fit(p, which, &form, &found[i].algo)) {
@@ -391,11 +391,11 @@ void cuda_linear_forward(ser_stream *stream, const ser_plan *plan, void *workspa
   if (p->plain) {
     plain_product(stream, p, FORWARD, out, x, w, bias, d.rows);
   } else {
-    CUDA_CALL(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
+    CUDA_SAID(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
     if (bias)
-      CUDA_CALL(stream, CUDA_LT,
-                cublasLtMatmulDescSetAttribute(p->product[FORWARD_BIAS], CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
-                                               sizeof bias));
+      CUDA_SET(stream, CUDA_LT,
+               cublasLtMatmulDescSetAttribute(p->product[FORWARD_BIAS], CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                              sizeof bias));
     multiply(stream, p, bias ? FORWARD_BIAS : FORWARD, out, w, x);
   }
   clear_padding(stream, out, d.out, d.out_stride, d.rows);
@@ -425,7 +425,7 @@ void cuda_linear_backward(ser_stream *stream, const ser_plan *plan, void *worksp
     small_backward(stream, dx, dw, dbias, dout, x, w, d);
     return;
   }
-  if (!p->plain) CUDA_CALL(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
+  if (!p->plain) CUDA_SAID(stream, CUDA_LT, set_rows(p, (uint64_t)rows));
   if (dx) {
     if (p->plain)
       plain_product(stream, p, DATA_GRADIENT, dx, dout, w, NULL, d.rows);

@@ -53,6 +53,7 @@ typedef struct {
   int64_t calls;         /* of the device's libraries, the same way */
   int64_t written, read; /* bytes over the bus */
   int64_t waits;         /* times the host waited */
+  int64_t asked;         /* calls of the device's interface, work or not: of the whole process, on all its devices */
 } ser_device_counters;
 
 /* What a job has had of its device: batches, and the device's own time of computing them, by events. For benchmarks. */

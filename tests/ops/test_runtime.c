@@ -282,15 +282,17 @@ static void check_counters(ser_device *device, ser_stream *stream, void *context
   assert_int_equal(now.bytes - start.bytes, 700);
   assert_int_equal(now.peak, start.peak > start.bytes + 1500 ? start.peak : start.bytes + 1500);
   char host[200] = "";
+  ser_device_counters before = counters_of(device);
   rt->write(stream, a, host, 150);
   ASSERT_OK(rt->read(stream, host, a, 100, &err), err);
   now = counters_of(device);
   if (is.host_memory) {
-    assert_int_equal(now.written + now.read + now.waits + now.launches + now.calls, 0);
+    assert_int_equal(now.written + now.read + now.waits + now.launches + now.calls + now.asked, 0);
   } else {
     assert_int_equal(now.written - start.written, 150);
     assert_int_equal(now.read - start.read, 100);
     assert_int_equal(now.waits - start.waits, 1);
+    assert_int_equal(now.asked - before.asked, 3); /* two copies and the wait */
   }
   rt->phase(device, "tests.phase");
   rt->range_begin(device, "outer");
