@@ -19,7 +19,7 @@ typedef struct {
   ser_stream *stream;
   ser_conv_shape shapes[DILATIONS];
   ser_plan *plans[DILATIONS];
-  ser_graph *graph;              /* of a round: each dilation once */
+  ser_graph *graph;              /* of a round: each dilation once; NULL: it is enqueued each time */
   ser_event *points[ROUNDS + 1]; /* between rounds */
   void *memory;
   /* on the device: [S][B][Cp][Tp] each, then vectors, parameters, moments, the workspace */
@@ -69,7 +69,10 @@ static ser_status replay(const trial *t, double *seconds, int rounds, ser_error 
   const ser_runtime *rt = t->device->device.rt;
   rt->record(t->stream, t->points[0]);
   for (int i = 0; i < rounds; i++) {
-    rt->graph_launch(t->stream, t->graph);
+    if (t->graph)
+      rt->graph_launch(t->stream, t->graph);
+    else
+      enqueue_round(t);
     rt->record(t->stream, t->points[i + 1]);
   }
   SER_TRY(rt->await(t->points[rounds], err));
@@ -82,16 +85,22 @@ static int by_size(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+static ser_status capture_round(trial *t, ser_error *err) {
+  const ser_runtime *rt = t->device->device.rt;
+  SER_TRY(rt->graph_begin(t->stream, err));
+  enqueue_round(t);
+  return rt->graph_end(t->stream, &t->graph, err);
+}
+
 /* A round's seconds. What happens only once (code is loaded, a graph goes to the device) lies before those that count.
- */
+ * A cuDNN that cannot be captured is none to choose; our own kernels are there all the same. */
 static ser_status measure(trial *t, double *seconds, ser_error *err) {
   const ser_runtime *rt = t->device->device.rt;
   double all[ROUNDS];
   enqueue_round(t);
   SER_TRY(rt->sync(t->stream, err));
-  SER_TRY(rt->graph_begin(t->stream, err));
-  enqueue_round(t);
-  SER_TRY(rt->graph_end(t->stream, &t->graph, err));
+  ser_status captured = capture_round(t, err);
+  if (captured != SER_OK && t->device->conv == SER_CONV_CUDNN) return captured;
   SER_TRY(replay(t, all, 1, err));
   int rounds = all[0] * ROUNDS > rounds_time ? 1 : ROUNDS;
   if (rounds > 1) SER_TRY(replay(t, all, rounds, err));

@@ -79,7 +79,7 @@ void cuda_begun(void) {
 
 /* Whether the device has ended for this process: it is asked something that does no harm, neither to a capture, of this
  * thread's or another's, nor to work under way. A device that never began may be had later. */
-static bool has_ended(void) {
+bool cuda_has_ended(void) {
   if (!atomic_load(&begun)) return false;
   enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
   bool changed = CUDA_ASK(cudaThreadExchangeStreamCaptureMode(&mode)) == cudaSuccess;
@@ -124,7 +124,7 @@ ser_status cuda_report(ser_error *err, cuda_library library, int status, const c
   snprintf(what, sizeof what, "%s: %s%s, in '%s' at %s:%d", library_names[library], words, behind, statement,
            short_path(file), line);
   if (is_lack_of_memory(library, status) || kept == cudaErrorMemoryAllocation) return cuda_no_memory(err, what);
-  const char *cure = has_ended() ? "; the device can do no more for this process: start it again" : "";
+  const char *cure = cuda_has_ended() ? "; the device can do no more for this process: start it again" : "";
   return ser_fail(err, SER_FAILED, "the CUDA device failed: %s%s", what, cure);
 }
 

@@ -45,7 +45,9 @@ ser_status cuda_graph_end(ser_stream *stream, ser_graph **graph, ser_error *err)
   if (made) CUDA_DO(stream, cudaGraphUpload(made, stream->cuda));
   if (stream->failed) {
     if (made) CUDA_END(cudaGraphExecDestroy(made));
-    return cuda_stream_status(stream, err);
+    ser_status status = cuda_stream_status(stream, err);
+    stream->failed = cuda_has_ended(); /* else only the capture is lost, of which nothing was run */
+    return status;
   }
   *graph = ser_alloc_zero(1, sizeof **graph);
   **graph = (ser_graph){stream->device, made, stream->captured};

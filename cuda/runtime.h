@@ -72,6 +72,7 @@ ser_status cuda_no_memory(ser_error *err, const char *what);
 void cuda_refuse(ser_stream *stream, const char *text);
 /* A device has begun to work for this process: one that answers no more from now on has ended. */
 void cuda_begun(void);
+bool cuda_has_ended(void);
 
 #ifdef __cplusplus
 }

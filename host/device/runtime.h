@@ -107,7 +107,8 @@ typedef struct {
 
   /* Graphs, where properties.graphs: what is enqueued on the stream between begin and end is not run but kept, to be
    * enqueued again by each launch with the same arguments. What changes from launch to launch lies in device memory
-   * (ops.h: ser_step). Nothing that waits or allocates may stand between. Elsewhere begin is SER_FAILED. */
+   * (ops.h: ser_step). Nothing that waits or allocates may stand between. Elsewhere begin is SER_FAILED. Where end
+   * fails nothing between has been run, and the stream goes on as before begin, unless the device itself has ended. */
   ser_status (*graph_begin)(ser_stream *stream, ser_error *err);
   ser_status (*graph_end)(ser_stream *stream, ser_graph **graph, ser_error *err);
   void (*graph_launch)(ser_stream *stream, ser_graph *graph);

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "device/replay.h"
 
 enum {
   LOOK_EVERY = 16,  /* where each step is enqueued by itself: a step that went wrong can be named later as well */
@@ -21,10 +22,10 @@ struct ser_steps {
   ser_steps_options o;
   ser_pass *pass;
   int64_t stride, trained, flat;
-  bool captured;
-  ser_graph *graphs[2]; /* of a full batch, of the smaller last one; NULL where there is none */
-  bool taken[2];        /* such a step was enqueued by itself */
-  ser_event *ends[2];   /* of stretches, in turn; where steps are captured */
+  bool captured; /* the device has graphs */
+  ser_replayer replayer;
+  ser_replay replays[2]; /* of a full batch, of the smaller last one */
+  ser_event *ends[2];    /* of stretches, in turn; where steps are captured */
   int64_t stretch, in_stretch, stretches;
   double ended_at;
   /* on the device */
@@ -80,9 +81,8 @@ static ser_status make_pinned(ser_steps *s, ser_error *err) {
 static ser_status make(ser_steps *s, ser_error *err) {
   const ser_runtime *rt = s->o.device->rt;
   size_t clips = (size_t)s->o.clips, steps = (size_t)ser_steps_count(s);
-  ser_device_properties properties;
-  rt->properties(s->o.device, &properties);
-  s->captured = properties.graphs;
+  s->replayer = ser_replayer_make(s->o.device, "a training step");
+  s->captured = s->replayer.captures;
   SER_TRY(ser_pass_create(&s->pass, s->o.model, s->o.batch, err));
   s->stride = ser_pass_stride(s->pass);
   s->trained = ser_model_trained_count(s->o.model);
@@ -124,7 +124,7 @@ void ser_steps_free(ser_steps *s) {
   if (!s) return;
   const ser_runtime *rt = s->o.device->rt;
   for (int i = 0; i < 2; i++) {
-    rt->graph_destroy(s->graphs[i]);
+    ser_replay_end(&s->replays[i], s->o.device);
     rt->event_destroy(s->ends[i]);
   }
   ser_pass_free(s->pass);
@@ -141,8 +141,15 @@ void ser_steps_write_moments(ser_steps *s, const float *m, const float *v) {
 
 /* ---- a step ------------------------------------------------------------------------------------------------------ */
 
-/* Everything of a step of `count` clips; only enqueues. */
-static void enqueue_step(ser_steps *s, int64_t count) {
+typedef struct {
+  ser_steps *steps;
+  int64_t count; /* clips */
+} one_step;
+
+/* Everything of a step; only enqueues. */
+static void enqueue_step(void *context) {
+  ser_steps *s = ((const one_step *)context)->steps;
+  int64_t count = ((const one_step *)context)->count;
   const ser_ops *ops = s->o.device->ops;
   ser_stream *stream = s->o.stream;
   float *gradients = ser_pass_gradients(s->pass);
@@ -163,25 +170,6 @@ static void enqueue_step(ser_steps *s, int64_t count) {
   ops->gradient_norm(stream, s->norm, gradients, s->trained);
   ops->adam(stream, ser_model_flat(s->o.model), s->m, s->v, gradients, s->trained, &s->o.adam, s->at);
   ops->keep(stream, left, sizeof left / sizeof *left, s->at);
-}
-
-/* The first step of either size is enqueued by itself: what a device loads and allocates when it does something for the
- * first time has no place in a capture. */
-static ser_status enqueue_or_launch(ser_steps *s, int64_t count, ser_error *err) {
-  const ser_runtime *rt = s->o.device->rt;
-  int size = count < s->o.batch;
-  if (!s->captured || !s->taken[size]) {
-    enqueue_step(s, count);
-    s->taken[size] = true;
-    return SER_OK;
-  }
-  if (!s->graphs[size]) {
-    SER_TRY(rt->graph_begin(s->o.stream, err));
-    enqueue_step(s, count);
-    SER_TRY(rt->graph_end(s->o.stream, &s->graphs[size], err));
-  }
-  rt->graph_launch(s->o.stream, s->graphs[size]);
-  return SER_OK;
 }
 
 /* A device takes steps faster than it does them. At the end of a stretch the host waits for the one before, so that the
@@ -211,7 +199,8 @@ void ser_steps_begin(ser_steps *s, const int32_t *order, int64_t done) {
 ser_status ser_steps_take(ser_steps *s, int64_t step, ser_error *err) {
   int64_t count = ser_steps_clips(s, step);
   SER_TRY(ser_feed_bring(s->o.feed, s->o.stream, s->order_host + step * s->o.batch, count, err));
-  SER_TRY(enqueue_or_launch(s, count, err));
+  SER_TRY(ser_replay_run(&s->replays[count < s->o.batch], &s->replayer, s->o.stream, enqueue_step,
+                         &(one_step){s, count}, err));
   return stay_near(s, err);
 }
 

@@ -149,6 +149,49 @@ static void test_counted(void **state) {
   }
 }
 
+/* ---- a device that captures nothing --------------------------------------------------------------------------------
+ */
+
+static const ser_runtime *own;
+
+/* As of a library that cannot be captured. */
+static ser_status refuse_graph(ser_stream *stream, ser_graph **graph, ser_error *err) {
+  ser_status status = own->graph_end(stream, graph, err);
+  if (status == SER_OK) own->graph_destroy(*graph);
+  *graph = NULL;
+  return ser_fail(err, SER_FAILED, "this is not captured");
+}
+
+/* What cannot be one launch is many, with the same bytes, and that is said once. */
+static void test_uncaptured(void **state) {
+  static const char words[] = "serenade: warning: a training step cannot be captured as a graph, so its operations are "
+                              "launched one by one, which may be slower: this is not captured\n";
+  (void)state;
+  ser_device_properties properties;
+  ser_device *device = open_device();
+  own = device->rt;
+  own->properties(device, &properties);
+  ser_runtime refusing = *own;
+  refusing.graph_end = refuse_graph;
+  test_rig r = rig_of(1);
+  ser_device_counters whole = train(&r, device, "whole");
+  device->rt = &refusing;
+  test_listen();
+  ser_device_counters alone = train(&r, device, "alone");
+  char *said = test_heard(true), *found = strstr(said, words);
+  device->rt = own;
+  expect_same(&r, "whole", "alone");
+  if (properties.graphs) {
+    if (!found || strstr(found + 1, words)) fail_msg("it says: %s", said);
+    assert_int_equal(whole.launches, alone.launches);
+  } else {
+    assert_string_equal(said, "");
+  }
+  free(said);
+  ser_device_close(device);
+  test_rig_free(&r);
+}
+
 /* ---- beside the CPU ------------------------------------------------------------------------------------------------
  */
 
@@ -261,9 +304,9 @@ static void test_each_step(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_counted),
-                                     cmocka_unit_test(test_beside_cpu), cmocka_unit_test(test_first_steps),
-                                     cmocka_unit_test(test_each_step)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bytes),  cmocka_unit_test(test_counted),
+                                     cmocka_unit_test(test_uncaptured),  cmocka_unit_test(test_beside_cpu),
+                                     cmocka_unit_test(test_first_steps), cmocka_unit_test(test_each_step)};
   ser_log_set_quiet(true);
   return cmocka_run_group_tests_name("unit.train_device", tests, NULL, NULL);
 }
