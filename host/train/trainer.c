@@ -19,6 +19,7 @@
 #include "report/score.h"
 #include "train/internal.h"
 #include "train/steps.h"
+#include "train/validation.h"
 
 typedef struct {
   const ser_training *job;
@@ -31,17 +32,12 @@ typedef struct {
   size_t train_count, validation_count;
   float *mean, *inv_std;
   ser_model *model;
-  ser_inference *inference;
   ser_resident own; /* where the job brings none */
   ser_feed *feed;
   ser_steps *steps;
-  /* of the validation: on the device, then on the host */
-  void *memory;
-  int32_t *validation_there; /* [validation_count] */
-  float *answers_there;      /* [validation_count][ser_inference_stride] probabilities */
-  float *answers;            /* pinned */
-  int32_t *truth, *answer;   /* [validation_count] */
-  int64_t looked_steps;      /* of this epoch, whose losses are on the host */
+  ser_validation *validating;
+  int32_t *truth, *answer; /* [validation_count] */
+  int64_t looked_steps;    /* of this epoch, whose losses are on the host */
   ser_checkpoint state;
   char *checkpoint_path, *history_path, *model_path;
   int64_t written_epoch; /* the epoch that the checkpoint on disk holds; -1: none */
@@ -161,15 +157,17 @@ static ser_status make_steps(trainer *t, ser_error *err) {
 }
 
 static ser_status make_validation(trainer *t, ser_error *err) {
-  size_t n = t->validation_count, row = (size_t)ser_inference_stride(t->inference) * sizeof(float);
-  const ser_array arrays[] = {{&t->validation_there, n * sizeof(int32_t)}, {&t->answers_there, n * row}};
+  size_t n = t->validation_count;
+  ser_validation_options options = {.device = t->device,
+                                    .stream = t->stream,
+                                    .model = t->model,
+                                    .feed = t->feed,
+                                    .list = t->validation,
+                                    .clips = (int64_t)n,
+                                    .batch = t->job->config->train.batch};
   t->truth = ser_alloc((n + 1) * sizeof *t->truth);
   t->answer = ser_alloc((n + 1) * sizeof *t->answer);
-  if (!n) return SER_OK;
-  SER_TRY(ser_arrays_alloc(&t->memory, t->device, t->stream, arrays, sizeof arrays / sizeof *arrays, err));
-  t->device->rt->write(t->stream, t->validation_there, t->validation, n * sizeof *t->validation);
-  t->answers = t->device->rt->pin(t->device, n * row, err);
-  return t->answers ? SER_OK : SER_FAILED;
+  return ser_validation_create(&t->validating, &options, err);
 }
 
 static ser_status make(trainer *t, ser_error *err) {
@@ -187,7 +185,6 @@ static ser_status make(trainer *t, ser_error *err) {
   ser_standardisation(t->mean, t->inv_std, job->dataset, t->train, t->train_count, t->config.frames);
   SER_TRY(t->device->rt->stream_create(t->device, &t->stream, err));
   SER_TRY(ser_model_create(&t->model, t->device, &t->config, err));
-  SER_TRY(ser_inference_create(&t->inference, t->model, t->stream, batch, err));
   if (!job->resident) SER_TRY(ser_resident_make(&t->own, t->device, job->dataset, err));
   SER_TRY(ser_feed_create(&t->feed, t->device, t->stream, job->dataset, job->resident ? job->resident : &t->own,
                           t->mean, t->inv_std, t->config.frames, batch, err));
@@ -200,13 +197,11 @@ static ser_status make(trainer *t, ser_error *err) {
 static void end(trainer *t) {
   if (t->stream) t->device->rt->sync(t->stream, NULL); /* steps may still be under way */
   ser_checkpoint_free(&t->state);
+  ser_validation_free(t->validating);
   ser_steps_free(t->steps);
   ser_feed_free(t->feed);
   ser_resident_free(&t->own);
-  ser_inference_free(t->inference);
   ser_model_free(t->model);
-  t->device->rt->free(t->device, t->memory);
-  t->device->rt->unpin(t->device, t->answers);
   t->device->rt->stream_destroy(t->stream);
   free(t->train);
   free(t->order);
@@ -420,36 +415,20 @@ static void sum_up_training(const trainer *t, ser_epoch *epoch) {
   epoch->gradient_norm = norm / (double)steps;
 }
 
-/* The validation clips through folded inference, read when all are through. */
-static ser_status answer_validation(trainer *t, ser_error *err) {
-  int64_t n = (int64_t)t->validation_count, most = t->job->config->train.batch;
-  int64_t stride = ser_inference_stride(t->inference);
-  ser_inference_fold(t->inference, t->stream, ser_steps_left_of(t->steps).parameters);
-  for (int64_t first = 0; first < n; first += most) {
-    int64_t count = n - first < most ? n - first : most;
-    ser_batch batch = {0};
-    SER_TRY(ser_interrupt_check(err));
-    SER_TRY(ser_feed_bring(t->feed, t->stream, t->validation + first, count, err));
-    ser_feed_take(t->feed, t->stream, &batch, t->validation_there + first, NULL, most, count, 1);
-    ser_inference_enqueue(t->inference, t->stream, t->answers_there + first * stride, batch.tile, batch.lengths, count);
-  }
-  t->device->rt->read_later(t->stream, t->answers, t->answers_there, (size_t)(n * stride) * sizeof(float));
-  return t->device->rt->sync(t->stream, err);
-}
-
 /* The loss is the plain mean of -log p(truth): neither smoothed nor weighted, so that it means the same whatever is
  * trained with. */
 static ser_status validate(trainer *t, ser_epoch *epoch, ser_error *err) {
   epoch->validation_loss = epoch->validation_war = epoch->validation_uar = NAN;
   if (!t->validation_count) return SER_OK;
-  int64_t stride = ser_inference_stride(t->inference), classes = t->config.classes;
+  int64_t stride, classes = t->config.classes;
   double loss = 0;
   t->device->rt->range_begin(t->device, "validation");
-  ser_status answered = answer_validation(t, err);
+  ser_status answered = ser_validation_run(t->validating, ser_steps_left_of(t->steps).parameters, err);
   t->device->rt->range_end(t->device);
   SER_TRY(answered);
+  const float *answers = ser_validation_answers(t->validating, &stride);
   for (size_t i = 0; i < t->validation_count; i++) {
-    const float *p = t->answers + (int64_t)i * stride;
+    const float *p = answers + (int64_t)i * stride;
     int32_t truth = t->job->dataset->truth[t->validation[i]];
     if (!isfinite(p[truth])) return not_finite(t, ser_steps_count(t->steps) - 1, "validation loss", err);
     loss -= log(fmax((double)p[truth], 1e-30));
