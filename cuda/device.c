@@ -35,8 +35,8 @@ static void cuda_close(ser_device *device) {
  * 128 lanes: 250 us of 132 beside 300 to 450 us for the rest and for the host between epochs; 1900 us of a T4's 40 with
  * 64 lanes. For trainings that take turns at random (a closed queue with one server) 4 or 5 keep the first busy for 97%
  * of the time, 2 the second for 98%; more would only take turns in the second-level cache, where a training's last
- * tensors (some 10 MB) lie. An estimate, as long as nobody has measured it. Beyond 8 streams the driver's queues are
- * shared. */
+ * tensors (some 10 MB) lie. An estimate, as long as nobody has measured it. Each has two streams,
+ * and the driver up to 32 queues for them (host/device/cuda_load.c asks for so many). */
 static int trainings_of(const cuda_device *cuda) {
   int trainings = 1 + cuda->multiprocessors / 32;
   return trainings > 8 ? 8 : trainings;

@@ -98,9 +98,10 @@ static ser_status make(ser_steps *s, ser_error *err) {
       {&s->order, clips * sizeof(int32_t)},
       {&s->at, sizeof(ser_step)},
   };
-  SER_TRY(ser_arrays_alloc(&s->memory, s->o.device, s->o.stream, arrays, sizeof arrays / sizeof *arrays, err));
+  SER_TRY(
+      ser_arrays_alloc(&s->memory, s->o.device, s->o.streams->compute, arrays, sizeof arrays / sizeof *arrays, err));
   if (s->o.class_weights) {
-    rt->write(s->o.stream, s->class_weights, s->o.class_weights, SER_EMOTIONS * sizeof(float));
+    rt->write(s->o.streams->compute, s->class_weights, s->o.class_weights, SER_EMOTIONS * sizeof(float));
     s->o.class_weights = s->class_weights;
   }
   s->stretch = STRETCH_LEAST;
@@ -135,8 +136,8 @@ void ser_steps_free(ser_steps *s) {
 
 void ser_steps_write_moments(ser_steps *s, const float *m, const float *v) {
   const ser_runtime *rt = s->o.device->rt;
-  rt->write(s->o.stream, s->m, m, (size_t)s->trained * sizeof *m);
-  rt->write(s->o.stream, s->v, v, (size_t)s->trained * sizeof *v);
+  rt->write(s->o.streams->compute, s->m, m, (size_t)s->trained * sizeof *m);
+  rt->write(s->o.streams->compute, s->v, v, (size_t)s->trained * sizeof *v);
 }
 
 /* ---- a step ------------------------------------------------------------------------------------------------------ */
@@ -151,7 +152,7 @@ static void enqueue_step(void *context) {
   ser_steps *s = ((const one_step *)context)->steps;
   int64_t count = ((const one_step *)context)->count;
   const ser_ops *ops = s->o.device->ops;
-  ser_stream *stream = s->o.stream;
+  ser_stream *stream = s->o.streams->compute;
   float *gradients = ser_pass_gradients(s->pass);
   ser_batch batch = {.class_weights = s->o.class_weights,
                      .seed = s->o.seed,
@@ -178,7 +179,7 @@ static ser_status stay_near(ser_steps *s, ser_error *err) {
   const ser_runtime *rt = s->o.device->rt;
   if (!s->captured || ++s->in_stretch < s->stretch) return SER_OK;
   s->in_stretch = 0;
-  rt->record(s->o.stream, s->ends[s->stretches++ % 2]);
+  rt->record(s->o.streams->compute, s->ends[s->stretches++ % 2]);
   if (s->stretches == 1) return SER_OK;
   SER_TRY(rt->await(s->ends[s->stretches % 2], err));
   double now = ser_seconds();
@@ -191,15 +192,17 @@ void ser_steps_begin(ser_steps *s, const int32_t *order, int64_t done) {
   const ser_runtime *rt = s->o.device->rt;
   memcpy(s->order_host, order, (size_t)s->o.clips * sizeof *order);
   *s->at_host = (ser_step){.number = done, .place = -1};
-  rt->write_later(s->o.stream, s->order, s->order_host, (size_t)s->o.clips * sizeof *order);
-  rt->write_later(s->o.stream, s->at, s->at_host, sizeof *s->at_host);
+  ser_streams_then_copy(s->o.streams);
+  rt->write_later(s->o.streams->copies, s->order, s->order_host, (size_t)s->o.clips * sizeof *order);
+  rt->write_later(s->o.streams->copies, s->at, s->at_host, sizeof *s->at_host);
+  ser_streams_then_compute(s->o.streams);
   s->in_stretch = s->stretches = 0;
 }
 
 ser_status ser_steps_take(ser_steps *s, int64_t step, ser_error *err) {
   int64_t count = ser_steps_clips(s, step);
-  SER_TRY(ser_feed_bring(s->o.feed, s->o.stream, s->order_host + step * s->o.batch, count, err));
-  SER_TRY(ser_replay_run(&s->replays[count < s->o.batch], &s->replayer, s->o.stream, enqueue_step,
+  SER_TRY(ser_feed_bring(s->o.feed, s->o.streams->compute, s->order_host + step * s->o.batch, count, err));
+  SER_TRY(ser_replay_run(&s->replays[count < s->o.batch], &s->replayer, s->o.streams->compute, enqueue_step,
                          &(one_step){s, count}, err));
   return stay_near(s, err);
 }
@@ -212,11 +215,12 @@ ser_steps_left ser_steps_left_of(const ser_steps *s) {
 }
 
 static void read_later(ser_steps *s, float *to, const float *from, int64_t first, int64_t count) {
-  s->o.device->rt->read_later(s->o.stream, to + first, from + first, (size_t)count * sizeof *to);
+  s->o.device->rt->read_later(s->o.streams->copies, to + first, from + first, (size_t)count * sizeof *to);
 }
 
 ser_status ser_steps_read(ser_steps *s, int64_t from, int64_t to, ser_error *err) {
   int64_t first = from * s->o.batch, count = (to - 1) * s->o.batch + ser_steps_clips(s, to - 1) - first;
+  ser_streams_then_copy(s->o.streams);
   read_later(s, s->losses_host, s->losses, first, count);
   read_later(s, s->logits_host, s->logits, first * s->stride, count * s->stride);
   read_later(s, s->norms_host, s->norms, 2 * from, 2 * (to - from));
@@ -225,5 +229,5 @@ ser_status ser_steps_read(ser_steps *s, int64_t from, int64_t to, ser_error *err
     read_later(s, s->m_host, s->m, 0, s->trained);
     read_later(s, s->v_host, s->v, 0, s->trained);
   }
-  return s->o.device->rt->sync(s->o.stream, err);
+  return s->o.device->rt->sync(s->o.streams->copies, err);
 }

@@ -24,7 +24,7 @@
 typedef struct {
   const ser_training *job;
   ser_device *device;
-  ser_stream *stream;
+  ser_streams streams;
   ser_model_config config;
   size_t *train, *order; /* [train_count] clips of the dataset; an epoch's order of their places */
   int32_t *shuffled;     /* [train_count] clips in that order */
@@ -143,7 +143,7 @@ static ser_status make_steps(trainer *t, ser_error *err) {
     ser_balanced_weights(weights, job->dataset, t->train, t->train_count);
   ser_steps_options options = {
       .device = t->device,
-      .stream = t->stream,
+      .streams = &t->streams,
       .model = t->model,
       .feed = t->feed,
       .clips = (int64_t)t->train_count,
@@ -159,7 +159,7 @@ static ser_status make_steps(trainer *t, ser_error *err) {
 static ser_status make_validation(trainer *t, ser_error *err) {
   size_t n = t->validation_count;
   ser_validation_options options = {.device = t->device,
-                                    .stream = t->stream,
+                                    .streams = &t->streams,
                                     .model = t->model,
                                     .feed = t->feed,
                                     .list = t->validation,
@@ -183,11 +183,11 @@ static ser_status make(trainer *t, ser_error *err) {
   t->mean = ser_alloc((size_t)job->dataset->channels * sizeof(float));
   t->inv_std = ser_alloc((size_t)job->dataset->channels * sizeof(float));
   ser_standardisation(t->mean, t->inv_std, job->dataset, t->train, t->train_count, t->config.frames);
-  SER_TRY(t->device->rt->stream_create(t->device, &t->stream, err));
+  SER_TRY(ser_streams_make(&t->streams, t->device, err));
   SER_TRY(ser_model_create(&t->model, t->device, &t->config, err));
   if (!job->resident) SER_TRY(ser_resident_make(&t->own, t->device, job->dataset, err));
-  SER_TRY(ser_feed_create(&t->feed, t->device, t->stream, job->dataset, job->resident ? job->resident : &t->own,
-                          t->mean, t->inv_std, t->config.frames, batch, err));
+  SER_TRY(ser_feed_create(&t->feed, t->device, t->streams.compute, job->dataset,
+                          job->resident ? job->resident : &t->own, t->mean, t->inv_std, t->config.frames, batch, err));
   SER_TRY(make_steps(t, err));
   SER_TRY(make_validation(t, err));
   ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
@@ -195,14 +195,16 @@ static ser_status make(trainer *t, ser_error *err) {
 }
 
 static void end(trainer *t) {
-  if (t->stream) t->device->rt->sync(t->stream, NULL); /* steps may still be under way */
+  ser_stream *streams[] = {t->streams.compute, t->streams.copies};
+  for (int i = 0; i < 2; i++)
+    if (streams[i]) t->device->rt->sync(streams[i], NULL); /* steps may still be under way */
   ser_checkpoint_free(&t->state);
   ser_validation_free(t->validating);
   ser_steps_free(t->steps);
   ser_feed_free(t->feed);
   ser_resident_free(&t->own);
   ser_model_free(t->model);
-  t->device->rt->stream_destroy(t->stream);
+  ser_streams_free(&t->streams);
   free(t->train);
   free(t->order);
   free(t->shuffled);
@@ -279,7 +281,7 @@ static ser_status begin_anew(trainer *t, ser_error *err) {
   t->state.seed = job->seed;
   t->state.fold = job->fold;
   join_device(t);
-  return ser_model_initialise(t->model, t->stream, (uint64_t)job->seed, err);
+  return ser_model_initialise(t->model, t->streams.compute, (uint64_t)job->seed, err);
 }
 
 /* A checkpoint that this training cannot go on from, of other settings or clips (fits is false) or of more epochs: that
@@ -324,7 +326,7 @@ static ser_status take_model(trainer *t, ser_error *err) {
   t->state.best_epoch = info.epoch;
   ser_status status = SER_OK;
   if (t->kept)
-    status = t->device->rt->read(t->stream, t->state.best, ser_model_flat(model),
+    status = t->device->rt->read(t->streams.compute, t->state.best, ser_model_flat(model),
                                  (size_t)t->state.flat_count * sizeof(float), err);
   ser_model_free(model);
   ser_model_info_free(&info);
@@ -368,9 +370,10 @@ static ser_status begin(trainer *t, ser_error *err) {
   ser_info("%s: goes on after epoch %lld", job->folder, (long long)t->state.epoch);
   join_device(t);
   remove(t->model_path); /* of fewer epochs, where there is one */
-  rt->write(t->stream, ser_model_flat(t->model), t->state.parameters, (size_t)t->state.flat_count * sizeof(float));
+  rt->write(t->streams.compute, ser_model_flat(t->model), t->state.parameters,
+            (size_t)t->state.flat_count * sizeof(float));
   ser_steps_write_moments(t->steps, t->state.m, t->state.v);
-  return rt->sync(t->stream, err);
+  return rt->sync(t->streams.compute, err);
 }
 
 /* ---- an epoch ---------------------------------------------------------------------------------------------------- */
@@ -511,8 +514,9 @@ static ser_status write_model(trainer *t, ser_error *err) {
   memcpy(info.emotions, job->dataset->emotions, sizeof info.emotions);
 
   ser_text file = {0};
-  t->device->rt->write(t->stream, ser_model_flat(t->model), t->state.best, (size_t)t->state.flat_count * sizeof(float));
-  ser_status status = ser_model_text(&file, t->model, t->stream, &info, err);
+  t->device->rt->write(t->streams.compute, ser_model_flat(t->model), t->state.best,
+                       (size_t)t->state.flat_count * sizeof(float));
+  ser_status status = ser_model_text(&file, t->model, t->streams.compute, &info, err);
   if (status == SER_OK) status = ser_write_if_new(t->model_path, &file, err);
   free(file.data);
   return status;

@@ -27,7 +27,7 @@ struct ser_validation {
 static ser_status make(ser_validation *v, ser_error *err) {
   const ser_runtime *rt = v->o.device->rt;
   v->replayer = ser_replayer_make(v->o.device, "the validation");
-  SER_TRY(ser_inference_create(&v->inference, v->o.model, v->o.stream, v->o.batch, err));
+  SER_TRY(ser_inference_create(&v->inference, v->o.model, v->o.streams->compute, v->o.batch, err));
   v->stride = ser_inference_stride(v->inference);
   size_t clips = (size_t)v->o.clips, row = (size_t)v->stride * sizeof(float);
   const ser_array arrays[] = {{&v->list, clips * sizeof *v->list},
@@ -35,8 +35,9 @@ static ser_status make(ser_validation *v, ser_error *err) {
                               {&v->batch_answers, (size_t)v->o.batch * row},
                               {&v->answers, clips * row}};
   if (!clips) return SER_OK;
-  SER_TRY(ser_arrays_alloc(&v->memory, v->o.device, v->o.stream, arrays, sizeof arrays / sizeof *arrays, err));
-  rt->write(v->o.stream, v->list, v->o.list, clips * sizeof *v->list);
+  SER_TRY(
+      ser_arrays_alloc(&v->memory, v->o.device, v->o.streams->compute, arrays, sizeof arrays / sizeof *arrays, err));
+  rt->write(v->o.streams->compute, v->list, v->o.list, clips * sizeof *v->list);
   v->answers_host = rt->pin(v->o.device, clips * row, err);
   return v->answers_host ? SER_OK : SER_FAILED;
 }
@@ -74,25 +75,28 @@ static void enqueue_batch(void *context) {
   const ser_keep left = {v->answers, v->batch_answers, one->count * v->stride, v->o.batch * v->stride};
   const ser_adam none = {0};
   ser_batch batch = {0};
-  ser_feed_take(v->o.feed, v->o.stream, &batch, v->list, v->at, v->o.batch, one->count, 1);
-  ser_inference_enqueue(v->inference, v->o.stream, v->batch_answers, batch.tile, batch.lengths, one->count);
-  ops->keep(v->o.stream, &left, 1, v->at);
-  ops->step_begin(v->o.stream, v->at, &none);
+  ser_feed_take(v->o.feed, v->o.streams->compute, &batch, v->list, v->at, v->o.batch, one->count, 1);
+  ser_inference_enqueue(v->inference, v->o.streams->compute, v->batch_answers, batch.tile, batch.lengths, one->count);
+  ops->keep(v->o.streams->compute, &left, 1, v->at);
+  ops->step_begin(v->o.streams->compute, v->at, &none);
 }
 
 ser_status ser_validation_run(ser_validation *v, const float *parameters, ser_error *err) {
   const ser_runtime *rt = v->o.device->rt;
-  ser_inference_fold(v->inference, v->o.stream, parameters);
-  rt->zero(v->o.stream, v->at, sizeof *v->at);
+  ser_streams_then_copy(v->o.streams);
+  ser_inference_fold(v->inference, v->o.streams->copies, parameters);
+  ser_streams_then_compute(v->o.streams);
+  rt->zero(v->o.streams->compute, v->at, sizeof *v->at);
   for (int64_t first = 0; first < v->o.clips; first += v->o.batch) {
     int64_t left = v->o.clips - first, count = left < v->o.batch ? left : v->o.batch;
     SER_TRY(ser_interrupt_check(err));
-    SER_TRY(ser_feed_bring(v->o.feed, v->o.stream, v->o.list + first, count, err));
-    SER_TRY(ser_replay_run(&v->replays[count < v->o.batch], &v->replayer, v->o.stream, enqueue_batch,
+    SER_TRY(ser_feed_bring(v->o.feed, v->o.streams->compute, v->o.list + first, count, err));
+    SER_TRY(ser_replay_run(&v->replays[count < v->o.batch], &v->replayer, v->o.streams->compute, enqueue_batch,
                            &(one_batch){v, count}, err));
   }
-  rt->read_later(v->o.stream, v->answers_host, v->answers, (size_t)(v->o.clips * v->stride) * sizeof(float));
-  return rt->sync(v->o.stream, err);
+  ser_streams_then_copy(v->o.streams);
+  rt->read_later(v->o.streams->copies, v->answers_host, v->answers, (size_t)(v->o.clips * v->stride) * sizeof(float));
+  return rt->sync(v->o.streams->copies, err);
 }
 
 const float *ser_validation_answers(const ser_validation *v, int64_t *stride) {

@@ -25,10 +25,10 @@ LIMITS = {
     "evaluate": {"unit": ["softmax_kernel"], "waits": 1, "launches": 8, "copies": 2, "work": 0, "own": 0,
                  "graphs": True},
     # An epoch: its order, its state and the folded weights there; losses, logits, norms, parameters and two moments
-    # back, and a wait for them; the validation's answers back, and a wait. Nothing is there to be computed meanwhile.
-    "train": {"unit": None, "waits": 2, "launches": 0, "copies": 10, "work": 0, "own": 10},
+    # back, and a wait for them; the validation's answers back, and a wait.
+    "train": {"unit": None, "waits": 2, "launches": 0, "copies": 10, "work": 0, "own": 0},
     # Beside that one copy for each of at most 8 batches, and a wait for the last but one.
-    "brought": {"unit": None, "waits": 10, "launches": 0, "copies": 18, "work": 0, "own": 10},
+    "brought": {"unit": None, "waits": 10, "launches": 0, "copies": 18, "work": 0, "own": 0},
 }
 STEP_LAUNCHES = 120  # of a training step, or a batch of the validation, in its graph
 

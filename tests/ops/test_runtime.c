@@ -357,6 +357,7 @@ static void wishes(void **state) {
   ASSERT_OK(ser_device_open(&device, &options, &err), err);
   device->rt->properties(device, &is);
   assert_string_equal(is.conv, test_on_cuda() ? "cudnn" : "cpu");
+  if (test_on_cuda()) assert_non_null(getenv("CUDA_DEVICE_MAX_CONNECTIONS"));
   ser_device_close(device);
   options.precision = SER_PRECISION_TF32;
   ser_status status = ser_device_open(&device, &options, &err);
