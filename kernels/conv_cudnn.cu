@@ -75,7 +75,13 @@ static ser_status make_descriptors(struct conv_cudnn *c, const conv_plan *p, ser
 
 /* The most that the three ask for with any number of clips: it need not grow with them, nor does cuDNN promise that it
  * does. Each question costs the library some work, so of large batches only so many sizes are asked for, evenly spread
- * and the largest among them; cuDNN refuses to run where one between them needs more than all of these. */
+ * and the largest among them; cuDNN refuses to run where one between them needs more than all of these.
+ *
+ * Fewer would not be safe. A plan is not told which sizes it will run (a training's two, of which the smaller follows
+ * from the data; any, where the folded branch is done by parts), and one that asked for the largest alone would end a
+ * training at its last batch wherever that needs more. Asked later, size by size, the answer would come too late: the
+ * workspace is a part of what the caller allocated, and nothing is allocated in a loop. Two convolutions of a block
+ * share a plan, so a training of 8 blocks and batches of 64 asks 9 times 64 times 3 questions, once. */
 static const int64_t all_sizes = 64, sizes_between = 64;
 
 static int64_t next_size(int64_t batch, int64_t most) {
