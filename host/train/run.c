@@ -93,7 +93,7 @@ static ser_status open_chosen(ser_device **device, const job *j, const char *sta
   }
   ser_model_config model = ser_training_model(c, 1, 1);
   ser_conv_shape shape = ser_model_conv(&model, c->train.batch);
-  ser_status status = (*device)->rt->choose_conv(*device, &shape, err);
+  ser_status status = ser_device_choose_conv(*device, &shape, err);
   if (status != SER_OK) {
     ser_device_close(*device);
     *device = NULL;
