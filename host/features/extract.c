@@ -143,7 +143,7 @@ static ser_status consume(extract_job *job, ser_error *err) {
   bool closed = false;
   while (!closed || filling(job) || under_way(job)) {
     bool hurry = filling(job) || under_way(job);
-    device->rt->range_begin(device, "wait for a clip");
+    device->rt->range_begin(device, "wait for clips");
     extract_item *item = ser_queue_take_within(job->queue, hurry ? BATCH_WAIT : IDLE_WAIT, &closed);
     device->rt->range_end(device);
     ser_status status = ser_interrupt_check(err);
