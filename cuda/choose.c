@@ -2,6 +2,7 @@
  * forwards and backwards, with its batch, replayed from a graph (cuDNN's form is more launches, which cost time by
  * themselves where they are not), the first block's dilation and the last one's together. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cuda/runtime.h"
@@ -18,7 +19,7 @@ typedef struct {
   ser_stream *stream;
   ser_conv_shape shapes[DILATIONS];
   ser_plan *plans[DILATIONS];
-  ser_graph *graph;              /* of a round: each dilation once */
+  ser_graph *graph;              /* of a round: each dilation once; NULL: it is enqueued each time */
   ser_event *points[ROUNDS + 1]; /* between rounds */
   void *memory;
   /* on the device: [S][B][Cp][Tp] each, then vectors, parameters, moments, the workspace */
@@ -68,7 +69,10 @@ static ser_status replay(const trial *t, double *seconds, int rounds, ser_error 
   const ser_runtime *rt = t->device->device.rt;
   rt->record(t->stream, t->points[0]);
   for (int i = 0; i < rounds; i++) {
-    rt->graph_launch(t->stream, t->graph);
+    if (t->graph)
+      rt->graph_launch(t->stream, t->graph);
+    else
+      enqueue_round(t);
     rt->record(t->stream, t->points[i + 1]);
   }
   SER_TRY(rt->await(t->points[rounds], err));
@@ -81,16 +85,22 @@ static int by_size(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+static ser_status capture_round(trial *t, ser_error *err) {
+  const ser_runtime *rt = t->device->device.rt;
+  SER_TRY(rt->graph_begin(t->stream, err));
+  enqueue_round(t);
+  return rt->graph_end(t->stream, &t->graph, err);
+}
+
 /* A round's seconds. What happens only once (code is loaded, a graph goes to the device) lies before those that count.
- */
+ * A cuDNN that cannot be captured is none to choose; our own kernels are there all the same. */
 static ser_status measure(trial *t, double *seconds, ser_error *err) {
   const ser_runtime *rt = t->device->device.rt;
   double all[ROUNDS];
   enqueue_round(t);
   SER_TRY(rt->sync(t->stream, err));
-  SER_TRY(rt->graph_begin(t->stream, err));
-  enqueue_round(t);
-  SER_TRY(rt->graph_end(t->stream, &t->graph, err));
+  ser_status captured = capture_round(t, err);
+  if (captured != SER_OK && t->device->conv == SER_CONV_CUDNN) return captured;
   SER_TRY(replay(t, all, 1, err));
   int rounds = all[0] * ROUNDS > rounds_time ? 1 : ROUNDS;
   if (rounds > 1) SER_TRY(replay(t, all, rounds, err));
@@ -129,12 +139,15 @@ ser_status cuda_choose_conv(ser_device *device, const ser_conv_shape *shape, ser
   if (cuda->conv != SER_CONV_AUTO) return SER_OK;
   trial t = {.device = cuda, .shapes = {*shape, *shape}};
   double fused = INFINITY, cudnn = INFINITY;
-  ser_error ignored;
+  ser_error why = {0};
   t.shapes[0].dilation = 1;
   ser_status status = device->rt->stream_create(device, &t.stream, err);
   if (status == SER_OK) status = time_form(&t, &fused, SER_CONV_FUSED, err);
-  /* Where cuDNN cannot be had or refuses one of the shapes, ours it is. */
-  if (status == SER_OK && time_form(&t, &cudnn, SER_CONV_CUDNN, &ignored) != SER_OK) cudnn = INFINITY;
+  /* Where cuDNN cannot be had or refuses one of the shapes, ours it is, and somebody is to hear of it. */
+  if (status == SER_OK && time_form(&t, &cudnn, SER_CONV_CUDNN, &why) != SER_OK) {
+    cudnn = INFINITY;
+    snprintf(cuda->no_cudnn, sizeof cuda->no_cudnn, "%.*s", (int)sizeof cuda->no_cudnn - 1, why.text);
+  }
   device->rt->stream_destroy(t.stream);
   cuda->conv = status == SER_OK ? (cudnn < fused ? SER_CONV_CUDNN : SER_CONV_FUSED) : SER_CONV_AUTO;
   return status;

@@ -2,10 +2,12 @@
  * cuda/ and kernels/NAME.cu alone.
  *
  * A device is used by one thread at a time; several devices may be open side by side on the same GPU (one a training).
- * Every call of the runtime or a library, and every launch, goes through CUDA_DO, CUDA_CALL or CUDA_LAUNCH, or through
- * CUDA_TRY and CUDA_END where it belongs to no stream. The first that fails on a stream leaves its words there
- * (statement, file, line and the device's own); from then on the stream's operations do nothing, and the next read,
- * sync or await reports it. */
+ * Every call of the runtime or a library goes through CUDA_ASK, which counts it and gives its status, and nearly all
+ * through those that say what becomes of that: CUDA_DO, CUDA_SET and CUDA_CALL for what is done on a stream, CUDA_TRY
+ * and CUDA_END for what belongs to none. Every launch goes through CUDA_LAUNCH, and so has a stream. (The test
+ * unit.cuda_calls holds the sources to it.) The first that fails on a stream leaves its words there (statement, file,
+ * line and the device's own); from then on the stream's operations do nothing, and the next read, sync or await reports
+ * it. */
 #ifndef SER_CUDA_CUDA_H
 #define SER_CUDA_CUDA_H
 
@@ -38,7 +40,8 @@ typedef struct {
   ser_device device;
   ser_precision precision;
   ser_conv_choice conv; /* auto until choose_conv has measured: fused until then */
-  int capability;       /* 75, 80, 90 ... */
+  char no_cudnn[sizeof((ser_device_properties *)0)->no_cudnn]; /* as in the properties */
+  int capability;                                              /* 75, 80, 90 ... */
   int multiprocessors;
   size_t l2, shared_most; /* bytes: second-level cache; shared memory that a block may ask for */
   char name[128];
@@ -75,24 +78,37 @@ bool cuda_note(ser_stream *stream, cuda_library library, int status, const char 
 ser_status cuda_report(ser_error *err, cuda_library library, int status, const char *statement, const char *file,
                        int line);
 
+/* The one way of asking the runtime or a library for anything: the status as a number, and one more on the count. */
+#define CUDA_ASK(call) (cuda_count_asked(), (int)(call))
+void cuda_count_asked(void);
+int64_t cuda_asked(void); /* by the whole process so far */
+
 /* A call of the runtime that enqueues on a stream: nothing where the stream has failed. */
-#define CUDA_DO(stream, call)                                                                                          \
-  ((stream)->failed ? false : cuda_note((stream), CUDA_RUNTIME, (int)(call), #call, __FILE__, __LINE__))
-/* A call of a library that works on a stream; counted. */
+#define CUDA_DO(stream, call) CUDA_SET(stream, CUDA_RUNTIME, call)
+/* The same of a library, for what is only set on the host. */
+#define CUDA_SET(stream, library, call)                                                                                \
+  ((stream)->failed ? false : cuda_note((stream), (library), CUDA_ASK(call), #call, __FILE__, __LINE__))
+/* A call of a library that works on a stream; counted as work. */
 #define CUDA_CALL(stream, library, call)                                                                               \
   ((stream)->failed                                                                                                    \
        ? false                                                                                                         \
-       : (cuda_count_call(stream), cuda_note((stream), (library), (int)(call), #call, __FILE__, __LINE__)))
+       : (cuda_count_call(stream), cuda_note((stream), (library), CUDA_ASK(call), #call, __FILE__, __LINE__)))
 /* In a function that returns ser_status: returns the error, with its words in err, where the call fails. */
-#define CUDA_TRY(library, call, err)                                                                                   \
+#define CUDA_TRY(library, call, err) CUDA_TRY_STATUS(library, CUDA_ASK(call), #call, err)
+/* The same two for what a function of ours gives that has asked for several things: the first status that is no
+ * success. */
+#define CUDA_SAID(stream, library, status)                                                                             \
+  ((stream)->failed ? false : cuda_note((stream), (library), (status), #status, __FILE__, __LINE__))
+#define CUDA_TRY_SAID(library, status, err) CUDA_TRY_STATUS(library, status, #status, err)
+#define CUDA_TRY_STATUS(library, status, statement, err)                                                               \
   do {                                                                                                                 \
-    int cuda_try_ = (int)(call);                                                                                       \
-    if (cuda_try_) return cuda_report((err), (library), cuda_try_, #call, __FILE__, __LINE__);                         \
+    int cuda_try_ = (status);                                                                                          \
+    if (cuda_try_) return cuda_report((err), (library), cuda_try_, (statement), __FILE__, __LINE__);                   \
   } while (0)
 
 /* What gives something back, or may fail without harm: the runtime forgets it, so that no later call is blamed. What a
  * dead device says then matters to nobody. */
-#define CUDA_END(call) cuda_forget((int)(call))
+#define CUDA_END(call) cuda_forget(CUDA_ASK(call))
 void cuda_forget(int status);
 
 /* Where work on the stream counts: the device's counters, or those of the graph that is being captured. */
@@ -112,7 +128,7 @@ static inline void cuda_count_launch(ser_stream *stream) {
     if ((stream)->failed) break;                                                                                       \
     kernel<<<(blocks), (threads), (shared), (stream)->cuda>>>(__VA_ARGS__);                                            \
     cuda_count_launch(stream);                                                                                         \
-    cuda_note((stream), CUDA_RUNTIME, (int)cudaGetLastError(), #kernel, __FILE__, __LINE__);                           \
+    cuda_note((stream), CUDA_RUNTIME, CUDA_ASK(cudaGetLastError()), #kernel, __FILE__, __LINE__);                      \
   } while (0)
 
 /* A zeroed plan of that size on the host, counted; `end` (or NULL) releases what it holds, the plan itself is freed

@@ -35,8 +35,8 @@ static void cuda_close(ser_device *device) {
  * 128 lanes: 250 us of 132 beside 300 to 450 us for the rest and for the host between epochs; 1900 us of a T4's 40 with
  * 64 lanes. For trainings that take turns at random (a closed queue with one server) 4 or 5 keep the first busy for 97%
  * of the time, 2 the second for 98%; more would only take turns in the second-level cache, where a training's last
- * tensors (some 10 MB) lie. An estimate, as long as nobody has measured it. Beyond 8 streams the driver's queues are
- * shared. */
+ * tensors (some 10 MB) lie. An estimate, as long as nobody has measured it. Each has two streams,
+ * and the driver up to 32 queues for them (host/device/cuda_load.c asks for so many). */
 static int trainings_of(const cuda_device *cuda) {
   int trainings = 1 + cuda->multiprocessors / 32;
   return trainings > 8 ? 8 : trainings;
@@ -56,10 +56,12 @@ static void cuda_properties(const ser_device *device, ser_device_properties *out
   snprintf(out->precision, sizeof out->precision, "%s", cuda->precision == SER_PRECISION_TF32 ? "tf32" : "fp32");
   static const char *const forms[] = {[SER_CONV_AUTO] = "auto", [SER_CONV_CUDNN] = "cudnn", [SER_CONV_FUSED] = "fused"};
   snprintf(out->conv, sizeof out->conv, "%s", forms[cuda->conv]);
+  snprintf(out->no_cudnn, sizeof out->no_cudnn, "%s", cuda->no_cudnn);
 }
 
 static void cuda_counters_of(const ser_device *device, ser_device_counters *out) {
   *out = ((const cuda_device *)device)->counters;
+  out->asked = cuda_asked();
 }
 
 static const ser_runtime runtime = {
@@ -162,7 +164,7 @@ static ser_status cuda_open(ser_device **device, const ser_device_options *optio
   SER_TRY_DONE(refuse_unfit(cuda, options, err));
   SER_TRY_DONE(make_setup(cuda, err));
   cuda_begun();
-  SER_TRY_DONE(cuda_probe(cuda->setup, err));
+  SER_TRY_DONE(cuda_probe(cuda, err));
 
 done:
   if (status == SER_OK) {

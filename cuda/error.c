@@ -61,6 +61,16 @@ static const char *short_path(const char *file) {
   return from;
 }
 
+static atomic_llong asked;
+
+void cuda_count_asked(void) {
+  atomic_fetch_add_explicit(&asked, 1, memory_order_relaxed);
+}
+
+int64_t cuda_asked(void) {
+  return atomic_load(&asked);
+}
+
 static atomic_bool begun;
 
 void cuda_begun(void) {
@@ -69,13 +79,13 @@ void cuda_begun(void) {
 
 /* Whether the device has ended for this process: it is asked something that does no harm, neither to a capture, of this
  * thread's or another's, nor to work under way. A device that never began may be had later. */
-static bool has_ended(void) {
+bool cuda_has_ended(void) {
   if (!atomic_load(&begun)) return false;
   enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-  bool changed = cudaThreadExchangeStreamCaptureMode(&mode) == cudaSuccess;
-  cudaError_t answer = cudaStreamQuery(cudaStreamPerThread);
-  if (changed) cudaThreadExchangeStreamCaptureMode(&mode);
-  cudaGetLastError();
+  bool changed = CUDA_ASK(cudaThreadExchangeStreamCaptureMode(&mode)) == cudaSuccess;
+  int answer = CUDA_ASK(cudaStreamQuery(cudaStreamPerThread));
+  if (changed) CUDA_ASK(cudaThreadExchangeStreamCaptureMode(&mode));
+  CUDA_ASK(cudaGetLastError());
   return answer != cudaSuccess && answer != cudaErrorNotReady && answer != cudaErrorMemoryAllocation;
 }
 
@@ -108,18 +118,18 @@ ser_status cuda_report(ser_error *err, cuda_library library, int status, const c
   char words[512], behind[256] = "", what[1024];
   describe(library, status, words, sizeof words);
   /* Taken out of the runtime, so that no later launch is blamed for it. */
-  cudaError_t kept = cudaGetLastError();
+  int kept = CUDA_ASK(cudaGetLastError());
   if (kept != cudaSuccess && library != CUDA_RUNTIME)
-    snprintf(behind, sizeof behind, " (%s)", cudaGetErrorString(kept));
+    snprintf(behind, sizeof behind, " (%s)", cudaGetErrorString((cudaError_t)kept));
   snprintf(what, sizeof what, "%s: %s%s, in '%s' at %s:%d", library_names[library], words, behind, statement,
            short_path(file), line);
   if (is_lack_of_memory(library, status) || kept == cudaErrorMemoryAllocation) return cuda_no_memory(err, what);
-  const char *cure = has_ended() ? "; the device can do no more for this process: start it again" : "";
+  const char *cure = cuda_has_ended() ? "; the device can do no more for this process: start it again" : "";
   return ser_fail(err, SER_FAILED, "the CUDA device failed: %s%s", what, cure);
 }
 
 void cuda_forget(int status) {
-  if (status) cudaGetLastError();
+  if (status) CUDA_ASK(cudaGetLastError());
 }
 
 bool cuda_note(ser_stream *stream, cuda_library library, int status, const char *statement, const char *file,

@@ -10,14 +10,19 @@ struct ser_graph {
 };
 
 /* Other threads go on enqueuing and waiting meanwhile; and a library may load in this one what it needs. */
+static ser_status begin_capture(ser_stream *stream, ser_error *err) {
+  CUDA_TRY(CUDA_RUNTIME, cudaStreamBeginCapture(stream->cuda, cudaStreamCaptureModeRelaxed), err);
+  return SER_OK;
+}
+
 ser_status cuda_graph_begin(ser_stream *stream, ser_error *err) {
   SER_CHECK(!stream->capturing);
   SER_TRY(cuda_stream_status(stream, err));
   cuda_turn_begin();
-  int status = (int)cudaStreamBeginCapture(stream->cuda, cudaStreamCaptureModeRelaxed);
-  if (status) {
+  ser_status status = begin_capture(stream, err);
+  if (status != SER_OK) {
     cuda_turn_end();
-    return cuda_report(err, CUDA_RUNTIME, status, "cudaStreamBeginCapture", __FILE__, __LINE__);
+    return status;
   }
   stream->capturing = true;
   stream->captured = (ser_device_counters){0};
@@ -30,17 +35,19 @@ ser_status cuda_graph_end(ser_stream *stream, ser_graph **graph, ser_error *err)
   stream->capturing = false;
   cudaGraph_t captured = NULL;
   cudaGraphExec_t made = NULL;
-  /* Also where the stream has failed: the capture must end. */
-  cuda_note(stream, CUDA_RUNTIME, (int)cudaStreamEndCapture(stream->cuda, &captured), "cudaStreamEndCapture", __FILE__,
-            __LINE__);
+  if (stream->failed) /* what is captured is worth nothing, but the capture must end */
+    CUDA_END(cudaStreamEndCapture(stream->cuda, &captured));
+  else
+    CUDA_DO(stream, cudaStreamEndCapture(stream->cuda, &captured));
   cuda_turn_end();
   CUDA_DO(stream, cudaGraphInstantiate(&made, captured, 0));
-  if (captured) cudaGraphDestroy(captured);
+  if (captured) CUDA_END(cudaGraphDestroy(captured));
   if (made) CUDA_DO(stream, cudaGraphUpload(made, stream->cuda));
   if (stream->failed) {
-    if (made) cudaGraphExecDestroy(made);
-    cudaGetLastError();
-    return cuda_stream_status(stream, err);
+    if (made) CUDA_END(cudaGraphExecDestroy(made));
+    ser_status status = cuda_stream_status(stream, err);
+    stream->failed = cuda_has_ended(); /* else only the capture is lost, of which nothing was run */
+    return status;
   }
   *graph = ser_alloc_zero(1, sizeof **graph);
   **graph = (ser_graph){stream->device, made, stream->captured};
@@ -61,6 +68,6 @@ void cuda_graph_launch(ser_stream *stream, ser_graph *graph) {
 void cuda_graph_destroy(ser_graph *graph) {
   if (!graph) return;
   cuda_settle(graph->device);
-  if (cudaGraphExecDestroy(graph->cuda) != cudaSuccess) cudaGetLastError();
+  CUDA_END(cudaGraphExecDestroy(graph->cuda));
   free(graph);
 }

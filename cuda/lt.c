@@ -24,11 +24,11 @@ void cuda_lt_end(cuda_lt_product *product) {
   if (product->matmul) CUDA_END(cublasLtMatmulDescDestroy(product->matmul));
 }
 
-cublasStatus_t cuda_lt_rows(const cuda_lt_product *product, uint64_t rows) {
+int cuda_lt_rows(const cuda_lt_product *product, uint64_t rows) {
   const cublasLtMatrixLayout_t *layouts = product->form.by_rows;
-  cublasStatus_t status = cublasLtMatrixLayoutSetAttribute(layouts[0], CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows);
-  if (status != CUBLAS_STATUS_SUCCESS) return status;
-  return cublasLtMatrixLayoutSetAttribute(layouts[1], CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows);
+  int status = CUDA_ASK(cublasLtMatrixLayoutSetAttribute(layouts[0], CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows));
+  if (status) return status;
+  return CUDA_ASK(cublasLtMatrixLayoutSetAttribute(layouts[1], CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows));
 }
 
 static ser_status describe(cuda_lt_product *p, cuda_device *device, ser_error *err) {
@@ -73,26 +73,26 @@ static bool is_fit(const cuda_lt_product *p, const cublasLtMatmulAlgo_t *found) 
   const cuda_lt_form *f = &p->form;
   const uint64_t usual = f->usual_rows, rows[] = {1, 2, 3, 31, 32, 33, 64, usual - 1, usual, usual + 1, 16 * usual};
   int32_t parts = 0;
-  if (cublasLtMatmulAlgoConfigGetAttribute(found, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, NULL) ||
-      parts > 1)
-    return false;
+  int status = CUDA_ASK(
+      cublasLtMatmulAlgoConfigGetAttribute(found, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, NULL));
+  if (status || parts > 1) return false;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     cublasLtMatmulHeuristicResult_t result;
-    if (cuda_lt_rows(p, rows[i]) || cublasLtMatmulAlgoCheck(p->lt, p->matmul, f->a, f->b, f->d, f->d, found, &result) ||
-        result.workspaceSize)
-      return false;
+    if (cuda_lt_rows(p, rows[i])) return false;
+    status = CUDA_ASK(cublasLtMatmulAlgoCheck(p->lt, p->matmul, f->a, f->b, f->d, f->d, found, &result));
+    if (status || result.workspaceSize) return false;
   }
   return true;
 }
 
 /* What the library knows, the best first; none is no failure. */
-static cublasStatus_t list_algorithms(cublasLtMatmulHeuristicResult_t *found, int most, int *count,
-                                      const cuda_lt_product *p, cublasLtMatmulPreference_t preference) {
+static int list_algorithms(cublasLtMatmulHeuristicResult_t *found, int most, int *count, const cuda_lt_product *p,
+                           cublasLtMatmulPreference_t preference) {
   const cuda_lt_form *f = &p->form;
   *count = 0;
-  cublasStatus_t status =
-      cublasLtMatmulAlgoGetHeuristic(p->lt, p->matmul, f->a, f->b, f->d, f->d, preference, most, found, count);
-  return status == CUBLAS_STATUS_NOT_SUPPORTED ? CUBLAS_STATUS_SUCCESS : status;
+  int status = CUDA_ASK(
+      cublasLtMatmulAlgoGetHeuristic(p->lt, p->matmul, f->a, f->b, f->d, f->d, preference, most, found, count));
+  return status == CUBLAS_STATUS_NOT_SUPPORTED ? 0 : status;
 }
 
 /* The first that fits. */
@@ -101,8 +101,8 @@ static ser_status choose_algorithm(cuda_lt_product *p, cublasLtMatmulPreference_
   cublasLtMatmulHeuristicResult_t found[MOST];
   int count = 0;
   SER_TRY(limit_choice(preference, &p->form, err));
-  CUDA_TRY(CUDA_LT, cuda_lt_rows(p, p->form.usual_rows), err);
-  CUDA_TRY(CUDA_LT, list_algorithms(found, MOST, &count, p, preference), err);
+  CUDA_TRY_SAID(CUDA_LT, cuda_lt_rows(p, p->form.usual_rows), err);
+  CUDA_TRY_SAID(CUDA_LT, list_algorithms(found, MOST, &count, p, preference), err);
   for (int i = 0; i < count && !p->found; i++)
     if (found[i].state == CUBLAS_STATUS_SUCCESS && is_fit(p, &found[i].algo)) {
       p->algorithm = found[i].algo;
@@ -130,8 +130,8 @@ void cuda_lt_multiply(ser_stream *stream, const cuda_lt_product *product, float 
   const float one = 1, added = c ? 1 : 0;
   const cuda_lt_form *f = &product->form;
   if (bias)
-    CUDA_CALL(stream, CUDA_LT,
-              cublasLtMatmulDescSetAttribute(product->matmul, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
+    CUDA_SET(stream, CUDA_LT,
+             cublasLtMatmulDescSetAttribute(product->matmul, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
   CUDA_CALL(stream, CUDA_LT,
             cublasLtMatmul(product->lt, product->matmul, &one, a, f->a, b, f->b, &added, c ? c : d, f->d, d, f->d,
                            &product->algorithm, NULL, 0, stream->cuda));

@@ -43,7 +43,7 @@ ser_status cuda_lt_prepare(cuda_lt_product *product, cuda_device *device, const 
 void cuda_lt_end(cuda_lt_product *product);
 
 /* For the products of the same layouts from now on. */
-cublasStatus_t cuda_lt_rows(const cuda_lt_product *product, uint64_t rows);
+int cuda_lt_rows(const cuda_lt_product *product, uint64_t rows);
 /* c is NULL, or added; it may be d. bias is for an epilogue that has one. */
 void cuda_lt_multiply(ser_stream *stream, const cuda_lt_product *product, float *d, const float *a, const float *b,
                       const float *c, const float *bias);

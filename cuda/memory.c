@@ -47,7 +47,7 @@ static ser_status made(ser_error *err, size_t bytes, refuse_function *refuse, in
   cuda_forget(status);
   return refuse(bytes, err);
 }
-#define MADE(err, bytes, refuse, call) made((err), (bytes), (refuse), (int)(call), #call, __FILE__, __LINE__)
+#define MADE(err, bytes, refuse, call) made((err), (bytes), (refuse), CUDA_ASK(call), #call, __FILE__, __LINE__)
 
 static ser_status refuse_device(size_t bytes, ser_error *err) {
   char what[128];

@@ -10,9 +10,12 @@ int cuda_lowest_architecture(void) {
   return architectures[0] / 10;
 }
 
-ser_status cuda_probe(cudaStream_t stream, ser_error *err) {
-  probe_kernel<<<1, 1, 0, stream>>>();
-  CUDA_TRY(CUDA_RUNTIME, cudaGetLastError(), err);
-  CUDA_TRY(CUDA_RUNTIME, cudaStreamSynchronize(stream), err);
-  return SER_OK;
+/* On the stream for tables: the device has no other yet. */
+ser_status cuda_probe(cuda_device *device, ser_error *err) {
+  ser_stream setup = {};
+  setup.device = device;
+  setup.cuda = device->setup;
+  CUDA_LAUNCH(&setup, probe_kernel, 1, 1, 0);
+  CUDA_DO(&setup, cudaStreamSynchronize(setup.cuda));
+  return cuda_stream_status(&setup, err);
 }

@@ -10,7 +10,7 @@ extern "C" {
 
 /* probe.cu: the lowest architecture that the module holds code for (75, 80 ...), and whether the device runs it. */
 int cuda_lowest_architecture(void);
-ser_status cuda_probe(cudaStream_t stream, ser_error *err);
+ser_status cuda_probe(cuda_device *device, ser_error *err);
 
 /* choose.c */
 ser_status cuda_choose_conv(ser_device *device, const ser_conv_shape *shape, ser_error *err);
@@ -72,6 +72,7 @@ ser_status cuda_no_memory(ser_error *err, const char *what);
 void cuda_refuse(ser_stream *stream, const char *text);
 /* A device has begun to work for this process: one that answers no more from now on has ended. */
 void cuda_begun(void);
+bool cuda_has_ended(void);
 
 #ifdef __cplusplus
 }

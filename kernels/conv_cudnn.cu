@@ -35,7 +35,8 @@ static const cudnnConvolutionBwdFilterAlgo_t filter_algorithm = CUDNN_CONVOLUTIO
 
 /* No tensor's strides are given by hand: NCHW means packed. */
 static int set_packed(cudnnTensorDescriptor_t tensor, int64_t clips, int channels, int width) {
-  return (int)cudnnSetTensor4dDescriptor(tensor, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, (int)clips, channels, 1, width);
+  return CUDA_ASK(
+      cudnnSetTensor4dDescriptor(tensor, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, (int)clips, channels, 1, width));
 }
 
 /* Floats from side to side of such a tensor. */
@@ -74,7 +75,13 @@ static ser_status make_descriptors(struct conv_cudnn *c, const conv_plan *p, ser
 
 /* The most that the three ask for with any number of clips: it need not grow with them, nor does cuDNN promise that it
  * does. Each question costs the library some work, so of large batches only so many sizes are asked for, evenly spread
- * and the largest among them; cuDNN refuses to run where one between them needs more than all of these. */
+ * and the largest among them; cuDNN refuses to run where one between them needs more than all of these.
+ *
+ * Fewer would not be safe. A plan is not told which sizes it will run (a training's two, of which the smaller follows
+ * from the data; any, where the folded branch is done by parts), and one that asked for the largest alone would end a
+ * training at its last batch wherever that needs more. Asked later, size by size, the answer would come too late: the
+ * workspace is a part of what the caller allocated, and nothing is allocated in a loop. Two convolutions of a block
+ * share a plan, so a training of 8 blocks and batches of 64 asks 9 times 64 times 3 questions, once. */
 static const int64_t all_sizes = 64, sizes_between = 64;
 
 static int64_t next_size(int64_t batch, int64_t most) {
@@ -86,7 +93,7 @@ static int64_t next_size(int64_t batch, int64_t most) {
 static ser_status find_room(struct conv_cudnn *c, const conv_plan *p, ser_error *err) {
   for (int64_t batch = 1; batch <= p->shape.batch; batch = next_size(batch, p->shape.batch)) {
     size_t bytes[3] = {0};
-    CUDA_TRY(CUDA_DNN, set_batch(c, p, batch), err);
+    CUDA_TRY_SAID(CUDA_DNN, set_batch(c, p, batch), err);
     CUDA_TRY(CUDA_DNN,
              cudnnGetConvolutionForwardWorkspaceSize(c->handle, c->x, c->w, c->conv, c->y, c->forward, &bytes[0]), err);
     CUDA_TRY(
@@ -120,10 +127,10 @@ ser_status conv_cudnn_prepare(conv_plan *p, ser_error *err) {
 void conv_cudnn_end(conv_plan *p) {
   struct conv_cudnn *c = p->cudnn;
   if (!c) return;
-  if (c->x) cudnnDestroyTensorDescriptor(c->x);
-  if (c->y) cudnnDestroyTensorDescriptor(c->y);
-  if (c->w) cudnnDestroyFilterDescriptor(c->w);
-  if (c->conv) cudnnDestroyConvolutionDescriptor(c->conv);
+  if (c->x) CUDA_END(cudnnDestroyTensorDescriptor(c->x));
+  if (c->y) CUDA_END(cudnnDestroyTensorDescriptor(c->y));
+  if (c->w) CUDA_END(cudnnDestroyFilterDescriptor(c->w));
+  if (c->conv) CUDA_END(cudnnDestroyConvolutionDescriptor(c->conv));
   free(c);
   p->cudnn = NULL;
 }
@@ -263,8 +270,8 @@ typedef struct {
 static cudnn_run begin(ser_stream *stream, const conv_plan *p, void *workspace, int64_t batch) {
   struct conv_cudnn *c = p->cudnn;
   cudnn_run run = {};
-  cuda_note(stream, CUDA_DNN, (int)cudnnSetStream(c->handle, stream->cuda), "cudnnSetStream", __FILE__, __LINE__);
-  cuda_note(stream, CUDA_DNN, set_batch(c, p, batch), "cudnnSetTensor4dDescriptor", __FILE__, __LINE__);
+  CUDA_SET(stream, CUDA_DNN, cudnnSetStream(c->handle, stream->cuda));
+  CUDA_SAID(stream, CUDA_DNN, set_batch(c, p, batch));
   run.c = c;
   run.in = p->in;
   run.out = p->out;

@@ -133,7 +133,7 @@ static void moments_of_piece(void *context, size_t task, int thread) {
 static void finish_clip(const wave_context *c, int64_t clip) {
   const ser_front_shape *s = &c->p->shape;
   int64_t samples = c->sample_start[clip + 1] - c->sample_start[clip];
-  double squares = 0, taps[MOMENTS_MOST] = {0}, mean = c->mean[clip];
+  double squares = 0, taps[MOMENTS_MOST] = {0};
   for (int64_t piece = c->piece_start[clip]; piece < c->piece_start[clip + 1]; piece++) {
     squares += c->sums[piece].squares;
     for (int64_t i = 0; i < c->p->moments; i++) taps[i] += c->sums[piece].taps[i];
@@ -147,7 +147,7 @@ static void finish_clip(const wave_context *c, int64_t clip) {
   for (int64_t j = 0; j < s->kernel; j++)
     for (int64_t k = j; k < s->kernel; k++)
       *covariance++ = (*products++ / windows - taps[j] / windows * (taps[k] / windows)) * scale * scale;
-  for (int64_t j = 0; j < s->kernel; j++) m[j] = taps[j] / windows * scale + (s->normalise ? 0 : mean);
+  for (int64_t j = 0; j < s->kernel; j++) m[j] = taps[j] / windows * scale;
 }
 
 /* One encoder row's samples. */
@@ -160,7 +160,7 @@ static void place_row(void *context, size_t task, int thread) {
   float *to = c->wave + row * s->hop;
   (void)thread;
   int64_t count = left < 0 ? 0 : left < s->hop ? left : s->hop;
-  if (s->normalise)
+  if (s->normalise || s->over_time)
     for (int64_t i = 0; i < count; i++) to[i] = (float)(((double)x[i] - c->mean[clip]) * c->scale[clip]);
   else
     memcpy(to, x, (size_t)count * sizeof *to);

@@ -206,8 +206,7 @@ static __global__ void front_finish_kernel(front_room room, double *moments, con
   double windows = (double)((samples - f.kernel) / f.stride + 1);
   const double *taps = total + 1, *products = taps + f.kernel;
   moments += (int64_t)clip * (f.values - 1);
-  for (int j = (int)threadIdx.x; j < f.kernel; j += THREADS)
-    moments[j] = taps[j] / windows * scale + (f.normalise ? 0 : room.mean[clip]);
+  for (int j = (int)threadIdx.x; j < f.kernel; j += THREADS) moments[j] = taps[j] / windows * scale;
   for (int i = (int)threadIdx.x; i < f.kernel * f.kernel; i += THREADS) {
     int j = i / f.kernel, k = i % f.kernel, at = j * f.kernel - j * (j - 1) / 2 + k - j;
     if (k >= j)
@@ -230,11 +229,12 @@ static __global__ void front_place_kernel(float *wave, front_room room, const fl
   }
   int clip = rows.clip_of_row[row];
   int64_t first = (row - rows.row_start[clip]) * f.hop, left = sample_start[clip + 1] - sample_start[clip] - first;
-  double mean = f.normalise ? room.mean[clip] : 0, scale = f.normalise ? room.scale[clip] : 1;
+  bool centred = f.normalise || f.over_time;
+  double mean = centred ? room.mean[clip] : 0, scale = centred ? room.scale[clip] : 1;
   pcm += sample_start[clip] + first;
   for (int i = (int)threadIdx.x; i < f.hop; i += PLACE_THREADS) {
     float x = i < left ? pcm[i] : 0;
-    if (f.normalise && i < left) x = (float)(((double)x - mean) * scale);
+    if (centred && i < left) x = (float)(((double)x - mean) * scale);
     wave[i] = x;
   }
 }

@@ -223,7 +223,7 @@ void cuda_linear_forward(ser_stream *stream, const ser_plan *plan, void *workspa
     plain_product(stream, p, FORWARD, out, x, w, bias, d.rows);
   } else {
     const cuda_lt_product *product = &p->product[bias ? FORWARD_BIAS : FORWARD];
-    CUDA_CALL(stream, CUDA_LT, cuda_lt_rows(product, (uint64_t)rows));
+    CUDA_SAID(stream, CUDA_LT, cuda_lt_rows(product, (uint64_t)rows));
     cuda_lt_multiply(stream, product, out, w, x, NULL, bias);
   }
   clear_padding(stream, out, d.out, d.out_stride, d.rows);
@@ -253,7 +253,7 @@ void cuda_linear_backward(ser_stream *stream, const ser_plan *plan, void *worksp
     small_backward(stream, dx, dw, dbias, dout, x, w, d);
     return;
   }
-  if (!p->plain) CUDA_CALL(stream, CUDA_LT, cuda_lt_rows(&p->product[DATA_GRADIENT], (uint64_t)rows));
+  if (!p->plain) CUDA_SAID(stream, CUDA_LT, cuda_lt_rows(&p->product[DATA_GRADIENT], (uint64_t)rows));
   if (dx) {
     if (p->plain)
       plain_product(stream, p, DATA_GRADIENT, dx, dout, w, NULL, d.rows);

@@ -131,8 +131,8 @@ void cuda_logmel(ser_stream *stream, const ser_plan *base, void *workspace, floa
   logmel_tables tables = {plan->window,      plan->slopes,     plan->region, (int)shape->n_fft,
                           (int)plan->stride, (int)shape->mels, plan->lanes,  shape->hop};
   if (frames == 0) return;
-  CUDA_CALL(stream, CUDA_FFT, cufftSetStream(plan->fft, stream->cuda));
-  CUDA_CALL(stream, CUDA_FFT, cufftSetWorkArea(plan->fft, (char *)workspace + plan->slab_bytes));
+  CUDA_SET(stream, CUDA_FFT, cufftSetStream(plan->fft, stream->cuda));
+  CUDA_SET(stream, CUDA_FFT, cufftSetWorkArea(plan->fft, (char *)workspace + plan->slab_bytes));
   for (; job.row < frames; job.row += plan->slab) {
     job.count = (int)(frames - job.row < plan->slab ? frames - job.row : plan->slab);
     window_frames(stream, plan, slab, &job, &tables);

@@ -108,7 +108,7 @@ static void multiply(ser_stream *stream, const product_plan *p, float *out, cons
   for (int64_t piece = 0; piece < p->pieces; piece++) {
     bool shorter = piece == p->pieces - 1 && p->last < p->depth;
     const cuda_lt_product *product = &p->product[shorter ? LAST : piece || !bias ? FIRST : FIRST_BIAS];
-    CUDA_CALL(stream, CUDA_LT, cuda_lt_rows(product, (uint64_t)rows));
+    CUDA_SAID(stream, CUDA_LT, cuda_lt_rows(product, (uint64_t)rows));
     cuda_lt_multiply(stream, product, out, w + piece * p->depth, x + piece * p->depth, piece ? out : residual,
                      piece ? NULL : bias);
   }

@@ -9,7 +9,7 @@
 
 #include "base/config_table.h"
 
-const char *const ser_feature_names[2] = {"mfcc39", "timnet"};
+const char *const ser_feature_names[SER_FEATURES] = {"mfcc39", "timnet", "wav2vec2"};
 const char *const ser_corpus_names[SER_CORPORA] = {"ravdess", "cremad", "tess", "savee", "csv"};
 _Static_assert(sizeof(ser_split_kind) == sizeof(unsigned), "enumerations are stored as the table stores them");
 
@@ -225,10 +225,22 @@ static ser_status check_windows(const ser_config *config, ser_error *err) {
   return SER_OK;
 }
 
+/* How many layers there are the encoder's files tell; here it is only a number or none. */
+static ser_status check_layers(const ser_config *config, ser_error *err) {
+  const char *layers = config->wav2vec2.layers;
+  if (!strcmp(layers, "last") || !strcmp(layers, "all")) return SER_OK;
+  size_t digits = strspn(layers, "0123456789");
+  if (digits && digits <= 2 && !layers[digits]) return SER_OK;
+  return ser_config_refuse(err, config, "wav2vec2.layers",
+                           "wav2vec2.layers is %.40s, but it must be last, all or the number of a layer, such as 9",
+                           *layers ? layers : "empty");
+}
+
 ser_status ser_config_check(const ser_config *config, ser_error *err) {
   SER_TRY(check_mfcc(config, SER_MFCC39, err));
   SER_TRY(check_mfcc(config, SER_TIMNET, err));
   SER_TRY(check_split(config, err));
+  SER_TRY(check_layers(config, err));
   if (!config->train.seeds.count)
     return ser_config_refuse(err, config, "train.seeds",
                              "train.seeds is empty; give at least one seed, as in train.seeds=[1]");

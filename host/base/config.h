@@ -17,7 +17,10 @@ typedef enum { SER_BRANCH_REFERENCE, SER_BRANCH_TIMNET } ser_branch;
 typedef enum { SER_POOL_ALL, SER_POOL_REAL } ser_pooling;
 typedef enum { SER_WEIGHTS_NONE, SER_WEIGHTS_BALANCED } ser_class_weights;
 typedef enum { SER_SELECT_UAR, SER_SELECT_WAR } ser_select;
-typedef enum { SER_MFCC39, SER_TIMNET } ser_feature_kind; /* in the order of ser_feature_names */
+/* In the order of ser_feature_names; features.kind, what the temporal branch reads, is one of the first two. */
+typedef enum { SER_MFCC39, SER_TIMNET, SER_WAV2VEC2, SER_FEATURES } ser_feature_kind;
+typedef enum { SER_EMBED_MEAN, SER_EMBED_MEAN_STD, SER_EMBED_FRAMES } ser_embed_pool;
+typedef enum { SER_NORMALIZE_AUTO, SER_NORMALIZE_YES, SER_NORMALIZE_NO } ser_normalize;
 
 typedef struct {
   int64_t count;
@@ -73,6 +76,12 @@ typedef struct {
     ser_feature_kind kind; /* features.kind: what the model reads */
     ser_mfcc_config mfcc39, timnet;
   } features;
+  struct {
+    char *weights; /* folder of the encoder's weights, or a file in it; "" where not given */
+    char *layers;  /* "last", "all", or a number */
+    ser_embed_pool pool;
+    ser_normalize normalize;
+  } wav2vec2;
   struct {
     ser_branch branch;
     int64_t blocks, filters, kernel;
@@ -135,12 +144,12 @@ void ser_config_describe(ser_text *text);
 /* The device that the configuration asks for, or has been settled on, with so many threads (0: all cores). */
 ser_device_options ser_config_device(const ser_config *config, int threads);
 
-/* The preset that a feature kind names, and its name. */
+/* The preset that a feature kind, one of the first two, names. */
 const ser_mfcc_config *ser_config_mfcc(const ser_config *config, ser_feature_kind kind);
 /* The shortest window over long recordings that makes sense, in seconds, rounded up to milliseconds: the frames that
  * the features need (9 with deltas), or one analysis of the signal where that is fitted to samples; the model's own
  * window where that is shorter. */
 double ser_config_least_window(const ser_mfcc_config *mfcc);
-extern const char *const ser_feature_names[2]; /* "mfcc39", "timnet" */
+extern const char *const ser_feature_names[SER_FEATURES]; /* "mfcc39", "timnet", "wav2vec2" */
 
 #endif

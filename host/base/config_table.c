@@ -72,6 +72,14 @@ const ser_parameter_row ser_parameter_rows[] = {
     {"features.kind", AT(features.kind), KIND_CHOICE, NULL, "mfcc39 timnet", "mfcc39", "what the model reads"},
     MFCC_ROWS(mfcc39, "13", "162", "0", "true")
     MFCC_ROWS(timnet, "39", "215", "110000", "false")
+    {"wav2vec2.weights", AT(wav2vec2.weights), KIND_TEXT, NULL, NULL, "",
+     "folder of a wav2vec2 or HuBERT encoder's weights and config.json, or a file in it"},
+    {"wav2vec2.layers", AT(wav2vec2.layers), KIND_TEXT, NULL, NULL, "last",
+     "hidden states that are kept: last, all, or the number of one (0: what goes into the first layer)"},
+    {"wav2vec2.pool", AT(wav2vec2.pool), KIND_CHOICE, NULL, "mean mean+std none", "mean",
+     "over a clip's frames: their mean, with the deviation behind it, or all frames as they are"},
+    {"wav2vec2.normalize", AT(wav2vec2.normalize), KIND_CHOICE, NULL, "auto true false", "auto",
+     "each clip to mean 0 and variance 1 first; auto: as the weights' preprocessor_config.json says"},
     {"model.branch", AT(model.branch), KIND_CHOICE, NULL, "reference timnet", "reference",
      "the plain stack, or TIM-Net with gates and fused scales"},
     {"model.blocks", AT(model.blocks), KIND_INTEGER, "[1, 16]", NULL, "8", "blocks a direction; block i has dilation 2^i"},
@@ -131,8 +139,6 @@ static size_t apart(const char *given, const char *candidate) {
 }
 
 ser_status ser_parameter_unknown(const char *where, const char *key, bool group, ser_error *err) {
-  if (!strncmp(key, "wav2vec2", 8))
-    return ser_fail(err, SER_USAGE, "%s: %s: this version has no Wav2Vec2; take the key out", where, key);
   char best[64] = "";
   size_t least = SIZE_MAX;
   for (size_t i = 0; i < ser_parameter_count; i++) {

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/half.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "cache/internal.h"
@@ -216,6 +217,7 @@ ser_status cache_open_folder(ser_cache **out, const char *folder, const char *co
   cache->folder = ser_strdup(folder);
   cache->configuration = ser_strdup(configuration);
   cache->attributes = ser_strdup(attributes ? attributes : "{}");
+  cache->half = cache_is_half(cache->attributes);
   cache->decoder = cache_decoder(cache->attributes);
   cache->columns = columns;
   cache->deep = options->deep;
@@ -307,9 +309,11 @@ ser_status ser_cache_add(ser_cache *cache, const ser_hash *key, ser_entry_status
   cache_table *pending = &cache->pending;
   size_t bytes = (size_t)(rows * cache->columns) * sizeof(float);
   int64_t at = (int64_t)pending->offset[pending->count];
-  if (bytes) memcpy(pending->features + at * cache->columns, features, bytes);
+  float *to = pending->features + at * cache->columns;
+  if (bytes) memcpy(to, features, bytes);
+  for (int64_t i = 0; i < rows * cache->columns && cache->half; i++) to[i] = ser_from_half(ser_to_half(to[i]));
   pending->key[pending->count] = *key;
-  pending->row_hash[pending->count] = ser_hash_bytes(features, bytes);
+  pending->row_hash[pending->count] = ser_hash_bytes(bytes ? to : NULL, bytes);
   pending->status[pending->count] = (uint8_t)status;
   pending->offset[++pending->count] = (uint64_t)(at + rows);
   if (pending->count == 1) cache->pending_since = ser_seconds();

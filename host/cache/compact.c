@@ -313,6 +313,7 @@ static ser_status take_attributes(ser_cache *cache, const char *attributes, ser_
   SER_TRY(ser_cache_seal(cache, err));
   free(cache->attributes);
   cache->attributes = ser_strdup(attributes);
+  cache->half = cache_is_half(attributes);
   return SER_OK;
 }
 

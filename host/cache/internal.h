@@ -51,6 +51,10 @@ ser_status shard_decode(cache_table *table, cache_scratch *scratch, bool with_fe
  * for this decoder alone. */
 ser_hash cache_decoder(const char *attributes);
 
+/* Whether a shard with these attributes stores its features in half precision (the member `stored` is float16). In
+ * memory they are float32 all the same, and so hashed. */
+bool cache_is_half(const char *attributes);
+
 /* The first entry whose features do not match row_hash, or -1. */
 int64_t cache_table_check(const cache_table *table);
 
@@ -147,6 +151,7 @@ struct ser_cache {
 
   cache_scratch scratch; /* of the shard loaded last; emptied when a read or a listing ends */
 
+  bool half; /* cache_is_half of the attributes */
   /* the pending shard: its features are the cache's own */
   cache_table pending;
   int64_t pending_capacity, features_capacity;

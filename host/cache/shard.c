@@ -7,6 +7,7 @@
 #include <hdf5.h>
 #include <jansson.h>
 
+#include "base/half.h"
 #include "base/version.h"
 #include "cache/internal.h"
 
@@ -41,6 +42,14 @@ ser_hash cache_decoder(const char *attributes) {
   return hash;
 }
 
+bool cache_is_half(const char *attributes) {
+  json_t *members = attributes ? json_loads(attributes, 0, NULL) : NULL;
+  const char *stored = json_string_value(json_object_get(members, "stored"));
+  bool half = stored && !strcmp(stored, "float16");
+  json_decref(members);
+  return half;
+}
+
 int64_t cache_table_check(const cache_table *table) {
   for (int64_t i = 0; i < table->count; i++) {
     size_t rows = (size_t)(table->offset[i + 1] - table->offset[i]), columns = (size_t)table->columns;
@@ -54,6 +63,16 @@ int64_t cache_table_check(const cache_table *table) {
 /* HDF5 keeps an error stack for each thread and prints it unless told not to: errors are told in our own words. */
 static void silence(void) {
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+/* As numpy has it: 5 bits of exponent, 10 of fraction. */
+static hid_t half_type(void) {
+  hid_t type = H5Tcopy(H5T_IEEE_F32LE);
+  if (type < 0) return -1;
+  if (H5Tset_fields(type, 15, 10, 5, 0, 10) >= 0 && H5Tset_size(type, 2) >= 0 && H5Tset_ebias(type, 15) >= 0)
+    return type;
+  H5Tclose(type);
+  return -1;
 }
 
 /* ---- writing --------------------------------------------------------------------------------------------------- */
@@ -145,14 +164,27 @@ static bool put_plain(hid_t file, const char *name, hid_t stored, hid_t native, 
   return dataset >= 0 && H5Dclose(dataset) >= 0;
 }
 
+static hid_t put_halves(hid_t file, const float *features, int64_t rows, int64_t columns, int64_t chunk) {
+  hid_t type = half_type();
+  size_t count = (size_t)(rows * columns);
+  uint16_t *halves = ser_alloc((count + 1) * sizeof *halves);
+  for (size_t i = 0; i < count; i++) halves[i] = ser_to_half(features[i]);
+  hid_t dataset = type >= 0 ? put_dataset(file, "features", type, type, rows, columns, chunk, halves) : -1;
+  free(halves);
+  if (type >= 0) H5Tclose(type);
+  return dataset;
+}
+
 static bool put_features(hid_t file, const cache_table *table) {
   int64_t rows = (int64_t)table->offset[table->count];
   int64_t most = CHUNK_BYTES / (int64_t)sizeof(float) / table->columns; /* rows of a chunk */
   if (most < 1) most = 1;
   int64_t chunks = (rows + most - 1) / most;
   int64_t chunk = chunks > 0 ? (rows + chunks - 1) / chunks : 1; /* even chunks: little is lost behind the last row */
-  hid_t dataset =
-      put_dataset(file, "features", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, rows, table->columns, chunk, table->features);
+  hid_t dataset = cache_is_half(table->attributes)
+                      ? put_halves(file, table->features, rows, table->columns, chunk)
+                      : put_dataset(file, "features", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, rows, table->columns, chunk,
+                                    table->features);
   bool good = dataset >= 0 && put_labels(dataset, (const char *const[2]){"frame", "coefficient"});
   return dataset >= 0 && H5Dclose(dataset) >= 0 && good;
 }
@@ -316,7 +348,19 @@ static bool get_features(cache_table *table, cache_scratch *scratch, hid_t file,
   }
   if (!scratch->features) scratch->features = ser_alloc(1);
   table->features = scratch->features;
-  return read_array(table->features, file, "features", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, rows, table->columns);
+  if (!cache_is_half(table->attributes))
+    return read_array(table->features, file, "features", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, rows, table->columns);
+  /* Into the last half of the memory, and from there, in order, to what they are. */
+  hid_t type = half_type();
+  char *halves = (char *)(table->features + floats) - floats * sizeof(uint16_t);
+  bool good = type >= 0 && read_array(halves, file, "features", type, type, rows, table->columns);
+  for (size_t i = 0; i < floats && good; i++) {
+    uint16_t half;
+    memcpy(&half, halves + i * sizeof half, sizeof half);
+    table->features[i] = ser_from_half(half);
+  }
+  if (type >= 0) H5Tclose(type);
+  return good;
 }
 
 /* What must hold of the numbers, whoever wrote them. */
@@ -335,14 +379,18 @@ static const char *check_table(const cache_table *table, int64_t rows) {
 
 static const char *read_table(cache_table *table, cache_scratch *scratch, hid_t file, bool with_features) {
   size_t size = scratch->size;
+  table->configuration = get_text(file, "configuration");
+  table->attributes = get_text(file, "attributes");
+  if (!table->configuration || !table->attributes) return "it does not say its configuration";
+  bool half = cache_is_half(table->attributes);
   int64_t rows, columns;
-  hid_t dataset = get_dataset(&rows, &columns, file, "features", H5T_IEEE_F32LE);
-  if (dataset < 0 || columns < 1) {
-    if (dataset >= 0) H5Dclose(dataset);
-    return "it has no table of features";
-  }
-  H5Dclose(dataset);
-  if ((size_t)rows > size / sizeof(float) / (size_t)columns) return "its features do not fit its size";
+  hid_t type = half ? half_type() : H5Tcopy(H5T_IEEE_F32LE);
+  hid_t dataset = type >= 0 ? get_dataset(&rows, &columns, file, "features", type) : -1;
+  if (type >= 0) H5Tclose(type);
+  if (dataset >= 0) H5Dclose(dataset);
+  if (dataset < 0 || columns < 1) return "it has no table of features";
+  if ((size_t)rows > size / (half ? sizeof(uint16_t) : sizeof(float)) / (size_t)columns)
+    return "its features do not fit its size";
   table->columns = columns;
   int64_t count, width;
   dataset = get_dataset(&count, &width, file, "key", H5T_STD_U8LE);
@@ -356,10 +404,7 @@ static const char *read_table(cache_table *table, cache_scratch *scratch, hid_t 
   table->row_hash = get_array(file, "row_hash", H5T_STD_U8LE, H5T_NATIVE_UINT8, count, 16, size);
   table->status = get_array(file, "status", H5T_STD_U8LE, H5T_NATIVE_UINT8, count, 0, size);
   table->offset = get_array(file, "offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, count + 1, 0, size);
-  table->configuration = get_text(file, "configuration");
-  table->attributes = get_text(file, "attributes");
   if (!table->key || !table->row_hash || !table->status || !table->offset) return "its tables do not fit together";
-  if (!table->configuration || !table->attributes) return "it does not say its configuration";
   const char *problem = check_table(table, rows);
   if (problem || !with_features) return problem;
   return get_features(table, scratch, file, rows) ? NULL : "its features cannot be read";

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "features/extract.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "cli/bench.h"
@@ -184,8 +185,9 @@ typedef struct {
 static ser_status run_extract(void *context, ser_error *err) {
   extract_context *run = context;
   bench_remove_folder(run->cache);
-  ser_extract_options options = {.kind = SER_MFCC39,
-                                 .config = &run->b->config.features.mfcc39,
+  const ser_extract_feature feature = {.kind = SER_MFCC39, .mfcc = &run->b->config.features.mfcc39};
+  ser_extract_options options = {.features = &feature,
+                                 .feature_count = 1,
                                  .cache_folder = run->cache,
                                  .jobs = run->b->threads,
                                  .device = run->b->device};

@@ -10,7 +10,7 @@
 #include "base/wanted.h"
 #include "cli/counts.h"
 #include "device/runtime.h"
-#include "features/features.h"
+#include "features/extract.h"
 #include "report/report.h"
 #include "train/train.h"
 
@@ -173,33 +173,71 @@ done:
 
 /* ---- extract ----------------------------------------------------------------------------------------------------- */
 
-ser_status cli_extract(const ser_config *config, ser_feature_kind kind, const char *cache, const ser_manifest *manifest,
-                       ser_text *said, bool *partial, ser_error *err) {
-  ser_device *device = NULL;
-  ser_extract_summary is = {0};
-  ser_status status = SER_OK;
-  SER_TRY_DONE(open_device(&device, config, err));
-  const ser_extract_options options = {.kind = kind,
-                                       .config = ser_config_mfcc(config, kind),
-                                       .cache_folder = cache,
-                                       .jobs = cli_jobs(config->jobs),
-                                       .device = device};
-  status = ser_extract(&is, manifest, &options, err);
-  ser_complain_lines(is.refusals.data);
-  if (status == SER_PARTIAL) status = SER_OK;
-  if (status != SER_OK) goto done;
-  if (!is.computed)
-    ser_text_printf(said, "%s: nothing to do, %zu of %zu present", ser_feature_names[kind], is.present, is.wanted);
+/* The encoder that the configuration names, and what is kept of its hidden states. */
+static ser_status open_encoder(ser_encoder_weights *weights, ser_embed_config *embed, const ser_config *config,
+                               ser_error *err) {
+  if (!*config->wav2vec2.weights)
+    return ser_config_refuse(err, config, "wav2vec2.weights",
+                             "wav2vec2 needs the weights of an encoder, and wav2vec2.weights names none; put %s, and "
+                             "write --weights FOLDER",
+                             ser_encoder_files_wanted);
+  SER_TRY(ser_encoder_weights_open(weights, config->wav2vec2.weights, err));
+  ser_status status = ser_encoder_weights_hash(weights, err);
+  if (status == SER_OK) status = ser_embed_configure(embed, weights, config, err);
+  if (status != SER_OK) ser_encoder_weights_close(weights);
+  return status;
+}
+
+static void say_extracted(ser_text *said, const ser_extract_feature *feature, const ser_extract_summary *is) {
+  const char *name = ser_feature_names[feature->kind];
+  double seconds = is->seconds > 0 ? is->seconds : 1;
+  if (said->size) ser_text_puts(said, "\n");
+  if (!is->computed)
+    ser_text_printf(said, "%s: nothing to do, %zu of %zu present", name, is->present, is->wanted);
   else
     ser_text_printf(said, "%s: %zu of %zu computed, %zu present before, in %.1f s (%.0f clips/s, %.0f times real time)",
-                    ser_feature_names[kind], is.computed, is.wanted, is.present, is.seconds,
-                    (double)is.computed / (is.seconds > 0 ? is.seconds : 1),
-                    is.audio_seconds / (is.seconds > 0 ? is.seconds : 1));
-  if (is.too_short || is.refused) ser_text_printf(said, "; %zu too short, %zu refused", is.too_short, is.refused);
-  if (is.too_short || is.refused) *partial = true;
+                    name, is->computed, is->wanted, is->present, is->seconds, (double)is->computed / seconds,
+                    is->audio_seconds / seconds);
+  if (is->too_short || is->refused) ser_text_printf(said, "; %zu too short, %zu refused", is->too_short, is->refused);
+  if (!feature->embed) return;
+  char hex[SER_HASH_HEX];
+  ser_hash_hex(hex, &feature->embed->encoder);
+  ser_text_printf(said, "\nencoder: %s, hash %s%s", feature->weights->file.path, hex,
+                  feature->embed->random_weights ? ", random weights" : "");
+}
+
+ser_status cli_extract(const ser_config *config, const bool wanted[SER_FEATURES], const char *cache,
+                       const ser_manifest *manifest, ser_text *said, bool *partial, ser_error *err) {
+  ser_extract_feature features[SER_FEATURES] = {0};
+  ser_extract_summary summaries[SER_FEATURES] = {0};
+  ser_encoder_weights weights = {.file.fd = -1};
+  ser_embed_config embed;
+  ser_extract_options options = {.features = features, .cache_folder = cache, .jobs = cli_jobs(config->jobs)};
+  ser_status status = SER_OK;
+  if (wanted[SER_WAV2VEC2]) SER_TRY(open_encoder(&weights, &embed, config, err));
+  for (int kind = 0; kind < SER_FEATURES; kind++) {
+    if (!wanted[kind]) continue;
+    ser_extract_feature *feature = &features[options.feature_count++];
+    feature->kind = (ser_feature_kind)kind;
+    if (kind == SER_WAV2VEC2) {
+      feature->embed = &embed;
+      feature->weights = &weights;
+    } else {
+      feature->mfcc = ser_config_mfcc(config, feature->kind);
+    }
+  }
+  SER_TRY_DONE(open_device(&options.device, config, err));
+  status = ser_extract(summaries, manifest, &options, err);
+  for (size_t i = 0; i < options.feature_count; i++) ser_complain_lines(summaries[i].refusals.data);
+  if (status == SER_PARTIAL) status = SER_OK;
+  for (size_t i = 0; i < options.feature_count && status == SER_OK; i++) {
+    say_extracted(said, &features[i], &summaries[i]);
+    if (summaries[i].too_short || summaries[i].refused) *partial = true;
+  }
 done:
-  free(is.refusals.data);
-  ser_device_close(device);
+  for (size_t i = 0; i < options.feature_count; i++) free(summaries[i].refusals.data);
+  ser_device_close(options.device);
+  if (wanted[SER_WAV2VEC2]) ser_encoder_weights_close(&weights);
   return status;
 }
 
@@ -331,7 +369,9 @@ ser_status cli_train(cli_run *run, const ser_config *asked, const char *given_ma
   if (!anew) SER_TRY_DONE(must_fit(run, &inputs, config, manifest_path, changes, err));
   SER_TRY_DONE(keep_manifest(&manifest, manifest_path, err));
   const char *cache = *config->cache_dir ? config->cache_dir : own_cache;
-  SER_TRY_DONE(cli_extract(config, config->features.kind, cache, &manifest, &said, partial, err));
+  bool wanted[SER_FEATURES] = {false};
+  wanted[config->features.kind] = true;
+  SER_TRY_DONE(cli_extract(config, wanted, cache, &manifest, &said, partial, err));
   ser_info("extract: %s", said.data);
   SER_TRY_DONE(cli_run_turn_to(run, &inputs, config, changes, err));
   SER_TRY_DONE(train_stage(run, &inputs, config, manifest_path, anew, partial, err));

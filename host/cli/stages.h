@@ -93,9 +93,10 @@ ser_status cli_can_begin(ser_config *config, ser_error *err);
 ser_status cli_manifest(ser_manifest *manifest, const ser_config *config, const char *path, bool *partial,
                         ser_error *err);
 
-/* Extracts one kind of feature; `said` gets one line without its end. */
-ser_status cli_extract(const ser_config *config, ser_feature_kind kind, const char *cache, const ser_manifest *manifest,
-                       ser_text *said, bool *partial, ser_error *err);
+/* Extracts the wanted kinds of features in one pass over the recordings; `said` gets a line for each, the last without
+ * its end. */
+ser_status cli_extract(const ser_config *config, const bool wanted[SER_FEATURES], const char *cache,
+                       const ser_manifest *manifest, ser_text *said, bool *partial, ser_error *err);
 
 /* Index, audit (or the manifest that is given, not NULL), extract, train. Where RUN holds results of other inputs: anew
  * keeps them aside and trains anew, else that is SER_USAGE. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -66,9 +67,20 @@ static void cpu_counters(const ser_device *device, ser_device_counters *out) {
   out->peak = atomic_load(&cpu->peak);
 }
 
+/* Large memory in large pages where the system gives them: hundreds of megabytes of weights are touched for the first
+ * time several times as fast, and read with fewer misses in the tables of pages. */
+static char *reserve(size_t bytes) {
+  enum { LARGE_PAGE = 2 << 20 };
+  size_t align = bytes < 2 * LARGE_PAGE ? HEADER : LARGE_PAGE;
+  if (bytes > SIZE_MAX - 2 * LARGE_PAGE) return NULL;
+  char *memory = aligned_alloc(align, SER_ROUND_UP(bytes + HEADER, align));
+  if (memory && align == LARGE_PAGE) (void)madvise(memory, SER_ROUND_UP(bytes + HEADER, align), MADV_HUGEPAGE);
+  return memory;
+}
+
 static void *cpu_alloc(ser_device *device, size_t bytes, ser_error *err) {
   cpu_device *cpu = (cpu_device *)device;
-  char *memory = bytes > SIZE_MAX - 2 * HEADER ? NULL : aligned_alloc(64, SER_ROUND_UP(bytes + HEADER, HEADER));
+  char *memory = reserve(bytes);
   if (!memory) {
     ser_fail_memory(err, SER_LACKS_DEVICE_MEMORY, "out of memory (%zu bytes asked for); use a smaller batch", bytes);
     return NULL;

@@ -61,7 +61,15 @@ static void explain(void *library, int status) {
   }
 }
 
+/* Streams share the driver's queues to the GPU, 8 unless it is told otherwise before it begins: a stream that waits for
+ * another one's event would hold back all that are behind it in its queue, another training's steps, say. 32 is the
+ * most. What the user has set stays. */
+static void ask_for_queues(void) {
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+}
+
 static bool device_is_there(void) {
+  ask_for_queues();
   void *library = dlopen(SER_CUDART, RTLD_NOW | RTLD_GLOBAL);
   if (!library) library = dlopen(SER_CUDART_FOLDER "/" SER_CUDART, RTLD_NOW | RTLD_GLOBAL);
   if (!library) {

@@ -51,6 +51,17 @@ void ser_device_tell(const ser_device *device, const ser_device_options *asked) 
     ser_info("the CPU computes, since the GPU could not be used when this began; it could be by now");
 }
 
+ser_status ser_device_choose_conv(ser_device *device, const ser_conv_shape *shape, ser_error *err) {
+  ser_device_properties before, after;
+  device->rt->properties(device, &before);
+  SER_TRY(device->rt->choose_conv(device, shape, err));
+  device->rt->properties(device, &after);
+  if (after.no_cudnn[0] && !before.no_cudnn[0])
+    ser_warn("conv auto: cuDNN cannot be used here, so the fused kernels do the convolutions, unmeasured beside it: %s",
+             after.no_cudnn);
+  return SER_OK;
+}
+
 void ser_device_close(ser_device *device) {
   if (device) device->rt->close(device);
 }

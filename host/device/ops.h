@@ -325,8 +325,9 @@ typedef struct ser_ops {
 
   /* The encoder's way from samples to its first rows. packed from w [channels][kernel].
    * front_wave: wave [rows * hop + kernel]: each clip's samples from row_start[c] * hop on, normalised where the shape
-   * says so, zeros behind them (samples that no frame reads may be left out). pcm and sample_start [clips + 1] as for
-   * logmel. moments [clips][SER_FRONT_MOMENTS(kernel)] of the clip's wave, over all of its windows: means m_j of
+   * says so, else less their mean where over_time (the norm takes a constant away, but not what rounding made of it),
+   * zeros behind them (samples that no frame reads may be left out). pcm and sample_start [clips + 1] as for logmel.
+   * moments [clips][SER_FRONT_MOMENTS(kernel)] of the clip's wave, over all of its windows: means m_j of
    * x[t * stride + j], then, j <= k, the covariances C_jk, row by row.
    * front_norm: norm [clips][2][channels]: scale = gamma / sqrt(var + eps) and shift = beta - mean * scale, the
    * channel's mean = w . m and var = w' C w (population). Only where over_time.

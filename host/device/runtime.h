@@ -40,6 +40,7 @@ typedef struct {
   bool graphs;          /* streams can be captured */
   char precision[8];    /* "fp32", "tf32" */
   char conv[8];         /* how convolutions run: "cpu", "cudnn", "fused"; "auto" before choose_conv */
+  char no_cudnn[1024];  /* why choose_conv could not measure cuDNN and took "fused"; "": it could, or was not to */
 } ser_device_properties;
 
 /* Counters of one device since it was opened: tests ask them whether a loop allocated, benchmarks what a batch costs.
@@ -52,6 +53,7 @@ typedef struct {
   int64_t calls;         /* of the device's libraries, the same way */
   int64_t written, read; /* bytes over the bus */
   int64_t waits;         /* times the host waited */
+  int64_t asked;         /* calls of the device's interface, work or not: of the whole process, on all its devices */
 } ser_device_counters;
 
 /* What a job has had of its device: batches, and the device's own time of computing them, by events. For benchmarks. */
@@ -67,7 +69,7 @@ typedef struct {
 
   /* Settles how convolutions run where that was left to the device (conv auto), by measuring convolutions of this
    * shape, which has the largest dilation, and of the same with dilation 1; before their plans are made. Where there is
-   * nothing to choose it does nothing. */
+   * nothing to choose it does nothing. A cuDNN that fails is no failure: properties.no_cudnn has its words. */
   ser_status (*choose_conv)(ser_device *device, const struct ser_conv_shape *shape, ser_error *err);
 
   /* 64-byte aligned, uninitialised. NULL when the device is out of memory, with the error set. */
@@ -105,7 +107,8 @@ typedef struct {
 
   /* Graphs, where properties.graphs: what is enqueued on the stream between begin and end is not run but kept, to be
    * enqueued again by each launch with the same arguments. What changes from launch to launch lies in device memory
-   * (ops.h: ser_step). Nothing that waits or allocates may stand between. Elsewhere begin is SER_FAILED. */
+   * (ops.h: ser_step). Nothing that waits or allocates may stand between. Elsewhere begin is SER_FAILED. Where end
+   * fails nothing between has been run, and the stream goes on as before begin, unless the device itself has ended. */
   ser_status (*graph_begin)(ser_stream *stream, ser_error *err);
   ser_status (*graph_end)(ser_stream *stream, ser_graph **graph, ser_error *err);
   void (*graph_launch)(ser_stream *stream, ser_graph *graph);
@@ -138,6 +141,8 @@ struct ser_device {
 ser_status ser_device_open(ser_device **device, const ser_device_options *options, ser_error *err);
 /* Tells the user once which GPU is used, or why one that is there is not, where that was left to us. */
 void ser_device_tell(const ser_device *device, const ser_device_options *asked);
+/* The device's choose_conv; where cuDNN could not be had for it, the user is warned of what failed. */
+ser_status ser_device_choose_conv(ser_device *device, const struct ser_conv_shape *shape, ser_error *err);
 void ser_device_close(ser_device *device); /* NULL is fine */
 /* Why AUTO does not take CUDA, in words; SER_OK where it does. */
 ser_status ser_device_cuda_absence(ser_error *why);

@@ -11,10 +11,10 @@
 enum { SMALL_FILE = 16 << 20 }; /* files up to this are read whole, once, for the hash and for decoding */
 
 /* The manifest's word is anyone's: an absurd length asks for all of the room, and no more. */
-int64_t extract_expected_bytes(const ser_row *row, const ser_mfcc_config *config) {
+int64_t extract_expected_bytes(const ser_row *row, const extract_target *target) {
   double seconds = row->seconds > 0 ? fmin(row->seconds, 1e6) : 10;
-  int64_t samples = (int64_t)(seconds * (double)config->rate) + 1024;
-  if (samples < config->samples) samples = config->samples;
+  int64_t samples = (int64_t)(seconds * (double)extract_rate(target)) + 1024;
+  if (samples < extract_fitted(target)) samples = extract_fitted(target);
   return samples * (int64_t)sizeof(float);
 }
 
@@ -69,16 +69,6 @@ static bool unchanged(const char *path, const struct stat *before) {
          now.st_mtim.tv_nsec == before->st_mtim.tv_nsec;
 }
 
-static void judge_length(extract_item *item, const ser_mfcc_config *config) {
-  int64_t frames = ser_mfcc_frames(item->clip.count, config->hop), least = ser_feature_min_frames(config);
-  if (frames >= least) return;
-  item->status = SER_ENTRY_TOO_SHORT;
-  item->remember = true;
-  item->refusal =
-      ser_format("too short: %.3f s make %lld %s, features need %lld", (double)item->clip.count / item->clip.rate,
-                 (long long)frames, SER_PLURAL(frames, "frame", "frames"), (long long)least);
-}
-
 /* Whether every sample is a whole number of 1 / 32768, as 16-bit recordings are that nobody has resampled. */
 static bool are_int16(const float *samples, int64_t count) {
   bool all = true;
@@ -95,64 +85,93 @@ static void settle(extract_item *item) {
   ser_clip *clip = &item->clip;
   item->info = clip->info;
   item->signal = (ser_signal){.samples = clip->samples, .count = clip->count};
-  if (!item->room.memory) return;
+  if (!item->memory) return;
   bool int16 = clip->info.rate == clip->rate && clip->info.channels == 1 && are_int16(clip->samples, clip->count);
   size_t bytes = (size_t)clip->count * (int16 ? sizeof(int16_t) : sizeof(float));
-  if (bytes > item->room.bytes) return;
+  if (bytes > item->bytes) return;
   if (int16) {
-    int16_t *to = item->room.memory;
+    int16_t *to = item->memory;
     for (int64_t i = 0; i < clip->count; i++) to[i] = (int16_t)(clip->samples[i] * 32768);
   } else {
-    memcpy(item->room.memory, clip->samples, bytes);
+    memcpy(item->memory, clip->samples, bytes);
   }
-  item->signal = (ser_signal){.samples = item->room.memory, .int16 = int16, .pinned = true, .count = clip->count};
+  item->signal = (ser_signal){.samples = item->memory, .int16 = int16, .pinned = true, .count = clip->count};
   ser_clip_free(clip);
 }
 
-/* Decodes item->row, or sets the item's refusal. */
-static ser_status decode_row(extract_item *item, const ser_mfcc_config *config, ser_error *err) {
-  ser_audio_source source;
+/* The samples for one feature, from bytes that are those indexed; or the item's refusal. */
+static ser_status decode_item(extract_item *item, const ser_audio_source *source, ser_error *err) {
   ser_reason reason = SER_REASON_NONE;
-  char detail[256], *data;
+  char detail[256];
+  SER_TRY(ser_audio_decode(&item->clip, &reason, detail, source, (int32_t)extract_rate(item->target), NULL, NULL, err));
+  if (reason != SER_REASON_NONE) {
+    refuse(item, !item->clip.info.passing, ser_format("%s: %s", ser_reason_name(reason), detail));
+    return SER_OK;
+  }
+  if (extract_fitted(item->target) > 0)
+    ser_fit_samples(&item->clip.samples, &item->clip.count, extract_fitted(item->target));
+  item->refusal = extract_too_short(item->target, item->clip.count);
+  if (!item->refusal) return SER_OK;
+  item->status = SER_ENTRY_TOO_SHORT;
+  item->remember = true;
+  return SER_OK;
+}
+
+/* Decodes `row` for all items, or sets their refusals: the file's are those of all. */
+static ser_status decode_row(extract_item *const *items, size_t count, const ser_row *row, ser_error *err) {
+  ser_audio_source source;
+  char *data;
   struct stat info = {0};
-  ser_status status = open_source(item, &source, &data, &info, err);
-  if (status == SER_OK && !item->refusal)
-    status = ser_audio_decode(&item->clip, &reason, detail, &source, (int32_t)config->rate, NULL, NULL, err);
-  if (status == SER_OK && !item->refusal) {
-    if (!data && !unchanged(item->row->path, &info))
-      refuse(item, false, ser_strdup("it changed while it was read; run `serenade index` again"));
-    else if (reason != SER_REASON_NONE)
-      refuse(item, !item->clip.info.passing, ser_format("%s: %s", ser_reason_name(reason), detail));
-    else if (config->samples > 0)
-      ser_fit_samples(&item->clip.samples, &item->clip.count, config->samples);
-    if (!item->refusal) judge_length(item, config);
+  for (size_t i = 0; i < count; i++) {
+    items[i]->row = row;
+    items[i]->status = SER_ENTRY_OK;
+  }
+  ser_status status = open_source(items[0], &source, &data, &info, err);
+  for (size_t i = 1; i < count && items[0]->refusal; i++)
+    refuse(items[i], items[0]->remember, ser_strdup(items[0]->refusal));
+  for (size_t i = 0; i < count && status == SER_OK && !items[i]->refusal; i++)
+    status = decode_item(items[i], &source, err);
+  bool whole = data || !source.path || unchanged(row->path, &info);
+  for (size_t i = 0; i < count && status == SER_OK; i++) {
+    if (!whole && (!items[i]->refusal || items[i]->remember))
+      refuse(items[i], false, ser_strdup("it changed while it was read; run `serenade index` again"));
+    if (items[i]->refusal)
+      ser_clip_free(&items[i]->clip);
+    else
+      settle(items[i]);
   }
   free(data);
-  if (item->refusal)
-    ser_clip_free(&item->clip);
-  else if (status == SER_OK)
-    settle(item);
   return status;
 }
 
-ser_status extract_decode(extract_item *item, const extract_key *key, const ser_mfcc_config *config, ser_error *err) {
+/* A refusal that is not the bytes' own: another row's file may do better. NULL: there is none. */
+static const char *find_passing(extract_item *const *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (items[i]->refusal && !items[i]->remember) return items[i]->refusal;
+  return NULL;
+}
+
+ser_status extract_decode(extract_item *const *items, size_t count, const extract_key *key, ser_error *err) {
   char *first = NULL;
-  for (size_t i = 0; i < key->count; i++) {
-    item->row = key->rows[i];
-    item->status = SER_ENTRY_OK;
-    ser_status status = decode_row(item, config, err);
-    if (status != SER_OK || !item->refusal || item->remember) {
+  for (size_t r = 0; r < key->count; r++) {
+    ser_status status = decode_row(items, count, key->rows[r], err);
+    const char *passing = find_passing(items, count);
+    if (status != SER_OK || !passing) {
       free(first);
       return status;
     }
-    if (first)
-      free(item->refusal);
-    else
-      first = item->refusal;
-    item->refusal = NULL;
+    if (!first) first = ser_strdup(passing);
+    for (size_t i = 0; i < count; i++) {
+      free(items[i]->refusal);
+      items[i]->refusal = NULL;
+      items[i]->remember = false;
+      ser_clip_free(&items[i]->clip);
+    }
   }
-  item->row = key->rows[0];
-  item->refusal = first;
-  item->status = SER_ENTRY_REFUSED;
+  for (size_t i = 0; i < count; i++) {
+    items[i]->row = key->rows[0];
+    refuse(items[i], false, ser_strdup(first));
+  }
+  free(first);
   return SER_OK;
 }

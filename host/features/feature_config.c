@@ -37,7 +37,7 @@ static ser_status parse_integer(int64_t *out, const json_t *root, const char *ke
 
 static ser_status parse_kind(ser_feature_kind *kind, const json_t *root, ser_error *err) {
   const char *name = json_string_value(json_object_get(root, "feature"));
-  for (size_t i = 0; name && i < sizeof ser_feature_names / sizeof *ser_feature_names; i++) {
+  for (int i = SER_MFCC39; name && i <= SER_TIMNET; i++) {
     if (strcmp(name, ser_feature_names[i])) continue;
     *kind = (ser_feature_kind)i;
     return SER_OK;

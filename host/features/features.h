@@ -1,4 +1,4 @@
-/* Features: their configurations, computing them from samples on a device, and the bulk extraction job. */
+/* Features: their configurations, and computing them from samples on a device. The bulk job is extract.h. */
 #ifndef SER_FEATURES_FEATURES_H
 #define SER_FEATURES_FEATURES_H
 
@@ -60,31 +60,7 @@ ser_status ser_mfcc_compute(ser_mfcc *mfcc, float **features, int64_t *offset, c
 /* timnet: centre-pads with zeros or centre-crops to `samples` samples (the TIM-Net code's rule). Frees and replaces. */
 void ser_fit_samples(float **samples, int64_t *count, int64_t to);
 
-/* ---- the bulk job (extract.c)
- * ----------------------------------------------------------------------------------------- */
-
-typedef struct {
-  ser_feature_kind kind;
-  const ser_mfcc_config *config;
-  const char *cache_folder;
-  int jobs; /* decode workers; 0: all cores */
-  ser_device *device;
-  bool known_told; /* refusals that the cache remembers are counted, not told: the caller has told them */
-} ser_extract_options;
-
-typedef struct {
-  size_t wanted, present, computed, too_short, refused; /* distinct keys */
-  double seconds, audio_seconds;                        /* of this run */
-  double set_up;                                        /* of them, for rooms, plans and streams, made and freed */
-  ser_device_work work;
-  ser_text refusals; /* one line each: path: reason in words */
-} ser_extract_summary;
-
-/* Computes what the cache lacks for the manifest's usable rows: decode workers -> bounded queue -> batches on the
- * device
- * -> the one cache thread. Memory is bounded whatever the number of files. Interrupted: what is computed is sealed. */
-ser_status ser_extract(ser_extract_summary *summary, const ser_manifest *manifest, const ser_extract_options *options,
-                       ser_error *err);
+/* ---- caches (feature_cache.c) ------------------------------------------------------------------------------------ */
 
 /* Opens the cache folder of a feature configuration for reading and writing. */
 ser_status ser_feature_cache_open(ser_cache **cache, const char *folder, ser_feature_kind kind,

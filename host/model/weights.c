@@ -152,6 +152,10 @@ ser_status ser_weights_whole(const ser_weights *weights, ser_error *err) {
                   weights->path);
 }
 
+void ser_weights_release(const ser_weights *weights) {
+  if (weights->fd >= 0) (void)madvise((void *)(uintptr_t)weights->bytes, weights->size, MADV_DONTNEED);
+}
+
 const ser_weight *ser_weights_find(const ser_weights *weights, const char *name) {
   const ser_weight key = {.name = (char *)(uintptr_t)name};
   return weights->count ? bsearch(&key, weights->tensors, weights->count, sizeof key, by_name) : NULL;

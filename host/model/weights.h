@@ -42,6 +42,9 @@ void ser_weights_close(ser_weights *weights);
 /* Whether the file still is as long as it was when it was opened: SER_FAILED where somebody writes to it. */
 ser_status ser_weights_whole(const ser_weights *weights, ser_error *err);
 
+/* Gives back the memory that the file's pages took; whatever is read again comes from the file again. */
+void ser_weights_release(const ser_weights *weights);
+
 const ser_weight *ser_weights_find(const ser_weights *weights, const char *name); /* or NULL */
 const char *ser_weights_metadata(const ser_weights *weights, const char *key);    /* or NULL */
 

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/half.h"
+
 #include "model/weights.h"
 
 typedef enum { F32, F16, BF16, F64, NONE } type_of_number;
@@ -48,16 +50,6 @@ static float from_bits(uint32_t bits) {
   return value;
 }
 
-/* The half's exponent and fraction, moved to their places, are the number times 2^-112: that product is exact for
- * numbers below the normal ones, too. Infinities and NaN come out as 65536 and above, and get their exponent. */
-static float from_half(uint16_t half) {
-  float value = from_bits((uint32_t)(half & 0x7fff) << 13) * 0x1p112f;
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  if (value >= 65536.0f) bits |= 0x7f800000;
-  return from_bits(bits | (uint32_t)(half & 0x8000) << 16);
-}
-
 /* count elements, `stride` apart. */
 static void read_run(float *out, const char *from, type_of_number type, int64_t stride, int64_t count) {
   const int64_t step = stride * (int64_t)type_sizes[type];
@@ -74,7 +66,7 @@ static void read_run(float *out, const char *from, type_of_number type, int64_t 
       break;
     case F16:
       memcpy(&half, from, sizeof half);
-      out[i] = from_half(half);
+      out[i] = ser_from_half(half);
       break;
     case BF16:
       memcpy(&half, from, sizeof half);

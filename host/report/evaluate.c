@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "features/extract.h"
 #include "base/log.h"
 #include "report/score.h"
 
@@ -49,8 +50,9 @@ static ser_status fill_cache(job *j, ser_error *err) {
   ser_manifest some = {.rows = ser_alloc(all->count * sizeof *some.rows)}; /* rows borrowed from `all` */
   for (size_t i = 0; i < all->count; i++)
     if (e->usable[i]) some.rows[some.count++] = all->rows[i];
-  ser_extract_options options = {.kind = model->feature,
-                                 .config = &model->mfcc,
+  const ser_extract_feature feature = {.kind = model->feature, .mfcc = &model->mfcc};
+  ser_extract_options options = {.features = &feature,
+                                 .feature_count = 1,
                                  .cache_folder = e->cache,
                                  .jobs = (int)e->config.jobs,
                                  .device = j->device};

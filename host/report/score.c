@@ -14,6 +14,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "device/replay.h"
 #include "model/gather.h"
 
 /* A window is two blocks of the branch's kernel, so that a batch of a window a multiprocessor is two blocks on each. */
@@ -26,7 +27,7 @@ typedef struct {
   ser_gathered there, here;
   float *answers, *answers_here; /* [batch][ser_inference_stride], on the device and pinned */
   ser_event *copied, *started, *computed, *done;
-  ser_graph *full; /* what the device does for a full batch of this slot; NULL before, or where there are no graphs */
+  ser_replay full; /* what the device does for a full batch of this slot */
 } slot;
 
 struct ser_scorer {
@@ -40,7 +41,8 @@ struct ser_scorer {
   float *tile, *mean, *inv_std; /* on the device */
   slot slots[SLOTS];
   int slot_count, first, under_way; /* slots are used in turn */
-  bool graphs, warm;                /* warm: a full batch has been computed */
+  ser_replayer replayer;
+  bool warm; /* a full batch has been computed */
   ser_device_work work;
 };
 
@@ -49,7 +51,7 @@ struct ser_scorer {
 static void slot_free(slot *s, const ser_scorer *scorer) {
   ser_device *device = scorer->device;
   const ser_runtime *rt = device->rt;
-  rt->graph_destroy(s->full);
+  ser_replay_end(&s->full, device);
   rt->free(device, s->brought);
   rt->free(device, s->answers);
   rt->unpin(device, s->pinned);
@@ -154,7 +156,7 @@ static ser_status make(ser_scorer *s, const char *model_path, ser_error *err) {
   rt->write(s->compute, s->mean, s->info.mean, channels * sizeof(float));
   rt->write(s->compute, s->inv_std, s->info.inv_std, channels * sizeof(float));
   rt->properties(s->device, &is);
-  s->graphs = is.graphs;
+  s->replayer = ser_replayer_make(s->device, "the classifier");
   s->slot_count = is.host_memory ? 1 : SLOTS;
   s->room = (ser_gather_room){usual_batch(&is), c->frames, c->channels};
   return rooms_that_fit(s, &is, err);
@@ -211,29 +213,33 @@ bool ser_scorer_full(const ser_scorer *scorer) {
 
 /* ---- a batch ----------------------------------------------------------------------------------------------------- */
 
-static void enqueue_batch(const ser_scorer *s, const slot *at, int64_t count) {
-  ser_tensor_shape shape = {1, count, s->room.channels, s->room.frames};
+typedef struct {
+  const ser_scorer *scorer;
+  const slot *at;
+  int64_t count;
+} one_batch;
+
+static void enqueue_batch(void *context) {
+  const one_batch *batch = context;
+  const ser_scorer *s = batch->scorer;
+  const slot *at = batch->at;
+  ser_tensor_shape shape = {1, batch->count, s->room.channels, s->room.frames};
   s->device->ops->gather_standardise(s->compute, s->tile, at->there.rows, at->there.start, at->there.length, s->mean,
                                      s->inv_std, &shape);
-  ser_inference_enqueue(s->inference, s->compute, at->answers, s->tile, at->there.length, count);
+  ser_inference_enqueue(s->inference, s->compute, at->answers, s->tile, at->there.length, batch->count);
 }
 
-/* A full batch has the same operations on the slot's memory each time: one launch. The first of all is none, since a
- * device may load an operation's code when it first meets it, which is not to be in a capture. */
+/* A full batch has the same operations on the slot's memory each time: one launch. What one slot has done first the
+ * others need not do first again. */
 static ser_status compute_batch(ser_scorer *s, slot *at, int64_t count, ser_error *err) {
-  const ser_runtime *rt = s->device->rt;
-  if (!s->graphs || count < s->room.windows || !s->warm) {
-    s->warm |= count == s->room.windows;
-    enqueue_batch(s, at, count);
+  one_batch batch = {s, at, count};
+  if (count < s->room.windows) {
+    enqueue_batch(&batch);
     return SER_OK;
   }
-  if (!at->full) {
-    SER_TRY(rt->graph_begin(s->compute, err));
-    enqueue_batch(s, at, count);
-    SER_TRY(rt->graph_end(s->compute, &at->full, err));
-  }
-  rt->graph_launch(s->compute, at->full);
-  return SER_OK;
+  at->full.warm |= s->warm;
+  s->warm = true;
+  return ser_replay_run(&at->full, &s->replayer, s->compute, enqueue_batch, &batch, err);
 }
 
 static ser_status send_batch(ser_scorer *s, slot *at, const ser_score_input *windows, int64_t count, ser_error *err) {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "features/extract.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -92,7 +93,7 @@ static ser_status open_chosen(ser_device **device, const job *j, const char *sta
   }
   ser_model_config model = ser_training_model(c, 1, 1);
   ser_conv_shape shape = ser_model_conv(&model, c->train.batch);
-  ser_status status = (*device)->rt->choose_conv(*device, &shape, err);
+  ser_status status = ser_device_choose_conv(*device, &shape, err);
   if (status != SER_OK) {
     ser_device_close(*device);
     *device = NULL;
@@ -210,8 +211,9 @@ static ser_status make_split(job *j, ser_error *err) {
 static ser_status extract_missing(const job *j, bool known_told, bool *partial, ser_error *err) {
   const ser_config *c = j->config;
   ser_extract_summary summary = {0};
-  ser_extract_options options = {.kind = c->features.kind,
-                                 .config = ser_config_mfcc(c, c->features.kind),
+  const ser_extract_feature feature = {.kind = c->features.kind, .mfcc = ser_config_mfcc(c, c->features.kind)};
+  ser_extract_options options = {.features = &feature,
+                                 .feature_count = 1,
                                  .cache_folder = j->cache_folder,
                                  .jobs = (int)c->jobs,
                                  .known_told = known_told};

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "device/replay.h"
 
 enum {
   LOOK_EVERY = 16,  /* where each step is enqueued by itself: a step that went wrong can be named later as well */
@@ -21,10 +22,10 @@ struct ser_steps {
   ser_steps_options o;
   ser_pass *pass;
   int64_t stride, trained, flat;
-  bool captured;
-  ser_graph *graphs[2]; /* of a full batch, of the smaller last one; NULL where there is none */
-  bool taken[2];        /* such a step was enqueued by itself */
-  ser_event *ends[2];   /* of stretches, in turn; where steps are captured */
+  bool captured; /* the device has graphs */
+  ser_replayer replayer;
+  ser_replay replays[2]; /* of a full batch, of the smaller last one */
+  ser_event *ends[2];    /* of stretches, in turn; where steps are captured */
   int64_t stretch, in_stretch, stretches;
   double ended_at;
   /* on the device */
@@ -80,9 +81,8 @@ static ser_status make_pinned(ser_steps *s, ser_error *err) {
 static ser_status make(ser_steps *s, ser_error *err) {
   const ser_runtime *rt = s->o.device->rt;
   size_t clips = (size_t)s->o.clips, steps = (size_t)ser_steps_count(s);
-  ser_device_properties properties;
-  rt->properties(s->o.device, &properties);
-  s->captured = properties.graphs;
+  s->replayer = ser_replayer_make(s->o.device, "a training step");
+  s->captured = s->replayer.captures;
   SER_TRY(ser_pass_create(&s->pass, s->o.model, s->o.batch, err));
   s->stride = ser_pass_stride(s->pass);
   s->trained = ser_model_trained_count(s->o.model);
@@ -98,9 +98,10 @@ static ser_status make(ser_steps *s, ser_error *err) {
       {&s->order, clips * sizeof(int32_t)},
       {&s->at, sizeof(ser_step)},
   };
-  SER_TRY(ser_arrays_alloc(&s->memory, s->o.device, s->o.stream, arrays, sizeof arrays / sizeof *arrays, err));
+  SER_TRY(
+      ser_arrays_alloc(&s->memory, s->o.device, s->o.streams->compute, arrays, sizeof arrays / sizeof *arrays, err));
   if (s->o.class_weights) {
-    rt->write(s->o.stream, s->class_weights, s->o.class_weights, SER_EMOTIONS * sizeof(float));
+    rt->write(s->o.streams->compute, s->class_weights, s->o.class_weights, SER_EMOTIONS * sizeof(float));
     s->o.class_weights = s->class_weights;
   }
   s->stretch = STRETCH_LEAST;
@@ -124,7 +125,7 @@ void ser_steps_free(ser_steps *s) {
   if (!s) return;
   const ser_runtime *rt = s->o.device->rt;
   for (int i = 0; i < 2; i++) {
-    rt->graph_destroy(s->graphs[i]);
+    ser_replay_end(&s->replays[i], s->o.device);
     rt->event_destroy(s->ends[i]);
   }
   ser_pass_free(s->pass);
@@ -135,16 +136,23 @@ void ser_steps_free(ser_steps *s) {
 
 void ser_steps_write_moments(ser_steps *s, const float *m, const float *v) {
   const ser_runtime *rt = s->o.device->rt;
-  rt->write(s->o.stream, s->m, m, (size_t)s->trained * sizeof *m);
-  rt->write(s->o.stream, s->v, v, (size_t)s->trained * sizeof *v);
+  rt->write(s->o.streams->compute, s->m, m, (size_t)s->trained * sizeof *m);
+  rt->write(s->o.streams->compute, s->v, v, (size_t)s->trained * sizeof *v);
 }
 
 /* ---- a step ------------------------------------------------------------------------------------------------------ */
 
-/* Everything of a step of `count` clips; only enqueues. */
-static void enqueue_step(ser_steps *s, int64_t count) {
+typedef struct {
+  ser_steps *steps;
+  int64_t count; /* clips */
+} one_step;
+
+/* Everything of a step; only enqueues. */
+static void enqueue_step(void *context) {
+  ser_steps *s = ((const one_step *)context)->steps;
+  int64_t count = ((const one_step *)context)->count;
   const ser_ops *ops = s->o.device->ops;
-  ser_stream *stream = s->o.stream;
+  ser_stream *stream = s->o.streams->compute;
   float *gradients = ser_pass_gradients(s->pass);
   ser_batch batch = {.class_weights = s->o.class_weights,
                      .seed = s->o.seed,
@@ -165,32 +173,13 @@ static void enqueue_step(ser_steps *s, int64_t count) {
   ops->keep(stream, left, sizeof left / sizeof *left, s->at);
 }
 
-/* The first step of either size is enqueued by itself: what a device loads and allocates when it does something for the
- * first time has no place in a capture. */
-static ser_status enqueue_or_launch(ser_steps *s, int64_t count, ser_error *err) {
-  const ser_runtime *rt = s->o.device->rt;
-  int size = count < s->o.batch;
-  if (!s->captured || !s->taken[size]) {
-    enqueue_step(s, count);
-    s->taken[size] = true;
-    return SER_OK;
-  }
-  if (!s->graphs[size]) {
-    SER_TRY(rt->graph_begin(s->o.stream, err));
-    enqueue_step(s, count);
-    SER_TRY(rt->graph_end(s->o.stream, &s->graphs[size], err));
-  }
-  rt->graph_launch(s->o.stream, s->graphs[size]);
-  return SER_OK;
-}
-
 /* A device takes steps faster than it does them. At the end of a stretch the host waits for the one before, so that the
  * device has work all the time; stretches grow to STRETCH_SECONDS. */
 static ser_status stay_near(ser_steps *s, ser_error *err) {
   const ser_runtime *rt = s->o.device->rt;
   if (!s->captured || ++s->in_stretch < s->stretch) return SER_OK;
   s->in_stretch = 0;
-  rt->record(s->o.stream, s->ends[s->stretches++ % 2]);
+  rt->record(s->o.streams->compute, s->ends[s->stretches++ % 2]);
   if (s->stretches == 1) return SER_OK;
   SER_TRY(rt->await(s->ends[s->stretches % 2], err));
   double now = ser_seconds();
@@ -203,15 +192,18 @@ void ser_steps_begin(ser_steps *s, const int32_t *order, int64_t done) {
   const ser_runtime *rt = s->o.device->rt;
   memcpy(s->order_host, order, (size_t)s->o.clips * sizeof *order);
   *s->at_host = (ser_step){.number = done, .place = -1};
-  rt->write_later(s->o.stream, s->order, s->order_host, (size_t)s->o.clips * sizeof *order);
-  rt->write_later(s->o.stream, s->at, s->at_host, sizeof *s->at_host);
+  ser_streams_then_copy(s->o.streams);
+  rt->write_later(s->o.streams->copies, s->order, s->order_host, (size_t)s->o.clips * sizeof *order);
+  rt->write_later(s->o.streams->copies, s->at, s->at_host, sizeof *s->at_host);
+  ser_streams_then_compute(s->o.streams);
   s->in_stretch = s->stretches = 0;
 }
 
 ser_status ser_steps_take(ser_steps *s, int64_t step, ser_error *err) {
   int64_t count = ser_steps_clips(s, step);
-  SER_TRY(ser_feed_bring(s->o.feed, s->o.stream, s->order_host + step * s->o.batch, count, err));
-  SER_TRY(enqueue_or_launch(s, count, err));
+  SER_TRY(ser_feed_bring(s->o.feed, s->o.streams->compute, s->order_host + step * s->o.batch, count, err));
+  SER_TRY(ser_replay_run(&s->replays[count < s->o.batch], &s->replayer, s->o.streams->compute, enqueue_step,
+                         &(one_step){s, count}, err));
   return stay_near(s, err);
 }
 
@@ -223,11 +215,12 @@ ser_steps_left ser_steps_left_of(const ser_steps *s) {
 }
 
 static void read_later(ser_steps *s, float *to, const float *from, int64_t first, int64_t count) {
-  s->o.device->rt->read_later(s->o.stream, to + first, from + first, (size_t)count * sizeof *to);
+  s->o.device->rt->read_later(s->o.streams->copies, to + first, from + first, (size_t)count * sizeof *to);
 }
 
 ser_status ser_steps_read(ser_steps *s, int64_t from, int64_t to, ser_error *err) {
   int64_t first = from * s->o.batch, count = (to - 1) * s->o.batch + ser_steps_clips(s, to - 1) - first;
+  ser_streams_then_copy(s->o.streams);
   read_later(s, s->losses_host, s->losses, first, count);
   read_later(s, s->logits_host, s->logits, first * s->stride, count * s->stride);
   read_later(s, s->norms_host, s->norms, 2 * from, 2 * (to - from));
@@ -236,5 +229,5 @@ ser_status ser_steps_read(ser_steps *s, int64_t from, int64_t to, ser_error *err
     read_later(s, s->m_host, s->m, 0, s->trained);
     read_later(s, s->v_host, s->v, 0, s->trained);
   }
-  return s->o.device->rt->sync(s->o.stream, err);
+  return s->o.device->rt->sync(s->o.streams->copies, err);
 }

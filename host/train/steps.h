@@ -4,10 +4,11 @@
 #define SER_TRAIN_STEPS_H
 
 #include "train/feed.h"
+#include "train/streams.h"
 
 typedef struct {
   ser_device *device;
-  ser_stream *stream;
+  const ser_streams *streams;
   ser_model *model;
   ser_feed *feed;
   int64_t clips, batch; /* of an epoch, of a step */
@@ -21,7 +22,7 @@ typedef struct ser_steps ser_steps;
 
 /* Moments of 0. What it is given outlives it, but for the class weights. */
 ser_status ser_steps_create(ser_steps **steps, const ser_steps_options *options, ser_error *err);
-void ser_steps_free(ser_steps *steps); /* NULL is fine; nothing of its stream may still run */
+void ser_steps_free(ser_steps *steps); /* NULL is fine; nothing of its streams may still run */
 
 int64_t ser_steps_count(const ser_steps *steps);               /* of an epoch */
 int64_t ser_steps_clips(const ser_steps *steps, int64_t step); /* the last may have fewer */

@@ -19,11 +19,12 @@
 #include "report/score.h"
 #include "train/internal.h"
 #include "train/steps.h"
+#include "train/validation.h"
 
 typedef struct {
   const ser_training *job;
   ser_device *device;
-  ser_stream *stream;
+  ser_streams streams;
   ser_model_config config;
   size_t *train, *order; /* [train_count] clips of the dataset; an epoch's order of their places */
   int32_t *shuffled;     /* [train_count] clips in that order */
@@ -31,17 +32,12 @@ typedef struct {
   size_t train_count, validation_count;
   float *mean, *inv_std;
   ser_model *model;
-  ser_inference *inference;
   ser_resident own; /* where the job brings none */
   ser_feed *feed;
   ser_steps *steps;
-  /* of the validation: on the device, then on the host */
-  void *memory;
-  int32_t *validation_there; /* [validation_count] */
-  float *answers_there;      /* [validation_count][ser_inference_stride] probabilities */
-  float *answers;            /* pinned */
-  int32_t *truth, *answer;   /* [validation_count] */
-  int64_t looked_steps;      /* of this epoch, whose losses are on the host */
+  ser_validation *validating;
+  int32_t *truth, *answer; /* [validation_count] */
+  int64_t looked_steps;    /* of this epoch, whose losses are on the host */
   ser_checkpoint state;
   char *checkpoint_path, *history_path, *model_path;
   int64_t written_epoch; /* the epoch that the checkpoint on disk holds; -1: none */
@@ -147,7 +143,7 @@ static ser_status make_steps(trainer *t, ser_error *err) {
     ser_balanced_weights(weights, job->dataset, t->train, t->train_count);
   ser_steps_options options = {
       .device = t->device,
-      .stream = t->stream,
+      .streams = &t->streams,
       .model = t->model,
       .feed = t->feed,
       .clips = (int64_t)t->train_count,
@@ -161,15 +157,17 @@ static ser_status make_steps(trainer *t, ser_error *err) {
 }
 
 static ser_status make_validation(trainer *t, ser_error *err) {
-  size_t n = t->validation_count, row = (size_t)ser_inference_stride(t->inference) * sizeof(float);
-  const ser_array arrays[] = {{&t->validation_there, n * sizeof(int32_t)}, {&t->answers_there, n * row}};
+  size_t n = t->validation_count;
+  ser_validation_options options = {.device = t->device,
+                                    .streams = &t->streams,
+                                    .model = t->model,
+                                    .feed = t->feed,
+                                    .list = t->validation,
+                                    .clips = (int64_t)n,
+                                    .batch = t->job->config->train.batch};
   t->truth = ser_alloc((n + 1) * sizeof *t->truth);
   t->answer = ser_alloc((n + 1) * sizeof *t->answer);
-  if (!n) return SER_OK;
-  SER_TRY(ser_arrays_alloc(&t->memory, t->device, t->stream, arrays, sizeof arrays / sizeof *arrays, err));
-  t->device->rt->write(t->stream, t->validation_there, t->validation, n * sizeof *t->validation);
-  t->answers = t->device->rt->pin(t->device, n * row, err);
-  return t->answers ? SER_OK : SER_FAILED;
+  return ser_validation_create(&t->validating, &options, err);
 }
 
 static ser_status make(trainer *t, ser_error *err) {
@@ -185,12 +183,11 @@ static ser_status make(trainer *t, ser_error *err) {
   t->mean = ser_alloc((size_t)job->dataset->channels * sizeof(float));
   t->inv_std = ser_alloc((size_t)job->dataset->channels * sizeof(float));
   ser_standardisation(t->mean, t->inv_std, job->dataset, t->train, t->train_count, t->config.frames);
-  SER_TRY(t->device->rt->stream_create(t->device, &t->stream, err));
+  SER_TRY(ser_streams_make(&t->streams, t->device, err));
   SER_TRY(ser_model_create(&t->model, t->device, &t->config, err));
-  SER_TRY(ser_inference_create(&t->inference, t->model, t->stream, batch, err));
   if (!job->resident) SER_TRY(ser_resident_make(&t->own, t->device, job->dataset, err));
-  SER_TRY(ser_feed_create(&t->feed, t->device, t->stream, job->dataset, job->resident ? job->resident : &t->own,
-                          t->mean, t->inv_std, t->config.frames, batch, err));
+  SER_TRY(ser_feed_create(&t->feed, t->device, t->streams.compute, job->dataset,
+                          job->resident ? job->resident : &t->own, t->mean, t->inv_std, t->config.frames, batch, err));
   SER_TRY(make_steps(t, err));
   SER_TRY(make_validation(t, err));
   ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
@@ -198,16 +195,16 @@ static ser_status make(trainer *t, ser_error *err) {
 }
 
 static void end(trainer *t) {
-  if (t->stream) t->device->rt->sync(t->stream, NULL); /* steps may still be under way */
+  ser_stream *streams[] = {t->streams.compute, t->streams.copies};
+  for (int i = 0; i < 2; i++)
+    if (streams[i]) t->device->rt->sync(streams[i], NULL); /* steps may still be under way */
   ser_checkpoint_free(&t->state);
+  ser_validation_free(t->validating);
   ser_steps_free(t->steps);
   ser_feed_free(t->feed);
   ser_resident_free(&t->own);
-  ser_inference_free(t->inference);
   ser_model_free(t->model);
-  t->device->rt->free(t->device, t->memory);
-  t->device->rt->unpin(t->device, t->answers);
-  t->device->rt->stream_destroy(t->stream);
+  ser_streams_free(&t->streams);
   free(t->train);
   free(t->order);
   free(t->shuffled);
@@ -284,7 +281,7 @@ static ser_status begin_anew(trainer *t, ser_error *err) {
   t->state.seed = job->seed;
   t->state.fold = job->fold;
   join_device(t);
-  return ser_model_initialise(t->model, t->stream, (uint64_t)job->seed, err);
+  return ser_model_initialise(t->model, t->streams.compute, (uint64_t)job->seed, err);
 }
 
 /* A checkpoint that this training cannot go on from, of other settings or clips (fits is false) or of more epochs: that
@@ -329,7 +326,7 @@ static ser_status take_model(trainer *t, ser_error *err) {
   t->state.best_epoch = info.epoch;
   ser_status status = SER_OK;
   if (t->kept)
-    status = t->device->rt->read(t->stream, t->state.best, ser_model_flat(model),
+    status = t->device->rt->read(t->streams.compute, t->state.best, ser_model_flat(model),
                                  (size_t)t->state.flat_count * sizeof(float), err);
   ser_model_free(model);
   ser_model_info_free(&info);
@@ -373,9 +370,10 @@ static ser_status begin(trainer *t, ser_error *err) {
   ser_info("%s: goes on after epoch %lld", job->folder, (long long)t->state.epoch);
   join_device(t);
   remove(t->model_path); /* of fewer epochs, where there is one */
-  rt->write(t->stream, ser_model_flat(t->model), t->state.parameters, (size_t)t->state.flat_count * sizeof(float));
+  rt->write(t->streams.compute, ser_model_flat(t->model), t->state.parameters,
+            (size_t)t->state.flat_count * sizeof(float));
   ser_steps_write_moments(t->steps, t->state.m, t->state.v);
-  return rt->sync(t->stream, err);
+  return rt->sync(t->streams.compute, err);
 }
 
 /* ---- an epoch ---------------------------------------------------------------------------------------------------- */
@@ -420,36 +418,20 @@ static void sum_up_training(const trainer *t, ser_epoch *epoch) {
   epoch->gradient_norm = norm / (double)steps;
 }
 
-/* The validation clips through folded inference, read when all are through. */
-static ser_status answer_validation(trainer *t, ser_error *err) {
-  int64_t n = (int64_t)t->validation_count, most = t->job->config->train.batch;
-  int64_t stride = ser_inference_stride(t->inference);
-  ser_inference_fold(t->inference, t->stream, ser_steps_left_of(t->steps).parameters);
-  for (int64_t first = 0; first < n; first += most) {
-    int64_t count = n - first < most ? n - first : most;
-    ser_batch batch = {0};
-    SER_TRY(ser_interrupt_check(err));
-    SER_TRY(ser_feed_bring(t->feed, t->stream, t->validation + first, count, err));
-    ser_feed_take(t->feed, t->stream, &batch, t->validation_there + first, NULL, most, count, 1);
-    ser_inference_enqueue(t->inference, t->stream, t->answers_there + first * stride, batch.tile, batch.lengths, count);
-  }
-  t->device->rt->read_later(t->stream, t->answers, t->answers_there, (size_t)(n * stride) * sizeof(float));
-  return t->device->rt->sync(t->stream, err);
-}
-
 /* The loss is the plain mean of -log p(truth): neither smoothed nor weighted, so that it means the same whatever is
  * trained with. */
 static ser_status validate(trainer *t, ser_epoch *epoch, ser_error *err) {
   epoch->validation_loss = epoch->validation_war = epoch->validation_uar = NAN;
   if (!t->validation_count) return SER_OK;
-  int64_t stride = ser_inference_stride(t->inference), classes = t->config.classes;
+  int64_t stride, classes = t->config.classes;
   double loss = 0;
   t->device->rt->range_begin(t->device, "validation");
-  ser_status answered = answer_validation(t, err);
+  ser_status answered = ser_validation_run(t->validating, ser_steps_left_of(t->steps).parameters, err);
   t->device->rt->range_end(t->device);
   SER_TRY(answered);
+  const float *answers = ser_validation_answers(t->validating, &stride);
   for (size_t i = 0; i < t->validation_count; i++) {
-    const float *p = t->answers + (int64_t)i * stride;
+    const float *p = answers + (int64_t)i * stride;
     int32_t truth = t->job->dataset->truth[t->validation[i]];
     if (!isfinite(p[truth])) return not_finite(t, ser_steps_count(t->steps) - 1, "validation loss", err);
     loss -= log(fmax((double)p[truth], 1e-30));
@@ -532,8 +514,9 @@ static ser_status write_model(trainer *t, ser_error *err) {
   memcpy(info.emotions, job->dataset->emotions, sizeof info.emotions);
 
   ser_text file = {0};
-  t->device->rt->write(t->stream, ser_model_flat(t->model), t->state.best, (size_t)t->state.flat_count * sizeof(float));
-  ser_status status = ser_model_text(&file, t->model, t->stream, &info, err);
+  t->device->rt->write(t->streams.compute, ser_model_flat(t->model), t->state.best,
+                       (size_t)t->state.flat_count * sizeof(float));
+  ser_status status = ser_model_text(&file, t->model, t->streams.compute, &info, err);
   if (status == SER_OK) status = ser_write_if_new(t->model_path, &file, err);
   free(file.data);
   return status;

@@ -21,6 +21,7 @@ KINDS = ("malloc hostalloc memcpy memset launch stream event eventrecord eventsy
          "cublas cufft cudnn handle plan kernel").split()
 # Those that nothing is to be made smaller for, or done otherwise: the command ends.
 FINAL = ("memcpy", "memset", "launch", "kernel", "eventrecord")
+LOST = "cannot be captured as a graph, so its operations are launched one by one"  # what fails in a capture is no end
 PLACES = (1, 2, 5, 20, 100)
 PART = [("extract", kind, 2, "") for kind in ("malloc", "hostalloc", "memcpy", "eventrecord")]
 PART += [("extract", "kernel", 5, ""), ("extract", "eventsync", 1, ""), ("extract", "plan", 1, ""), ("train", "kernel", 60, ""),
@@ -226,6 +227,31 @@ def graph_trial(kind, place, more, words, clean):
     return "ended"
 
 
+def capture_trial(kind, form, clean):
+    """A call that fails while a step is captured costs the graph alone: the training goes on without, says so once and
+    ends with the same bytes. Where the captures are among the calls is found by trying."""
+    calls = {"launch": r"cudaLaunchKernel$", "cudnn": r"cudnn(Create|Convolution\w+)$"}[kind]
+    folder = new_folder(f"captures-{kind}", "train")
+    path = os.path.join(folder, "report.json")
+    must(folder, train_arguments(form), ["--nvtx", "--report", path])
+    with open(path, encoding="utf-8") as file:
+        phases = [(phase["name"], sum(count for name, count in phase["calls"].items() if re.search(calls, name)))
+                  for phase in json.load(file)["phases"]]
+    train = [name for name, _ in phases].index("train")
+    before, during = sum(count for _, count in phases[:train]), phases[train][1]
+    for place in range(before + 1, before + during, max(1, during // 12)):
+        folder = new_folder(f"capture-{kind}-{place}", "train")
+        status, out, said = run(folder, train_arguments(form), ["--fail", f"{kind}:{place}", "--defer"])
+        if LOST not in said:
+            continue
+        judge_failure("train", status, out, said, clean)
+        if status or said.count(LOST) != 1 or not re.search(r", in '.+' at \w+/\w+\.cu?:\d+", said):
+            raise Wrong(f"it ends with {status}: {said[-600:]}")
+        same(result("train", folder, form, out), clean, "without a graph")
+        return "met"
+    raise Wrong("no place was found that lies in a capture")
+
+
 def trial(command, kind, place, form, clean):
     """One failure, and what comes after it: "not met", "met", "ended"."""
     folder = new_folder(f"{command}-{kind}-{place}-{form}", command)
@@ -240,7 +266,7 @@ def trial(command, kind, place, form, clean):
     judge_ranges(folder)
     if status == 0:
         same(result(command, folder, form, out), clean, "it ends well, but")
-        if met and kind in FINAL:
+        if met and kind in FINAL and LOST not in said:
             raise Wrong(f"it goes on as if nothing had failed: {said[-600:]}")
     else:
         if not met:
@@ -267,7 +293,7 @@ def make_fixture():
 
 def clean_results(wanted):
     clean = {}
-    for command, form in sorted(wanted | {("train", "")}, key=lambda w: (w[0] != "train", w)):
+    for command, form in sorted(wanted | {("train", ""), ("train", "cudnn")}, key=lambda w: (w[0] != "train", w)):
         folder = new_folder(f"clean-{command}-{form}", command)
         out = must(folder, COMMANDS[command][0](form), [])
         clean[command, form] = result(command, folder, form, out)
@@ -318,6 +344,9 @@ def main():
                 for kind, place, more, said in graph_places():
                     future = pool.submit(graph_trial, kind, place, more, said, clean["train", ""])
                     futures[future] = ("train", kind, place, "in a graph")
+                for kind, form in (("launch", ""), ("cudnn", "cudnn")):
+                    future = pool.submit(capture_trial, kind, form, clean["train", form])
+                    futures[future] = ("train", kind, "in a capture", form)
             for future in concurrent.futures.as_completed(futures):
                 command, kind, place, form = futures[future]
                 name = f"{command}{' ' + form if form else ''}, {kind}:{place}"

@@ -31,6 +31,19 @@ static ser_device *open_with(ser_conv_choice conv) {
   return device;
 }
 
+/* A cuDNN that cannot be used is named, with the statement that failed and what is done instead; else nothing is said.
+ */
+static void expect_words(const char *said, const ser_device_properties *is) {
+  if (!refused) {
+    assert_string_equal(said, "");
+    assert_string_equal(is->no_cudnn, "");
+    return;
+  }
+  if (!strstr(is->no_cudnn, "cuDNN: ") || !strstr(is->no_cudnn, " at ")) fail_msg("it tells: %s", is->no_cudnn);
+  if (!strstr(said, "conv auto: cuDNN cannot be used here, so the fused kernels") || !strstr(said, is->no_cudnn))
+    fail_msg("it says: %s", said);
+}
+
 static void one_is_chosen(void **state) {
   (void)state;
   ser_device *device = open_with(SER_CONV_AUTO);
@@ -41,14 +54,25 @@ static void one_is_chosen(void **state) {
   ser_stream *stream;
   char chosen[sizeof is.conv];
   assert_string_equal(form_of(device, &is), "auto");
+  assert_string_equal(is.no_cudnn, "");
   device->rt->counters(device, &before);
-  ASSERT_OK(device->rt->choose_conv(device, &shape, &err), err);
+  test_listen();
+  ser_status settled = ser_device_choose_conv(device, &shape, &err);
+  char *said = test_heard(true);
+  ASSERT_OK(settled, err);
   device->rt->counters(device, &after);
   assert_int_equal(after.bytes, before.bytes);
   strcpy(chosen, form_of(device, &is));
   assert_true(!strcmp(chosen, "fused") || (!refused && !strcmp(chosen, "cudnn")));
-  /* It is settled, and the device is fit for work. */
-  ASSERT_OK(device->rt->choose_conv(device, &shape, &err), err);
+  expect_words(said, &is);
+  free(said);
+  /* It is settled, which is said once, and the device is fit for work. */
+  test_listen();
+  settled = ser_device_choose_conv(device, &shape, &err);
+  said = test_heard(true);
+  ASSERT_OK(settled, err);
+  assert_string_equal(said, "");
+  free(said);
   assert_string_equal(form_of(device, &is), chosen);
   ASSERT_OK(device->rt->stream_create(device, &stream, &err), err);
   ASSERT_OK(device->ops->conv_prepare(device, &plan, &shape, &err), err);

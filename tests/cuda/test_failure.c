@@ -99,6 +99,42 @@ static void the_first_error_stays(void **state) {
   ser_device_close(device);
 }
 
+/* A launch that fails while a graph is captured: the graph is refused with its words, nothing of it has been run, and
+ * the stream goes on as before, also with the next attempt at the same graph. */
+static void only_the_capture_is_lost(void **state) {
+  (void)state;
+  const ser_adam adam = {.lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f};
+  ser_step step = {.place = -1};
+  ser_error err = {0};
+  ser_device *device;
+  ser_stream *stream;
+  ser_graph *graph;
+  ASSERT_OK(test_device_open(&device, 1, &err), err);
+  const ser_runtime *rt = device->rt;
+  ASSERT_OK(rt->stream_create(device, &stream, &err), err);
+  ser_step *there = rt->alloc(device, sizeof step, &err);
+  assert_non_null(there);
+  rt->write(stream, there, &step, sizeof step);
+  device->ops->step_begin(stream, there, &adam);
+  for (int turn = 0; turn < 2; turn++) {
+    ASSERT_OK(rt->graph_begin(stream, &err), err);
+    device->ops->step_begin(stream, there, &adam);
+    ser_status status = rt->graph_end(stream, &graph, &err);
+    assert_int_equal(status, turn ? SER_OK : SER_FAILED);
+    if (!turn) assert_null(graph);
+    if (!turn && (!strstr(err.text, "in 'step_begin_kernel' at kernels/") || strstr(err.text, "start it again")))
+      fail_msg("it says: %s", err.text);
+    device->ops->step_begin(stream, there, &adam);
+  }
+  rt->graph_launch(stream, graph);
+  ASSERT_OK(rt->read(stream, &step, there, sizeof step, &err), err);
+  assert_int_equal(step.number, 4);
+  rt->graph_destroy(graph);
+  rt->free(device, there);
+  rt->stream_destroy(stream);
+  ser_device_close(device);
+}
+
 /* A library that cannot begin: the plan is refused with the library's own words, and made when it can. */
 static void a_library_fails(void **state) {
   (void)state;
@@ -135,7 +171,8 @@ int main(int argc, char **argv) {
     test_skip("no software device, and a real one does not fail when asked");
   failure = argv[1];
   bool library = fails("cufft") || fails("cublas") || fails("cudnn");
-  const struct CMUnitTest tests[] = {library ? (struct CMUnitTest)cmocka_unit_test(a_library_fails)
-                                             : (struct CMUnitTest)cmocka_unit_test(the_first_error_stays)};
+  const struct CMUnitTest tests[] = {library            ? (struct CMUnitTest)cmocka_unit_test(a_library_fails)
+                                     : fails("capture") ? (struct CMUnitTest)cmocka_unit_test(only_the_capture_is_lost)
+                                                        : (struct CMUnitTest)cmocka_unit_test(the_first_error_stays)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -129,6 +129,10 @@ refused=()
 on_cuda begun "${refused[@]}" -- train plain.yaml -o begun "${base[@]}" --manifest manifest.csv --set train.epochs=1 \
   --device cuda
 form=$(grep '^# convolutions: ' begun/config.yaml)
+if [[ -n ${refused[*]} ]]; then
+  [[ $(grep -c '^serenade: warning: conv auto: cuDNN cannot be used here, so the fused kernels .*cudnn' err) == 1 ]] ||
+    fail "that cuDNN fails is not told once: $(cat err)"
+fi
 [[ -z ${refused[*]} || $form == "# convolutions: fused" ]] || fail "$form, though cuDNN refuses"
 grep -q "^# started on: .* ${form##* } " begun/config.yaml || fail "$form is not what config.yaml tells of the start"
 on_cuda begun-on -- train plain.yaml -o begun "${base[@]}" --manifest manifest.csv --resume --device cuda

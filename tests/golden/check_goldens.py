@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes a golden anew with the packages that are installed and compares it with the committed one.
 
-    python3 tests/golden/check_goldens.py encoder_weights|loss|mfcc|metrics|resample|temporal
+    python3 tests/golden/check_goldens.py encoder|encoder_weights|loss|mfcc|metrics|resample|temporal
 
 The generator runs in a temporary folder; the committed files stay as they are. Versions may differ from those recorded:
 numbers may then move by rounding, so each has a tolerance, far below that of the test which uses the golden.
@@ -127,13 +127,27 @@ def check_encoder_weights(folder):
         sys.exit("encoder/goldens.json: sums differ")
 
 
+def check_encoder(folder):
+    from safetensors.numpy import load_file
+
+    shutil.copy(HERE / "espeak.s16", folder)
+    run("make_encoder.py", folder, str(folder))
+    made, kept = folder / "embedding", HERE / "embedding"
+    for name in sorted(str(path.relative_to(kept)) for path in kept.rglob("*.safetensors")):
+        ours, theirs = load_file(kept / name), load_file(made / name)
+        if ours.keys() != theirs.keys() or any(ours[key].shape != theirs[key].shape for key in ours):
+            sys.exit(f"{name}: tensors differ")
+        off = max(float(np.abs(ours[key].astype(np.float64) - theirs[key]).max()) for key in ours)
+        differ(name, off, 1e-6 if "expected" in name else 0)
+
+
 def check_mfcc(_):
     subprocess.run([sys.executable, str(HERE / "make_mfcc.py"), "--check"], check=True)
 
 
 if __name__ == "__main__":
     checks = {"loss": check_loss, "mfcc": check_mfcc, "metrics": check_metrics, "resample": check_resample}
-    checks |= {"temporal": check_temporal, "encoder_weights": check_encoder_weights}
+    checks |= {"temporal": check_temporal, "encoder": check_encoder, "encoder_weights": check_encoder_weights}
     if len(sys.argv) != 2 or sys.argv[1] not in checks:
         sys.exit(f"usage: check_goldens.py {'|'.join(checks)}")
     with tempfile.TemporaryDirectory() as temporary:

@@ -71,7 +71,8 @@ void test_scene_add_clips(test_scene *s, int count) {
 
 ser_status test_scene_extract(ser_extract_summary *summary, test_scene *s, ser_feature_kind kind, int jobs,
                               ser_error *err) {
-  ser_extract_options options = {kind, ser_config_mfcc(&s->config, kind), s->cache, jobs, s->device, false};
+  const ser_extract_feature feature = {.kind = kind, .mfcc = ser_config_mfcc(&s->config, kind)};
+  ser_extract_options options = {&feature, 1, s->cache, jobs, s->device, false};
   return ser_extract(summary, &s->manifest, &options, err);
 }
 

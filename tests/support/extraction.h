@@ -2,7 +2,7 @@
 #ifndef SER_TESTS_EXTRACTION_H
 #define SER_TESTS_EXTRACTION_H
 
-#include "features/features.h"
+#include "features/extract.h"
 
 /* A folder of recordings, their manifest, a configuration and a device. */
 typedef struct {

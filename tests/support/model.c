@@ -1,4 +1,4 @@
-/* A small model with random weights. */
+/* Models with random weights. */
 #include "support/model.h"
 
 #include <stdio.h>
@@ -8,7 +8,9 @@
 #include "features/features.h"
 #include "support/harness.h"
 
-void test_model_write(const char *path, ser_feature_kind kind, int classes, uint64_t seed) {
+/* frames 0: the feature kind's own. */
+static void write_model(const char *path, ser_feature_kind kind, int classes, uint64_t seed, int64_t blocks,
+                        int64_t filters, int64_t frames) {
   ser_error err = {0};
   ser_config config;
   ser_device *device;
@@ -16,10 +18,11 @@ void test_model_write(const char *path, ser_feature_kind kind, int classes, uint
   ser_model *model;
   ser_config_init(&config);
   ser_model_info info = {.feature = kind, .mfcc = *ser_config_mfcc(&config, kind), .epoch = 1, .chosen_by = "chance"};
+  if (frames) info.mfcc.frames = frames;
   info.model =
       (ser_model_config){.branch = SER_BRANCH_REFERENCE,
-                         .blocks = 2,
-                         .filters = 12,
+                         .blocks = blocks,
+                         .filters = filters,
                          .kernel = 2,
                          .channels = ser_feature_columns(&info.mfcc),
                          .frames = info.mfcc.samples ? 1 + info.mfcc.samples / info.mfcc.hop : info.mfcc.frames,
@@ -42,4 +45,12 @@ void test_model_write(const char *path, ser_feature_kind kind, int classes, uint
   ser_device_close(device);
   ser_model_info_free(&info);
   ser_config_free(&config);
+}
+
+void test_model_write(const char *path, ser_feature_kind kind, int classes, uint64_t seed) {
+  write_model(path, kind, classes, seed, 2, 12, 0);
+}
+
+void test_model_write_wide(const char *path, int classes, uint64_t seed, int64_t filters, int64_t frames) {
+  write_model(path, SER_MFCC39, classes, seed, 1, filters, frames);
 }

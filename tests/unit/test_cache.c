@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/half.h"
 #include "base/log.h"
 #include "cache/internal.h"
 #include "support/harness.h"
@@ -258,6 +259,48 @@ static size_t found_by(const char *folder, const char *attributes, bool without_
   return found;
 }
 
+/* Half precision is a matter of the file: what comes out is what it holds, whole or rewritten by gc, beside shards of
+ * float32. */
+static void test_half_precision(void **state) {
+  (void)state;
+  enum { CLIPS = 40, ROWS = 30 };
+  static const char half[] = "{\"stored\":\"float16\"}";
+  char *folder = test_folder_make("cache");
+  ser_error err = {0};
+  ser_text report = {0};
+  float features[ROWS * TEST_CACHE_COLUMNS];
+  ser_hash keys[CLIPS];
+  for (int part = 0; part < 4; part++) { /* small shards, for gc to join; the last one of float32 */
+    ser_cache *cache = open_for(folder, part < 3 ? half : "{}");
+    for (int64_t i = part * 10; i < part * 10 + 10; i++) {
+      for (int64_t j = 0; j < ROWS * TEST_CACHE_COLUMNS; j++) features[j] = 100 * test_random((uint64_t)i, (uint64_t)j);
+      keys[i] = test_cache_key(i);
+      ASSERT_OK(ser_cache_add(cache, &keys[i], SER_ENTRY_OK, features, i % ROWS, &err), err);
+    }
+    test_cache_close(cache);
+  }
+  for (int turn = 0; turn < 2; turn++) {
+    int64_t *offset;
+    float *read;
+    ser_cache *cache = open_for(folder, half);
+    assert_int_equal(test_cache_files(cache, "shards"), turn ? 2 : 4);
+    ASSERT_OK(ser_cache_read(cache, &offset, &read, keys, CLIPS, &err), err);
+    for (int64_t i = 0; i < CLIPS; i++)
+      for (int64_t j = 0; j < i % ROWS * TEST_CACHE_COLUMNS; j++) {
+        float want = 100 * test_random((uint64_t)i, (uint64_t)j);
+        if (i < 30) want = ser_from_half(ser_to_half(want));
+        assert_true(read[offset[i] * TEST_CACHE_COLUMNS + j] == want);
+      }
+    test_cache_close(cache);
+    free(offset);
+    free(read);
+    ASSERT_OK(ser_cache_verify(folder, test_cache_columns, &report, &err), err);
+    ASSERT_OK(ser_cache_gc(folder, test_cache_columns, &report, &err), err);
+  }
+  free(report.data);
+  test_folder_remove(folder);
+}
+
 static const char first_decoder[] = "{\"decoder\":\"lib 1.0 rules 1\"}";
 static const char second_decoder[] = "{\"decoder\":\"lib 1.1 rules 1\"}";
 enum { BARE = 22, BETTER = 10 }; /* clips below 100 without features; one of them that the second decoder can decode */
@@ -335,9 +378,10 @@ static void test_same_bytes(void **state) {
 int main(void) {
   ser_log_set_quiet(true);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_round_trip), cmocka_unit_test(test_empty),        cmocka_unit_test(test_unknown_format),
-      cmocka_unit_test(test_verify),     cmocka_unit_test(test_merge),        cmocka_unit_test(test_gc),
-      cmocka_unit_test(test_decoders),   cmocka_unit_test(test_seals_itself), cmocka_unit_test(test_same_bytes),
+      cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_empty),    cmocka_unit_test(test_unknown_format),
+      cmocka_unit_test(test_verify),         cmocka_unit_test(test_merge),    cmocka_unit_test(test_gc),
+      cmocka_unit_test(test_half_precision), cmocka_unit_test(test_decoders), cmocka_unit_test(test_seals_itself),
+      cmocka_unit_test(test_same_bytes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,6 +43,11 @@ static void test_examples(void **state) {
     free(ravdess);
     free(tess);
   }
+  char *weights = ser_format("mkdir own/weights && cp -r '%s/tests/golden/embedding/wav2vec2_base' "
+                             "own/weights/wav2vec2-base",
+                             test_source());
+  test_must(weights);
+  free(weights);
   test_put_file("own/configs/reference.yaml", "model: {blocks: 1, filters: 4}\ntrain: {epochs: 1, batch: 8}\n");
   for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
     char *line =

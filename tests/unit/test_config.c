@@ -53,7 +53,7 @@ static const bad_input bad_files[] = {
      "the nearest is features.mfcc39 "},
     {"corpora:\n  cremd: /a\n", "c.yaml:2:3: ", "unknown key 'corpora.cremd'", "the nearest is corpora.cremad"},
     {"model: {Branch: timnet}\n", "c.yaml:1:9: ", "unknown key 'model.Branch'", "the nearest is model.branch"},
-    {"wav2vec2:\n  layers: 3\n", "c.yaml:1:1: ", "no Wav2Vec2", "take the key out"},
+    {"wav2vec2:\n  pool: max\n", "c.yaml:2:9: ", "wav2vec2.pool is 'max'", "mean+std"},
     {"\n\ntrain:\n  epochs: 3\n  lr: fast\n", "c.yaml:5:7: ", "train.lr is 'fast'", "a number above 0 and at most 10"},
     {"train:\n  lr: 0\n", "c.yaml:2:7: ", "train.lr is '0'", "above 0"},
     {"train:\n  lr: .nan\n", "c.yaml:2:7: ", "train.lr is '.nan'", "a number above 0"},

@@ -1,6 +1,7 @@
 /* Trainings on the device that the tests run on: the same bytes again, wherever the data set lies, resumed and side by
  * side; no allocation after the first epoch, and where a step is a graph no wait inside an epoch; on a GPU the same
- * numbers as on the CPU, within what two backends' roundings make of them. */
+ * numbers as on the CPU, within what two backends' roundings make of them. With the one argument "cudnn" a GPU's
+ * convolutions are cuDNN's. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/threads.h"
+#include "device/ops.h"
 #include "support/harness.h"
 #include "support/training.h"
 #include "train/feed.h"
@@ -29,10 +31,17 @@ static test_rig rig_of(size_t kind) {
   return r;
 }
 
+static bool by_cudnn; /* the convolutions of a CUDA device; else as it has them of itself */
+
+static ser_status open_one(ser_device **device, ser_error *err) {
+  const ser_device_options options = {.kind = SER_DEVICE_CUDA, .conv = SER_CONV_CUDNN};
+  return by_cudnn ? ser_device_open(device, &options, err) : test_device_open(device, 1, err);
+}
+
 static ser_device *open_device(void) {
   ser_error err = {0};
   ser_device *device;
-  ASSERT_OK(test_device_open(&device, 1, &err), err);
+  ASSERT_OK(open_one(&device, &err), err);
   return device;
 }
 
@@ -72,7 +81,7 @@ static void train_beside(void *context, size_t task, int thread) {
   char *folder = ser_format("%s/beside-%d", t->r.folder, (int)task);
   ser_device *device;
   (void)thread;
-  t->status[task] = test_device_open(&device, 1, &t->errors[task]);
+  t->status[task] = open_one(&device, &t->errors[task]);
   if (t->status[task] == SER_OK) {
     t->status[task] = test_train_on(&t->r, device, folder, false, &t->errors[task]);
     ser_device_close(device);
@@ -121,6 +130,15 @@ static void test_same_bytes(void **state) {
 /* ---- what an epoch costs -------------------------------------------------------------------------------------------
  */
 
+/* What a device makes once, with the first plan that needs it. */
+static void make_handles(ser_device *device) {
+  const ser_conv_shape shape = {1, 1, CHANNELS, CHANNELS, 16, 2, 1, CHANNELS * CHANNELS * 2};
+  ser_error err = {0};
+  ser_plan *plan;
+  ASSERT_OK(device->ops->conv_prepare(device, &plan, &shape, &err), err);
+  ser_plan_free(plan);
+}
+
 static void test_counted(void **state) {
   static const ser_resident nowhere;
   static const int64_t batches[2] = {16, 4};
@@ -130,6 +148,7 @@ static void test_counted(void **state) {
     ser_device *device = open_device();
     ser_device_properties properties;
     device->rt->properties(device, &properties);
+    make_handles(device);
     for (int i = 0; i < 2; i++) {
       test_rig r = rig_of(1);
       r.resident = brought ? &nowhere : NULL;
@@ -147,6 +166,49 @@ static void test_counted(void **state) {
     if (properties.graphs && !brought) assert_int_equal(waits[0], waits[1]);
     ser_device_close(device);
   }
+}
+
+/* ---- a device that captures nothing --------------------------------------------------------------------------------
+ */
+
+static const ser_runtime *own;
+
+/* As of a library that cannot be captured. */
+static ser_status refuse_graph(ser_stream *stream, ser_graph **graph, ser_error *err) {
+  ser_status status = own->graph_end(stream, graph, err);
+  if (status == SER_OK) own->graph_destroy(*graph);
+  *graph = NULL;
+  return ser_fail(err, SER_FAILED, "this is not captured");
+}
+
+/* What cannot be one launch is many, with the same bytes, and that is said once. */
+static void test_uncaptured(void **state) {
+  static const char words[] = "serenade: warning: a training step cannot be captured as a graph, so its operations are "
+                              "launched one by one, which may be slower: this is not captured\n";
+  (void)state;
+  ser_device_properties properties;
+  ser_device *device = open_device();
+  own = device->rt;
+  own->properties(device, &properties);
+  ser_runtime refusing = *own;
+  refusing.graph_end = refuse_graph;
+  test_rig r = rig_of(1);
+  ser_device_counters whole = train(&r, device, "whole");
+  device->rt = &refusing;
+  test_listen();
+  ser_device_counters alone = train(&r, device, "alone");
+  char *said = test_heard(true), *found = strstr(said, words);
+  device->rt = own;
+  expect_same(&r, "whole", "alone");
+  if (properties.graphs) {
+    if (!found || strstr(found + 1, words)) fail_msg("it says: %s", said);
+    assert_int_equal(whole.launches, alone.launches);
+  } else {
+    assert_string_equal(said, "");
+  }
+  free(said);
+  ser_device_close(device);
+  test_rig_free(&r);
 }
 
 /* ---- beside the CPU ------------------------------------------------------------------------------------------------
@@ -260,10 +322,12 @@ static void test_each_step(void **state) {
   test_rig_free(&r);
 }
 
-int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_counted),
-                                     cmocka_unit_test(test_beside_cpu), cmocka_unit_test(test_first_steps),
-                                     cmocka_unit_test(test_each_step)};
+int main(int argc, char **argv) {
+  by_cudnn = argc == 2 && !strcmp(argv[1], "cudnn");
+  if (by_cudnn && !test_on_cuda()) test_skip("cuDNN is a CUDA device's");
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bytes),  cmocka_unit_test(test_counted),
+                                     cmocka_unit_test(test_uncaptured),  cmocka_unit_test(test_beside_cpu),
+                                     cmocka_unit_test(test_first_steps), cmocka_unit_test(test_each_step)};
   ser_log_set_quiet(true);
   return cmocka_run_group_tests_name("unit.train_device", tests, NULL, NULL);
 }

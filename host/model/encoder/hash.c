@@ -68,6 +68,7 @@ ser_status ser_encoder_weights_hash(ser_encoder_weights *weights, ser_error *err
   for (size_t i = 0; i < weights->row_count && status == SER_OK; i++)
     status = hash_row(hasher, block, weights, &weights->rows[i], err);
   weights->hash = ser_hasher_end(hasher);
+  ser_weights_release(&weights->file);
   free(block);
   free(head.data);
   return status == SER_OK ? ser_weights_whole(&weights->file, err) : status;
