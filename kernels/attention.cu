@@ -221,6 +221,7 @@ void cuda_attention_forward(ser_stream *stream, const ser_plan *plan, void *work
   const ser_attention_shape *s = &((const attention_plan *)plan)->shape;
   const float scale = 1.44269504f / sqrtf((float)s->width); /* exp(x) = 2^(x / ln 2) */
   attention_form n = {out, qkv, rows->row_start, (int)rows->clips, (int)s->heads, (int)s->width, scale};
+  SER_CHECK(cuda_is_aligned(out) && cuda_is_aligned(qkv));
   if (!rows->rows) return;
   if (s->width <= MOST_WIDE)
     launch<narrow>(stream, &n, rows);

@@ -127,6 +127,7 @@ void cuda_product_forward(ser_stream *stream, const ser_plan *plan, void *worksp
     cuda_plain_product(stream, out, (cuda_operand){x, s->in_stride, 1}, (cuda_operand){w, s->in, 1}, bias, residual,
                        &size);
   } else {
+    SER_CHECK(cuda_is_aligned(x) && cuda_is_aligned(w) && cuda_is_aligned(residual) && cuda_is_aligned(out));
     multiply(stream, p, out, x, w, bias, residual, rows);
   }
   if (end == SER_PRODUCT_GELU) gelu_rows(stream, out, s, rows);

@@ -30,7 +30,8 @@
 /* A plan of any operation: the backend's own structure begins with this. */
 typedef struct ser_plan {
   size_t workspace; /* bytes that each run needs beside its arguments; 0: pass NULL */
-  size_t packed;    /* bytes of its weights in the form that runs read, where an operation packs them */
+  size_t packed;    /* bytes of its weights in the form that runs read, where an operation packs them; they begin on 16
+                       bytes, as do the rows that such an operation reads and writes, if their strides say so */
   void (*free)(struct ser_plan *plan);
 } ser_plan;
 
