@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "features/integers.h"
 #include "features/internal.h"
 
 enum { SMALL_FILE = 16 << 20 }; /* files up to this are read whole, once, for the hash and for decoding */
@@ -69,16 +70,6 @@ static bool unchanged(const char *path, const struct stat *before) {
          now.st_mtim.tv_nsec == before->st_mtim.tv_nsec;
 }
 
-/* Whether every sample is a whole number of 1 / 32768, as 16-bit recordings are that nobody has resampled. */
-static bool are_int16(const float *samples, int64_t count) {
-  bool all = true;
-  for (int64_t i = 0; i < count; i++) {
-    float value = samples[i] * 32768;
-    all &= value >= -32768 && value <= 32767 && value == (float)(int32_t)value;
-  }
-  return all;
-}
-
 /* The clip's samples take their place in the room, as integers where they are, so that they leave for the device from
  * there; where there is no memory in the room they stay where they are. */
 static void settle(extract_item *item) {
@@ -86,15 +77,13 @@ static void settle(extract_item *item) {
   item->info = clip->info;
   item->signal = (ser_signal){.samples = clip->samples, .count = clip->count};
   if (!item->memory) return;
-  bool int16 = clip->info.rate == clip->rate && clip->info.channels == 1 && are_int16(clip->samples, clip->count);
+  bool int16 = clip->info.rate == clip->rate && clip->info.channels == 1 && ser_are_int16(clip->samples, clip->count);
   size_t bytes = (size_t)clip->count * (int16 ? sizeof(int16_t) : sizeof(float));
   if (bytes > item->bytes) return;
-  if (int16) {
-    int16_t *to = item->memory;
-    for (int64_t i = 0; i < clip->count; i++) to[i] = (int16_t)(clip->samples[i] * 32768);
-  } else {
+  if (int16)
+    ser_to_int16(item->memory, clip->samples, clip->count);
+  else
     memcpy(item->memory, clip->samples, bytes);
-  }
   item->signal = (ser_signal){.samples = item->memory, .int16 = int16, .pinned = true, .count = clip->count};
   ser_clip_free(clip);
 }

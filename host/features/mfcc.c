@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "features/integers.h"
 
 enum { MOST_SLOTS = 3 };
 
@@ -233,15 +234,35 @@ bool ser_mfcc_full(const ser_mfcc *m) {
 
 /* ---- a batch ----------------------------------------------------------------------------------------------------- */
 
-/* Samples [from, from + count) of a signal to place `at` of the slot. */
-static void send(const ser_mfcc *m, const slot *s, const ser_signal *signal, int64_t at, int64_t from, int64_t count) {
-  const ser_runtime *rt = m->device->rt;
-  size_t size = signal->int16 ? sizeof(int16_t) : sizeof(float), bytes = (size_t)count * size;
+/* Whether the signal crosses as integers: it is of them, or it is staged, and could be. */
+static bool as_int16(const slot *s, const ser_signal *signal) {
+  return signal->int16 || (s->pcm_host && !signal->pinned && ser_are_int16(signal->samples, signal->count));
+}
+
+/* Samples [from, from + count) of a signal, as integers or floats, into the slot's pinned memory. */
+static void stage(const slot *s, const ser_signal *signal, bool int16, int64_t at, int64_t from, int64_t count) {
+  size_t size = signal->int16 ? sizeof(int16_t) : sizeof(float);
   const char *samples = (const char *)signal->samples + (size_t)from * size;
-  SER_CHECK(!signal->int16 || s->pcm16);
-  void *to = signal->int16 ? (void *)(s->pcm16 + at) : (void *)(s->pcm + at);
-  if (!signal->pinned && s->pcm_host) samples = memcpy((char *)s->pcm_host + (size_t)at * size, samples, bytes);
-  if (signal->pinned || s->pcm_host)
+  if (int16 && !signal->int16)
+    ser_to_int16((int16_t *)s->pcm_host + at, (const float *)signal->samples + from, count);
+  else
+    memcpy((char *)s->pcm_host + (size_t)at * size, samples, (size_t)count * size);
+}
+
+/* Samples [from, from + count) of a signal to place `at` of the slot. */
+static void send(const ser_mfcc *m, const slot *s, const ser_signal *signal, bool int16, int64_t at, int64_t from,
+                 int64_t count) {
+  const ser_runtime *rt = m->device->rt;
+  size_t size = int16 ? sizeof(int16_t) : sizeof(float), bytes = (size_t)count * size;
+  const char *samples = (const char *)signal->samples + (size_t)from * size;
+  SER_CHECK(!int16 || s->pcm16);
+  void *to = int16 ? (void *)(s->pcm16 + at) : (void *)(s->pcm + at);
+  bool staged = s->pcm_host && !signal->pinned;
+  if (staged) {
+    stage(s, signal, int16, at, from, count);
+    samples = (const char *)s->pcm_host + (size_t)at * size;
+  }
+  if (signal->pinned || staged)
     rt->write_later(m->in, to, samples, bytes);
   else
     rt->write(m->in, to, samples, bytes);
@@ -252,10 +273,9 @@ static void compute_logmel(const ser_mfcc *m, const slot *s, bool int16, int64_t
                            int64_t frames) {
   const ser_runtime *rt = m->device->rt;
   const ser_ops *ops = m->device->ops;
-  size_t starts = (size_t)(clips + 1) * sizeof(int64_t);
+  size_t starts = (size_t)(m->max_clips + 1 + clips + 1) * sizeof(int64_t); /* both, and what lies between */
   const int64_t *sample_start = s->starts, *frame_start = s->starts + m->max_clips + 1;
   rt->write_later(m->in, s->starts, s->starts_host, starts);
-  rt->write_later(m->in, s->starts + m->max_clips + 1, s->starts_host + m->max_clips + 1, starts);
   rt->record(m->in, s->copied);
   rt->follow(m->compute, s->copied);
   rt->record(m->compute, s->started);
@@ -263,20 +283,38 @@ static void compute_logmel(const ser_mfcc *m, const slot *s, bool int16, int64_t
   ops->logmel(m->compute, m->plan, m->workspace, m->logmel, s->pcm, sample_start, frame_start, clips, frames);
 }
 
+/* The same of all signals of a batch that lie here and there on the host: end to end in pinned memory, from where one
+ * copy takes them over, as integers where all of them can be. Whether they are. */
+static bool send_staged(const ser_mfcc *m, const slot *s, const ser_signal *signals, const int64_t *sample_start) {
+  bool int16 = true;
+  int64_t clips = 0;
+  for (size_t i = 0; i < s->count && int16; i++) int16 = as_int16(s, &signals[i]);
+  for (size_t i = 0; i < s->count; i++) {
+    if (s->offset[i + 1] == s->offset[i]) continue;
+    stage(s, &signals[i], int16, sample_start[clips], 0, signals[i].count);
+    clips++;
+  }
+  size_t bytes = (size_t)sample_start[clips] * (int16 ? sizeof(int16_t) : sizeof(float));
+  m->device->rt->write_later(m->in, int16 ? (void *)s->pcm16 : (void *)s->pcm, s->pcm_host, bytes);
+  return int16;
+}
+
 static void submit_batch(ser_mfcc *m, slot *s, const ser_signal *signals) {
   const ser_runtime *rt = m->device->rt;
   int64_t clips = 0, frames = s->offset[s->count];
   int64_t *sample_start = s->starts_host, *frame_start = s->starts_host + m->max_clips + 1;
+  bool int16 = s->count && signals->int16, staged = s->count && s->pcm_host && !signals->pinned;
   sample_start[0] = frame_start[0] = 0;
   for (size_t i = 0; i < s->count; i++) {
     if (s->offset[i + 1] == s->offset[i]) continue;
-    send(m, s, &signals[i], sample_start[clips], 0, signals[i].count);
+    if (!staged) send(m, s, &signals[i], int16, sample_start[clips], 0, signals[i].count);
     clips++;
     sample_start[clips] = sample_start[clips - 1] + signals[i].count;
     frame_start[clips] = s->offset[i + 1];
   }
+  if (staged && clips) int16 = send_staged(m, s, signals, sample_start);
   if (clips) {
-    compute_logmel(m, s, signals->int16, clips, sample_start[clips], frames);
+    compute_logmel(m, s, int16, clips, sample_start[clips], frames);
     m->device->ops->mfcc_finish(m->compute, m->plan, m->workspace, s->features, m->logmel, s->starts + m->max_clips + 1,
                                 clips, frames);
   }
@@ -324,8 +362,8 @@ static ser_status single_room(ser_mfcc *m, int64_t frames, ser_error *err) {
 
 /* Log-mel rows [first, last) of the signal: they are computed with a margin of frames on both sides, which see the
  * piece's edges in place of the signal's samples and are thrown away. */
-static ser_status piece(ser_mfcc *m, slot *s, const ser_signal *signal, int64_t frames, int64_t first, int64_t last,
-                        ser_error *err) {
+static ser_status piece(ser_mfcc *m, slot *s, const ser_signal *signal, bool int16, int64_t frames, int64_t first,
+                        int64_t last, ser_error *err) {
   const ser_runtime *rt = m->device->rt;
   int64_t hop = m->config.hop, mels = m->config.mels;
   int64_t from = first > m->margin ? first - m->margin : 0, to = last + m->margin < frames ? last + m->margin : frames;
@@ -335,8 +373,8 @@ static ser_status piece(ser_mfcc *m, slot *s, const ser_signal *signal, int64_t 
   sample_start[0] = frame_start[0] = 0;
   sample_start[1] = end - start;
   frame_start[1] = to - from;
-  send(m, s, signal, 0, start, end - start);
-  compute_logmel(m, s, signal->int16, 1, end - start, to - from);
+  send(m, s, signal, int16, 0, start, end - start);
+  compute_logmel(m, s, int16, 1, end - start, to - from);
   rt->copy(m->compute, m->single.logmel + first * mels, m->logmel + (first - from) * mels,
            (size_t)((last - first) * mels) * sizeof(float));
   return rt->sync(m->compute, err); /* the slot's buffers are used again */
@@ -360,8 +398,9 @@ static ser_status fetch_alone(ser_mfcc *m, slot *s, int64_t frames, ser_error *e
 static ser_status submit_alone(ser_mfcc *m, slot *s, const ser_signal *signal, ser_error *err) {
   const ser_runtime *rt = m->device->rt;
   int64_t frames = s->offset[s->count], step = m->max_frames - 2 * m->margin;
+  bool int16 = as_int16(s, signal);
   for (int64_t first = 0; first < frames; first += step)
-    SER_TRY(piece(m, s, signal, frames, first, first + step < frames ? first + step : frames, err));
+    SER_TRY(piece(m, s, signal, int16, frames, first, first + step < frames ? first + step : frames, err));
   s->starts_host[0] = 0;
   s->starts_host[1] = frames;
   rt->write_later(m->in, m->single.starts, s->starts_host, 2 * sizeof(int64_t));

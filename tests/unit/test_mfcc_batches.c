@@ -282,8 +282,64 @@ static void little_memory(void **state) {
   test_each_device(short_of_memory, 2, NULL);
 }
 
+/* ---- what crosses the bus -----------------------------------------------------------------------------------------
+ */
+
+static void (*real_write_later)(ser_stream *, void *, const void *, size_t);
+static size_t copies, copied_samples;
+
+static void count_copies(ser_stream *stream, void *to, const void *from, size_t bytes) {
+  enum { STARTS_MOST = 8 * 2 * (MOST_CLIPS + 1) };
+  copies++;
+  if (bytes > STARTS_MOST) copied_samples += bytes;
+  real_write_later(stream, to, from, bytes);
+}
+
+/* Clips that lie here and there go over in one copy, as integers where all of them are. */
+static void one_copy(ser_device *device, ser_stream *stream, void *context) {
+  ser_error err = {0};
+  ser_mfcc *mfcc;
+  fixture f;
+  ser_device_properties properties;
+  (void)stream;
+  (void)context;
+  device->rt->properties(device, &properties);
+  if (properties.host_memory) test_device_apart(device);
+  make(&f, device);
+  const ser_runtime *before = device->rt;
+  runtime = *before;
+  real_write_later = runtime.write_later;
+  runtime.write_later = count_copies;
+  device->rt = &runtime;
+  ASSERT_OK(ser_mfcc_create(&mfcc, device, &mfcc39, MOST_CLIPS, MOST_FRAMES, true, &err), err);
+  size_t samples = (size_t)(samples_of[0] + samples_of[1] + samples_of[2]);
+  copies = copied_samples = 0;
+  compute(&f, mfcc, 0, 3);
+  assert_int_equal(copies, 2); /* and where they begin */
+  assert_int_equal(copied_samples, 2 * samples);
+  f.samples[1][40000] += 1e-6f;
+  float *features;
+  int64_t offset[4];
+  copies = copied_samples = 0;
+  ASSERT_OK(ser_mfcc_compute(mfcc, &features, offset, (const float *const *)f.samples, samples_of, 3, &err), err);
+  assert_int_equal(copies, 2);
+  assert_int_equal(copied_samples, 4 * samples);
+  free(features);
+  copied_samples = 0;
+  compute(&f, mfcc, 7, 1); /* in pieces, which have a little in common */
+  assert_true(copied_samples >= 2 * (size_t)samples_of[7] && copied_samples < 3 * (size_t)samples_of[7]);
+  ser_mfcc_free(mfcc);
+  device->rt = before;
+  end(&f);
+}
+
+static void one_copy_a_batch(void **state) {
+  (void)state;
+  test_each_device(one_copy, 2, NULL);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(batches_under_way), cmocka_unit_test(stopped),
-                                     cmocka_unit_test(little_memory)};
+                                     cmocka_unit_test(little_memory), cmocka_unit_test(one_copy_a_batch)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
