@@ -202,6 +202,41 @@ same_seed() ( # in a shell of its own, since it changes the folder
   for file in history.csv model.safetensors checkpoint; do cmp "$form-once/$file" "$form-again/$file" || exit 1; done
 )
 
+# Trainings side by side: the time of epochs alone, for 1, 2, 4 and 8 seeds (as many at once as the device says), and how
+# much sooner they are done than one after the other.
+side_by_side() ( # in a shell of its own, since it changes the folder
+  cd "$work" || exit 1
+  [[ -d corpus ]] || "$build/tests/make_corpus" corpus || exit 1
+  printf 'corpora:\n  ravdess: corpus/RAVDESS\n  tess: corpus/TESS\n' >side.yaml
+  few=5 more=45
+  for seeds in 1 1,2 1,2,3,4 1,2,3,4,5,6,7,8; do
+    for epochs in "$few" "$more"; do
+      from=$(date +%s%N)
+      "$serenade" train side.yaml -o "side-$seeds-$epochs" --device cuda --set cache.dir=cache --set conv=fused \
+        --set "train.epochs=$epochs" --set "train.seeds=[$seeds]" --quiet || exit 1
+      echo "$seeds $epochs $((($(date +%s%N) - from) / 1000000))"
+    done
+  done >side.txt
+  awk '{ split($1, list, ","); n = length(list); if (n in first) took[n] = $3 - first[n]; else first[n] = $3 }
+    END {
+      for (n = 1; n <= 8; n *= 2) printf "%d: %d ms for 40 epochs\n", n, took[n]
+      printf "1, 2, 4, 8 at once are done"
+      for (n = 1; n <= 8; n *= 2) printf "%s %.2f", (n > 1 ? "," : ""), (took[n] > 0 ? n * took[1] / took[n] : 0)
+      print " times as fast as one after the other"
+    }' side.txt
+)
+
+# What the estimate of a device's trainings side by side should be held to: told.
+tell_side_by_side() {
+  local status=0
+  run_step side_by_side side_by_side || status=$?
+  if ((status)); then
+    verdict_of side_by_side FAIL "exit status $status: $(words_of side_by_side)"
+  else
+    verdict_of side_by_side told "$(words_of side_by_side)"
+  fi
+}
+
 pytorch() {
   if [[ ! -x $python ]]; then
     echo "skipped: no Python with PyTorch: scripts/bench_peers.sh makes one in build/peers/venv, or give --python"
@@ -223,13 +258,14 @@ echo "Serenade on $name, $(date '+%Y-%m-%d %H:%M'), $(cd "$root" && git rev-pars
 step tests all_tests
 [[ ! -s $out/tests-skipped.txt ]] ||
   verdict_of tests told "$(wc -l <"$out/tests-skipped.txt") skipped, each with its reason in tests-skipped.txt"
-for test in unit_invariance unit_mfcc_batches unit_train_device; do
+for test in unit_invariance unit_mfcc_batches unit_embed unit_train_device; do
   step "bitwise.$test" "${on_gpu[@]}" "$build/tests/$test"
 done
 step bitwise.seed.fused same_seed fused
 step bitwise.seed.cudnn same_seed cudnn
 through_library bitwise.cublas "$build/tests/ops_linear"
 through_library bitwise.cudnn "$build/tests/ops_conv_forward"
+tell_side_by_side
 step bench.cuda "$serenade" bench all --device cuda "${data[@]}" "${runs[@]}" --json "$out/bench-cuda.json"
 step bench.cpu "$serenade" bench all --device cpu "${data[@]}" "${runs[@]}" --json "$out/bench-cpu.json"
 step pytorch pytorch

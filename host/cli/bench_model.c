@@ -102,7 +102,7 @@ static ser_status set_up(model_context *run, bench *b, ser_error *err) {
   SER_TRY(load_features(run, err));
   const ser_model_config *c = &run->config;
   ser_conv_shape conv = ser_model_conv(c, BENCH_BATCH);
-  SER_TRY(b->device->rt->choose_conv(b->device, &conv, err)); /* as training does */
+  SER_TRY(ser_device_choose_conv(b->device, &conv, err)); /* as training does */
   size_t tile =
       (size_t)(BENCH_BATCH * SER_ROUND_UP(c->channels, SER_CHANNEL_PAD) * SER_ROUND_UP(c->frames, SER_TIME_PAD)) *
       sizeof(float);
