@@ -25,8 +25,9 @@ typedef struct ser_cache ser_cache;
 /* Opens (and makes, where `create`) the folder of one feature configuration. config_json is canonical: keys sorted, no
  * spaces, its hash names the folder. columns: C. attributes_json: what is told in each shard beside it (versions,
  * backend, units; as `decoder` what judges recordings: entries without features hold for the same decoder alone, for
- * another one they are missing; `stored` float16: features are rounded to half precision when they are added). Reads the index, lists shards, reads the keys of unknown ones, drops what is
- * damaged (quarantine, told by ser_warn). An unknown FORMAT is refused with what to do. */
+ * another one they are missing; `stored` float16: features are rounded to half precision when they are added). Reads
+ * the index, lists shards, reads the keys of unknown ones, drops what is damaged (quarantine, told by ser_warn). An
+ * unknown FORMAT is refused with what to do. */
 ser_status ser_cache_open(ser_cache **cache, const char *folder, const char *feature, const char *config_json,
                           const char *attributes_json, int64_t columns, bool create, ser_error *err);
 /* Seals what is pending, writes the index, frees. NULL is fine. */
