@@ -181,10 +181,9 @@ static bool put_features(hid_t file, const cache_table *table) {
   if (most < 1) most = 1;
   int64_t chunks = (rows + most - 1) / most;
   int64_t chunk = chunks > 0 ? (rows + chunks - 1) / chunks : 1; /* even chunks: little is lost behind the last row */
-  hid_t dataset = cache_is_half(table->attributes)
-                      ? put_halves(file, table->features, rows, table->columns, chunk)
-                      : put_dataset(file, "features", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, rows, table->columns, chunk,
-                                    table->features);
+  hid_t dataset = cache_is_half(table->attributes) ? put_halves(file, table->features, rows, table->columns, chunk)
+                                                   : put_dataset(file, "features", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT,
+                                                                 rows, table->columns, chunk, table->features);
   bool good = dataset >= 0 && put_labels(dataset, (const char *const[2]){"frame", "coefficient"});
   return dataset >= 0 && H5Dclose(dataset) >= 0 && good;
 }
