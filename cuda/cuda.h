@@ -44,6 +44,7 @@ typedef struct {
   int capability;                                              /* 75, 80, 90 ... */
   int multiprocessors;
   size_t l2, shared_most; /* bytes: second-level cache; shared memory that a block may ask for */
+  bool reads_pageable;    /* the host's memory as it is, at whatever time: nothing of it is staged */
   char name[128];
   uint64_t memory;
   ser_device_counters counters;

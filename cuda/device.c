@@ -105,7 +105,7 @@ static ser_status read_attribute(int *value, enum cudaDeviceAttr attribute, ser_
 }
 
 static ser_status read_device(cuda_device *cuda, ser_error *err) {
-  int major = 0, minor = 0, l2 = 0, shared = 0;
+  int major = 0, minor = 0, l2 = 0, shared = 0, pageable = 0;
   struct cudaDeviceProp named;
   CUDA_TRY(CUDA_RUNTIME, cudaGetDeviceProperties(&named, 0), err);
   SER_TRY(read_attribute(&major, cudaDevAttrComputeCapabilityMajor, err));
@@ -113,10 +113,12 @@ static ser_status read_device(cuda_device *cuda, ser_error *err) {
   SER_TRY(read_attribute(&cuda->multiprocessors, cudaDevAttrMultiProcessorCount, err));
   SER_TRY(read_attribute(&l2, cudaDevAttrL2CacheSize, err));
   SER_TRY(read_attribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, err));
+  SER_TRY(read_attribute(&pageable, cudaDevAttrPageableMemoryAccess, err));
   snprintf(cuda->name, sizeof cuda->name, "%.127s", named.name);
   cuda->capability = 10 * major + minor;
   cuda->memory = named.totalGlobalMem;
   cuda->l2 = (size_t)l2;
+  cuda->reads_pageable = pageable != 0;
   cuda->shared_most = (size_t)shared;
   return SER_OK;
 }

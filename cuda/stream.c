@@ -57,11 +57,12 @@ void cuda_write_later(ser_stream *stream, void *to, const void *from_pinned, siz
     cuda_counters(stream)->written += (int64_t)bytes;
 }
 
-/* Memory that is not pinned is staged before the call returns; pinned memory is read when its turn comes. */
+/* Memory that is not pinned is staged before the call returns, but where the device may read it by itself; pinned
+ * memory is read when its turn comes. */
 void cuda_write(ser_stream *stream, void *to, const void *from_host, size_t bytes) {
   if (refuse_in_capture(stream, "a write that waits stands in a graph")) return;
   cuda_write_later(stream, to, from_host, bytes);
-  if (!cuda_is_pinned(stream->device, from_host)) return;
+  if (!stream->device->reads_pageable && !cuda_is_pinned(stream->device, from_host)) return;
   stream->device->counters.waits++;
   CUDA_DO(stream, cudaStreamSynchronize(stream->cuda));
 }

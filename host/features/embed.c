@@ -39,7 +39,8 @@ struct ser_embedder {
   ser_stream *in, *compute, *back;
   slot slots[MOST_SLOTS], single; /* single: for one clip longer than a batch; made when first needed */
   int slot_count, first, under_way;
-  float *result; /* of the batch collected last */
+  float *result; /* of the batch collected last, with room for more */
+  size_t result_room;
   ser_device_work work;
 };
 
@@ -113,21 +114,36 @@ static ser_status rooms_make(ser_embedder *e, ser_error *err) {
   return SER_OK;
 }
 
+enum { LEAST_ROWS = 64 };
+
 static bool halve(ser_embedder *e) {
-  if (e->max_clips == 1 && e->max_rows <= 64) return false;
+  if (e->max_clips == 1 && e->max_rows <= LEAST_ROWS) return false;
   e->max_clips = e->max_clips > 1 ? e->max_clips / 2 : 1;
-  e->max_rows = e->max_rows > 64 ? e->max_rows / 2 : e->max_rows;
+  if (e->max_rows > LEAST_ROWS) e->max_rows = e->max_rows / 2 > LEAST_ROWS ? e->max_rows / 2 : LEAST_ROWS;
   return true;
 }
 
-/* Rooms as large as the device has memory for. */
+/* What the rooms for batches take of the device, about. */
+static size_t rooms_bytes(const ser_embedder *e) {
+  size_t samples = (size_t)(e->max_rows * e->hop + e->max_clips * e->field);
+  size_t slots = samples * (sizeof(float) + sizeof(int16_t)) + out_count(e, e->max_clips, e->max_rows) * sizeof(float);
+  return (size_t)e->slot_count * slots + ser_encoder_room_bytes(e->encoder, e->max_clips, e->max_rows);
+}
+
+/* Rooms as large as half of the device's free memory takes: what is loaded and laid out at the first launch has the
+ * other half; and smaller ones where even that is refused. */
 static ser_status rooms_that_fit(ser_embedder *e, ser_error *err) {
   int64_t most = e->max_clips;
+  ser_device_properties is;
   ser_error why = {0};
   ser_status status;
   rooms_free(e);
+  ser_encoder_room_free(e->encoder);
+  e->device->rt->properties(e->device, &is);
+  while (!e->host_memory && rooms_bytes(e) > is.memory_free / 2 && halve(e)) continue;
   while ((status = rooms_make(e, &why)) != SER_OK && why.lacks) {
     rooms_free(e);
+    ser_encoder_room_free(e->encoder);
     if (!halve(e)) break;
   }
   if (status != SER_OK) {
@@ -275,24 +291,36 @@ static void submit_batch(ser_embedder *e, slot *s, const ser_signal *signals) {
 /* ---- a clip longer than a batch -----------------------------------------------------------------------------------
  */
 
-/* Room for a clip alone of so many rows: half again as much at least, so that a series of ever longer clips does not
- * make it anew for each; no more than a window's. */
+static ser_status single_make(ser_embedder *e, int64_t rows, ser_error *err) {
+  slot_free(&e->single, e);
+  if (rows > e->most_rows) SER_TRY(encoder_room(e, rows, err));
+  return slot_make(&e->single, e, 1, rows, err);
+}
+
+/* Room for a clip alone of so many rows: half again as much where that is to be had, so that a series of ever longer
+ * clips does not make it anew for each; no more than a window's. Where the device lacks it, the batches give up half of
+ * theirs, and half again: nothing else is under way. */
 static ser_status single_room(ser_embedder *e, int64_t rows, ser_error *err) {
   int64_t more = rows + rows / 2;
+  ser_error why = {0};
   if (rows <= e->single.rows_room) return SER_OK;
   if (more > e->window + 1) more = e->window + 1;
-  slot_free(&e->single, e);
-  ser_error why = {0};
-  ser_status status = SER_FAILED;
-  for (int64_t room = more > rows ? more : rows; status != SER_OK; room = rows) {
-    status = room > e->most_rows ? encoder_room(e, room, &why) : SER_OK;
-    if (status == SER_OK) status = slot_make(&e->single, e, 1, room, &why);
-    if (status == SER_OK) return SER_OK;
-    slot_free(&e->single, e);
-    if (!why.lacks || room == rows) break;
+  if (more > rows && single_make(e, more, NULL) == SER_OK) return SER_OK;
+  ser_status status = single_make(e, rows, &why);
+  while (status != SER_OK && why.lacks && halve(e)) {
+    SER_TRY(rooms_that_fit(e, err));
+    status = single_make(e, rows, &why);
   }
+  if (status == SER_OK) return SER_OK;
+  slot_free(&e->single, e);
   if (!e->most_rows) SER_TRY(encoder_room(e, e->max_rows, err));
   return ser_fail(err, status, "a recording of %.0f s: %s", (double)(rows * e->hop) / (double)e->config.rate, why.text);
+}
+
+/* Frames of each of a clip's windows but the last, which may have fewer. */
+static int64_t of_window(const ser_embedder *e, int64_t frames) {
+  int64_t windows = (frames + e->window - 1) / e->window;
+  return (frames + windows - 1) / windows;
 }
 
 /* Means and deviations over all windows from those of each: sums [layers][2][hidden] in double. */
@@ -317,15 +345,14 @@ static void finish_pooled(float *pooled, const double *sums, int64_t count, int6
 /* The clip's windows one after the other, through the single slot; the results as one batch of one clip would have
  * them. */
 static ser_status submit_alone(ser_embedder *e, slot *s, const ser_signal *signal, int64_t frames, ser_error *err) {
-  int64_t windows = (frames + e->window - 1) / e->window, of_window = (frames + windows - 1) / windows;
+  int64_t each = of_window(e, frames);
   int64_t layers = ser_embed_layers(&e->config), hidden = e->config.hidden;
   bool pooled = e->config.pool != SER_EMBED_FRAMES;
-  SER_TRY(single_room(e, of_window + 1, err));
   double *sums = ser_alloc_zero((size_t)(layers * 2 * hidden), sizeof *sums);
   s->alone = ser_alloc(out_count(e, 1, frames) * sizeof *s->alone);
   ser_status status = SER_OK;
-  for (int64_t first = 0; first < frames && status == SER_OK; first += of_window) {
-    int64_t count = frames - first < of_window ? frames - first : of_window, from = first * e->hop;
+  for (int64_t first = 0; first < frames && status == SER_OK; first += each) {
+    int64_t count = frames - first < each ? frames - first : each, from = first * e->hop;
     int64_t samples = first + count == frames ? signal->count - from : (count - 1) * e->hop + e->field;
     e->single.clips = 1;
     send(e, &e->single, signal, 0, from, samples);
@@ -350,27 +377,33 @@ static ser_status submit_alone(ser_embedder *e, slot *s, const ser_signal *signa
 /* ---- batches in turn ----------------------------------------------------------------------------------------------
  */
 
-ser_status ser_embedder_submit(ser_embedder *e, const ser_signal *signals, size_t count, ser_error *err) {
-  SER_CHECK(!ser_embedder_full(e) && count > 0 && count <= (size_t)e->max_clips);
-  slot *s = &e->slots[(e->first + e->under_way) % e->slot_count];
-  int64_t rows = 0, layers = ser_embed_layers(&e->config);
-  const ser_signal *longest = NULL;
+/* How a batch's results lie: rows of each signal. */
+static void set_offsets(const ser_embedder *e, slot *s, const ser_signal *signals, size_t count) {
+  int64_t layers = ser_embed_layers(&e->config);
   s->count = count;
   s->offset[0] = 0;
   for (size_t i = 0; i < count; i++) {
-    int64_t more = ser_embedder_rows(e, signals[i].count);
-    rows += more;
-    if (more) longest = &signals[i];
-    s->offset[i + 1] = s->offset[i] + (more ? layers * (e->config.pool == SER_EMBED_FRAMES ? more - 1 : 1) : 0);
+    int64_t rows = ser_embedder_rows(e, signals[i].count);
+    int64_t kept = !rows ? 0 : e->config.pool == SER_EMBED_FRAMES ? layers * (rows - 1) : layers;
+    s->offset[i + 1] = s->offset[i] + kept;
   }
+}
+
+ser_status ser_embedder_submit(ser_embedder *e, const ser_signal *signals, size_t count, ser_error *err) {
+  SER_CHECK(!ser_embedder_full(e) && count > 0 && count <= (size_t)e->max_clips);
+  slot *s = &e->slots[(e->first + e->under_way) % e->slot_count];
+  int64_t rows = 0;
+  for (size_t i = 0; i < count; i++) rows += ser_embedder_rows(e, signals[i].count);
+  bool alone = rows > e->max_rows;
+  SER_CHECK(!alone || (count == 1 && ser_embedder_idle(e)));
+  if (alone) SER_TRY(single_room(e, of_window(e, rows - 1) + 1, err));
+  set_offsets(e, s, signals, count);
   free(s->alone);
   s->alone = NULL;
-  if (rows > e->max_rows) {
-    SER_CHECK(ser_embedder_idle(e) && ser_embedder_rows(e, longest->count) == rows);
-    SER_TRY(submit_alone(e, s, longest, rows - 1, err));
-  } else {
+  if (alone)
+    SER_TRY(submit_alone(e, s, signals, rows - 1, err));
+  else
     submit_batch(e, s, signals);
-  }
   e->under_way++;
   return SER_OK;
 }
@@ -401,8 +434,12 @@ ser_status ser_embedder_collect(ser_embedder *e, const float **features, const i
   SER_TRY(e->device->rt->await(s->done, err));
   e->work.batches++;
   if (s->clips && !s->alone) e->work.seconds += e->device->rt->seconds(s->started, s->computed);
-  free(e->result);
-  e->result = ser_alloc((size_t)(s->offset[s->count] * ser_embed_columns(&e->config) + 1) * sizeof *e->result);
+  size_t floats = (size_t)(s->offset[s->count] * ser_embed_columns(&e->config));
+  if (floats > e->result_room) {
+    free(e->result);
+    e->result_room = floats + floats / 4;
+    e->result = ser_alloc(e->result_room * sizeof *e->result);
+  }
   if (s->clips) reorder(e, s, e->result);
   *features = e->result;
   *offset = s->offset;

@@ -51,8 +51,8 @@ bool ser_embedder_idle(const ser_embedder *embedder); /* nothing is under way */
 bool ser_embedder_full(const ser_embedder *embedder); /* a batch must be collected before the next is submitted */
 
 /* Sends a batch on its way: at most max_clips signals, of at most max_rows rows unless it is one signal alone, which
- * goes when nothing else is under way. Signals that are too short get nothing. Samples that are not pinned may be
- * reused when it returns. */
+ * goes when nothing else is under way, and for which batches may become smaller. Signals that are too short get
+ * nothing. Samples that are not pinned may be reused when it returns. */
 ser_status ser_embedder_submit(ser_embedder *embedder, const ser_signal *signals, size_t count, ser_error *err);
 /* Waits for the oldest batch: offset [count + 1] rows of ser_embed_columns; a clip has one for each layer kept, or,
  * unpooled, its frames of the first of these layers, then those of the next. They hold until the next collect. */

@@ -17,6 +17,8 @@ typedef struct {
 static const batch_size mfcc_on_cpu = {32, 4096, 6144}, mfcc_on_gpu = {EXTRACT_BATCH, 16384, 20480};
 static const batch_size embed_on_cpu = {8, 1024, 1536}, embed_on_gpu = {EXTRACT_BATCH, 8192, 12288};
 
+enum { FRAMES_MOST = 64 << 20 }; /* bytes of a batch's frames, where frames are kept: they go through the host */
+
 /* ---- the two kinds of features ------------------------------------------------------------------------------------
  */
 
@@ -144,9 +146,11 @@ ser_status extract_target_start(extract_target *t, ser_error *err) {
   t->device->rt->properties(t->device, &is);
   if (f->embed) {
     const batch_size *size = is.host_memory ? &embed_on_cpu : &embed_on_gpu;
-    t->enough = size->enough;
-    status = ser_embedder_create(&t->embedder, t->device, f->weights, f->embed,
-                                 &(ser_embed_room){size->clips, size->most, 0}, err);
+    int64_t most = size->most, of_row = ser_embed_layers(f->embed) * f->embed->hidden * (int64_t)sizeof(float);
+    if (f->embed->pool == SER_EMBED_FRAMES && most > FRAMES_MOST / of_row) most = FRAMES_MOST / of_row;
+    t->enough = most < size->most ? most * 2 / 3 : size->enough;
+    status = ser_embedder_create(&t->embedder, t->device, f->weights, f->embed, &(ser_embed_room){size->clips, most, 0},
+                                 err);
   } else {
     const batch_size *size = is.host_memory ? &mfcc_on_cpu : &mfcc_on_gpu;
     t->enough = size->enough;

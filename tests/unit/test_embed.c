@@ -316,8 +316,97 @@ static void test_windows(void **state) {
   test_each_device(each_window, 2, NULL);
 }
 
+/* ---- a device that is short of memory -----------------------------------------------------------------------------
+ */
+
+static ser_runtime runtime;
+static void *(*real_alloc)(ser_device *, size_t, ser_error *);
+static void (*real_properties)(const ser_device *, ser_device_properties *);
+static int skipped, refusals; /* requests: first those that are let through, then those that are not */
+static uint64_t told_free;    /* 0: the truth */
+
+static void *refusing_alloc(ser_device *device, size_t bytes, ser_error *err) {
+  if (skipped > 0 || refusals <= 0) {
+    skipped--;
+    return real_alloc(device, bytes, err);
+  }
+  refusals--;
+  ser_fail_memory(err, SER_LACKS_DEVICE_MEMORY, "%zu bytes asked for", bytes);
+  return NULL;
+}
+
+static void tell_free(const ser_device *device, ser_device_properties *out) {
+  real_properties(device, out);
+  if (told_free) out->memory_free = told_free;
+}
+
+/* Batches become smaller, for themselves and for a clip that is longer than one; the numbers stay. */
+static void run_short(scene *s) {
+  assert_int_equal(ser_embedder_max_clips(s->embedder), 3);
+  assert_int_equal(ser_embedder_max_rows(s->embedder), 66);
+  run_batches(s);
+  skipped = 1; /* half again as much is refused, then what is needed */
+  refusals = 1;
+  run_alone(s);
+  assert_int_equal(ser_embedder_max_rows(s->embedder), 66);
+  assert_int_equal(s->checked, 14 + 2);
+}
+
+static void run_shorter(scene *s) {
+  static const int64_t longest = 6;
+  ser_signal signal = {.samples = s->rig.all->samples + s->rig.all->start[longest],
+                       .count = s->rig.all->length[longest]};
+  ser_error err = {0};
+  skipped = 0;
+  refusals = 2;
+  ASSERT_OK(ser_embedder_submit(s->embedder, &signal, 1, &err), err);
+  collect(s, &longest, 1);
+  assert_int_equal(ser_embedder_max_rows(s->embedder), 64); /* given up, as far as goes */
+  assert_int_equal(ser_embedder_max_clips(s->embedder), 1);
+  refusals = 1 << 30;
+  signal.count = s->rig.all->length[longest];
+  ASSERT_OK(ser_embedder_submit(s->embedder, &signal, 1, &err), err); /* there is room for it now */
+  collect(s, &longest, 1);
+}
+
+static void run_told(scene *s) {
+  assert_true(ser_embedder_max_clips(s->embedder) < 64 && ser_embedder_max_rows(s->embedder) < 4096);
+  assert_true(ser_embedder_max_rows(s->embedder) >= 64);
+}
+
+static void short_of_memory(ser_device *device, ser_stream *stream, void *context) {
+  (void)context;
+  ser_device_properties properties;
+  device->rt->properties(device, &properties);
+  if (properties.host_memory) test_device_apart(device);
+  const ser_runtime *before = device->rt;
+  runtime = *before;
+  real_alloc = runtime.alloc;
+  real_properties = runtime.properties;
+  runtime.alloc = refusing_alloc;
+  runtime.properties = tell_free;
+  device->rt = &runtime;
+  /* Weights and their staging for the scene's own encoder, its room; the embedder's; then its room is refused. */
+  skipped = 5;
+  refusals = 1;
+  with_weights(device, stream, &(embed_case){SER_EMBED_FRAMES, 9, {6, 132, 0}}, run_short);
+  skipped = refusals = 0;
+  with_weights(device, stream, &(embed_case){SER_EMBED_MEAN, 9, {2, 65, 0}}, run_shorter);
+  skipped = refusals = 0;
+  told_free = 2 << 20; /* nobody refuses, but half of it is less than full batches take */
+  with_weights(device, stream, &(embed_case){SER_EMBED_MEAN, 9, {64, 4096, 0}}, run_told);
+  told_free = 0;
+  device->rt = before;
+}
+
+static void test_short_of_memory(void **state) {
+  (void)state;
+  test_each_device(short_of_memory, 2, NULL);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_configurations), cmocka_unit_test(test_batches),
-                                     cmocka_unit_test(test_batches_apart), cmocka_unit_test(test_windows)};
+                                     cmocka_unit_test(test_batches_apart), cmocka_unit_test(test_windows),
+                                     cmocka_unit_test(test_short_of_memory)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,6 +23,10 @@ const ser_encoder_config *ser_encoder_settings(const ser_encoder *encoder);
 ser_status ser_encoder_room(ser_encoder *encoder, ser_stream *stream, int64_t max_clips, int64_t max_rows,
                             ser_error *err);
 
+void ser_encoder_room_free(ser_encoder *encoder);
+/* What that room takes of the device, but for what the operations need beside their arguments. */
+size_t ser_encoder_room_bytes(const ser_encoder *encoder, int64_t max_clips, int64_t max_rows);
+
 /* Frames of all clips, end to end, on the host: row_start [clips + 1] of clips that have these samples, and
  * clip_of_row [rows]. A clip shorter than one frame is not one: it is for the caller to leave out. */
 int64_t ser_encoder_rows(int64_t *row_start, int32_t *clip_of_row, const ser_encoder_config *config,

@@ -68,7 +68,7 @@ ser_status ser_encoder_create(ser_encoder **encoder, ser_device *device, ser_str
   return status;
 }
 
-static void room_free(ser_encoder *e) {
+void ser_encoder_room_free(ser_encoder *e) {
   ser_encoder_plans_free(&e->plans);
   e->device->rt->free(e->device, e->room);
   e->room = NULL;
@@ -77,7 +77,7 @@ static void room_free(ser_encoder *e) {
 
 void ser_encoder_free(ser_encoder *e) {
   if (!e) return;
-  room_free(e);
+  ser_encoder_room_free(e);
   e->device->rt->free(e->device, e->weights);
   free(e->layers);
   free(e);
@@ -107,27 +107,39 @@ static void level_sizes(const ser_encoder *e, int64_t sizes[2]) {
   }
 }
 
-static ser_status room_make(ser_encoder *e, ser_stream *stream, ser_error *err) {
+/* Lays the room out from `base` on (NULL: nowhere); the bytes. */
+static size_t room_place(ser_encoder *e, int64_t clips, int64_t rows, size_t workspace, void *base) {
   const ser_encoder_config *c = &e->config;
-  int64_t rows = e->max_rows, hidden = c->hidden_size, levels[2];
-  SER_TRY(ser_encoder_plans_make(&e->plans, e, err));
+  int64_t hidden = c->hidden_size, levels[2];
   level_sizes(e, levels);
   const ser_array arrays[] = {
       {&e->levels[0], (size_t)levels[0] * sizeof(float)},
       {&e->levels[1], (size_t)levels[1] * sizeof(float)},
       {&e->wave, (size_t)(rows * ser_encoder_hop(c) + c->conv_kernel[0]) * sizeof(float)},
-      {&e->moments, (size_t)(e->max_clips * SER_FRONT_MOMENTS(c->conv_kernel[0])) * sizeof(double)},
-      {&e->front_norms, (size_t)(e->max_clips * 2 * c->conv_dim[0]) * sizeof(float)},
+      {&e->moments, (size_t)(clips * SER_FRONT_MOMENTS(c->conv_kernel[0])) * sizeof(double)},
+      {&e->front_norms, (size_t)(clips * 2 * c->conv_dim[0]) * sizeof(float)},
       {&e->x, (size_t)(rows * hidden) * sizeof(float)},
       {&e->a, (size_t)(rows * hidden) * sizeof(float)},
       {&e->qkv, (size_t)(rows * 3 * hidden) * sizeof(float)},
       {&e->ff, (size_t)(e->slab * c->intermediate_size) * sizeof(float)},
-      {&e->workspace, largest_workspace(&e->plans)},
+      {&e->workspace, workspace},
   };
-  size_t count = sizeof arrays / sizeof *arrays, bytes = ser_arrays_place(arrays, count, NULL);
-  e->room = e->device->rt->alloc(e->device, bytes, err);
+  return ser_arrays_place(arrays, sizeof arrays / sizeof *arrays, base);
+}
+
+size_t ser_encoder_room_bytes(const ser_encoder *e, int64_t max_clips, int64_t max_rows) {
+  ser_encoder nowhere = *e;
+  return room_place(&nowhere, max_clips, max_rows, 0, NULL);
+}
+
+static ser_status room_make(ser_encoder *e, ser_stream *stream, ser_error *err) {
+  int64_t levels[2];
+  SER_TRY(ser_encoder_plans_make(&e->plans, e, err));
+  size_t workspace = largest_workspace(&e->plans);
+  e->room = e->device->rt->alloc(e->device, room_place(e, e->max_clips, e->max_rows, workspace, NULL), err);
   if (!e->room) return SER_FAILED;
-  ser_arrays_place(arrays, count, e->room);
+  room_place(e, e->max_clips, e->max_rows, workspace, e->room);
+  level_sizes(e, levels);
   /* Rows behind the batch's end are read, and nobody's: they must be finite, no more. */
   for (int i = 0; i < 2; i++) e->device->rt->zero(stream, e->levels[i], (size_t)levels[i] * sizeof(float));
   return SER_OK;
@@ -135,11 +147,11 @@ static ser_status room_make(ser_encoder *e, ser_stream *stream, ser_error *err) 
 
 ser_status ser_encoder_room(ser_encoder *e, ser_stream *stream, int64_t max_clips, int64_t max_rows, ser_error *err) {
   SER_CHECK(max_clips > 0 && max_rows > 1);
-  room_free(e);
+  ser_encoder_room_free(e);
   e->max_clips = max_clips;
   e->max_rows = max_rows;
   ser_status status = room_make(e, stream, err);
-  if (status != SER_OK) room_free(e);
+  if (status != SER_OK) ser_encoder_room_free(e);
   return status;
 }
 
