@@ -41,7 +41,8 @@ typedef struct {
   ser_precision precision;
   ser_conv_choice conv; /* auto until choose_conv has measured: fused until then */
   char no_cudnn[sizeof((ser_device_properties *)0)->no_cudnn]; /* as in the properties */
-  int capability;                                              /* 75, 80, 90 ... */
+  char no_product[sizeof((ser_device_properties *)0)->no_product];
+  int capability; /* 75, 80, 90 ... */
   int multiprocessors;
   size_t l2, shared_most; /* bytes: second-level cache; shared memory that a block may ask for */
   bool reads_pageable;    /* the host's memory as it is, at whatever time: nothing of it is staged */

@@ -57,6 +57,7 @@ static void cuda_properties(const ser_device *device, ser_device_properties *out
   static const char *const forms[] = {[SER_CONV_AUTO] = "auto", [SER_CONV_CUDNN] = "cudnn", [SER_CONV_FUSED] = "fused"};
   snprintf(out->conv, sizeof out->conv, "%s", forms[cuda->conv]);
   snprintf(out->no_cudnn, sizeof out->no_cudnn, "%s", cuda->no_cudnn);
+  snprintf(out->no_product, sizeof out->no_product, "%s", cuda->no_product);
 }
 
 static void cuda_counters_of(const ser_device *device, ser_device_counters *out) {
@@ -142,9 +143,9 @@ static ser_status refuse_unfit(const cuda_device *cuda, const ser_device_options
    * and libraries stay; what it lacks it says when it asks for it. */
   if (available / MIB < MEMORY_LEAST && !atomic_load(&had_one))
     return ser_fail(err, SER_FAILED,
-                    "%s: too little memory: %zu MiB of %zu MiB are free, and at least %d MiB are needed; end other "
-                    "programs that use the GPU",
-                    cuda->name, available / MIB, total / MIB, MEMORY_LEAST);
+                    "%s: too little memory: %zu MiB of %zu MiB are free, and at least %d MiB are needed; %s",
+                    cuda->name, available / MIB, total / MIB, MEMORY_LEAST,
+                    total / MIB < MEMORY_LEAST ? "take another GPU" : "end other programs that use the GPU");
   return SER_OK;
 }
 

@@ -108,8 +108,8 @@ ser_status cuda_no_memory(ser_error *err, const char *what) {
   CUDA_END(cudaMemGetInfo(&available, &total));
   return ser_fail_memory(
       err, SER_LACKS_DEVICE_MEMORY,
-      "the GPU is out of memory: %s, %zu MiB of %zu MiB free; make train.batch smaller where it trains, or end "
-      "other programs that use the GPU",
+      "the GPU is out of memory: %s, %zu MiB of %zu MiB free; end other programs that use the GPU, or train with a "
+      "smaller train.batch",
       what, available / MIB, total / MIB);
 }
 
@@ -125,7 +125,9 @@ ser_status cuda_report(ser_error *err, cuda_library library, int status, const c
            short_path(file), line);
   if (is_lack_of_memory(library, status) || kept == cudaErrorMemoryAllocation) return cuda_no_memory(err, what);
   const char *cure = cuda_has_ended() ? "; the device can do no more for this process: start it again" : "";
-  return ser_fail(err, SER_FAILED, "the CUDA device failed: %s%s", what, cure);
+  ser_fail(err, SER_FAILED, "the CUDA device failed: %s%s", what, cure);
+  if (err) err->of_device = true;
+  return SER_FAILED;
 }
 
 void cuda_forget(int status) {

@@ -1,6 +1,7 @@
 /* Products of cuBLASLt with one algorithm each: lt.h says what they promise. */
 #include "cuda/lt.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* What an attribute is set to. */
@@ -135,4 +136,9 @@ void cuda_lt_multiply(ser_stream *stream, const cuda_lt_product *product, float 
   CUDA_CALL(stream, CUDA_LT,
             cublasLtMatmul(product->lt, product->matmul, &one, a, f->a, b, f->b, &added, c ? c : d, f->d, d, f->d,
                            &product->algorithm, NULL, 0, stream->cuda));
+}
+
+void cuda_lt_lacks(cuda_device *device, int64_t in, int64_t out) {
+  if (!device->no_product[0])
+    snprintf(device->no_product, sizeof device->no_product, "%lld x %lld", (long long)in, (long long)out);
 }

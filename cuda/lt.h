@@ -48,6 +48,9 @@ int cuda_lt_rows(const cuda_lt_product *product, uint64_t rows);
 void cuda_lt_multiply(ser_stream *stream, const cuda_lt_product *product, float *d, const float *a, const float *b,
                       const float *c, const float *bias);
 
+/* Keeps the first product that the library lacks an algorithm for, so that the user hears of it. */
+void cuda_lt_lacks(cuda_device *device, int64_t in, int64_t out);
+
 #ifdef __cplusplus
 }
 #endif

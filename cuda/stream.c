@@ -41,7 +41,9 @@ void cuda_settle(cuda_device *device) {
 }
 
 ser_status cuda_stream_status(const ser_stream *stream, ser_error *err) {
-  return stream->failed ? ser_fail(err, stream->error.status, "%s", stream->error.text) : SER_OK;
+  if (!stream->failed) return SER_OK;
+  if (err) *err = stream->error;
+  return stream->error.status;
 }
 
 /* A captured copy would read the host's memory at each launch, not now. */

@@ -11,6 +11,8 @@
 
 enum {
   MARGIN = 32, /* zeros before each row of a tile */
+  GAP = 64,    /* and more between the tiles: a warp reads up to 95 columns behind a row's end, for nothing, and must
+                  not meet there what others write */
   WARPS_MOST = 16,
   CHUNK_LEAST = 8 /* rows of weights */
 };
@@ -155,7 +157,8 @@ static __device__ void pool(float *pooled, const float *x, const branch_work *k,
 /* The clip's tile, turned round for the direction that runs backwards; all margins. */
 static __device__ void read_input(float *shared, float *to, const branch_work *k, int b, int side) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, rows = k->d.c + max(k->d.c, k->in.c);
-  for (int r = warp; r <= rows; r += k->warps) shared[r * k->pitch + lane] = 0;
+  for (int r = warp; r <= rows; r += k->warps) shared[r * k->pitch + (r >= k->d.c ? GAP : 0) + lane] = 0;
+  for (int i = (int)threadIdx.x; i < GAP; i += 32 * k->warps) shared[k->d.c * k->pitch + i] = 0;
   for (int c = warp; c < k->in.c; c += k->warps) {
     const float *from = k->tile + ((size_t)b * k->in.cp + c) * k->in.tp;
     for (int t = lane; t < k->in.t; t += 32) to[c * k->pitch + t] = __ldg(from + (side ? k->in.t - 1 - t : t));
@@ -165,10 +168,11 @@ static __device__ void read_input(float *shared, float *to, const branch_work *k
 template <int GROUPS>
 __global__ void __launch_bounds__(CONV_THREADS_BOUND, 1) branch_kernel(const __grid_constant__ branch_work k) {
   extern __shared__ float4 room[];
-  float *shared = (float *)room, *x = shared + MARGIN, *h = x + k.d.c * k.pitch;
+  float *shared = (float *)room, *x = shared + MARGIN, *h = x + k.d.c * k.pitch + GAP;
   int side = (int)blockIdx.x % 2, b = (int)blockIdx.x / 2, rows = k.d.c + max(k.d.c, k.in.c), scale = 0;
-  branch_stream s = {
-      (const float4 *)(k.packed + (size_t)side * k.rows * k.d.cp), {}, shared + (MARGIN + rows * k.pitch + 3) / 4 * 4};
+  branch_stream s = {(const float4 *)(k.packed + (size_t)side * k.rows * k.d.cp),
+                     {},
+                     shared + (MARGIN + rows * k.pitch + GAP + 3) / 4 * 4};
   look_ahead(&s, &k);
   read_input(shared, h, &k, b, side);
   convolve<GROUPS>(x, h, &k, &s, k.in.c, 1, 1, END_PLAIN);
@@ -279,7 +283,7 @@ static bool fit_whole(branch_plan *p) {
   int64_t time_tasks = (groups + each - 1) / each, tasks = k->d.cp / CONV_OCTET * time_tasks;
   int64_t rounds = (tasks + WARPS_MOST - 1) / WARPS_MOST, warps = (tasks + rounds - 1) / rounds;
   int64_t most = s->channels > s->channels_in ? s->channels : s->channels_in, pitch = s->time + MARGIN;
-  int64_t tiles = SER_ROUND_UP(MARGIN + (s->channels + most) * pitch, 4);
+  int64_t tiles = SER_ROUND_UP(MARGIN + (s->channels + most) * pitch + GAP, 4);
   int64_t left = (int64_t)(p->base.device->shared_most / sizeof(float)) - tiles, chunk = warps * 128 / k->d.cp;
   if (left < chunk * k->d.cp) chunk = left / k->d.cp;
   if (chunk < CHUNK_LEAST || chunk * k->d.cp < 96) return false; /* 96: what a warp may read behind the last row */

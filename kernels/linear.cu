@@ -77,6 +77,7 @@ static ser_status prepare_library(linear_plan *p, ser_error *err) {
   for (int i = 0; i < PRODUCTS; i++) {
     cuda_lt_form form = form_of(p, (product)i);
     SER_TRY(cuda_lt_prepare(&p->product[i], p->plan.device, &form, !p->plain, err));
+    if (!p->plain && !p->product[i].found) cuda_lt_lacks(p->plan.device, s->in, s->out);
     p->plain |= !p->product[i].found;
   }
   return SER_OK;

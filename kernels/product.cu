@@ -53,6 +53,7 @@ static ser_status prepare_library(product_plan *p, ser_error *err) {
     cuda_lt_form form = {w, x, p->out, CUBLAS_OP_T, CUBLAS_OP_N, end, each, each, each, {x, p->out}, usual_rows};
     SER_TRY(cuda_lt_prepare(&p->product[i], p->plan.device, &form, true, err));
     p->plain = !p->product[i].found;
+    if (p->plain) cuda_lt_lacks(p->plan.device, s->in, s->out);
   }
   return SER_OK;
 }

@@ -12,6 +12,7 @@ static ser_status set_text(ser_error *err, ser_status status, const char *format
   if (err) {
     err->status = status;
     err->lacks = SER_LACKS_NOTHING;
+    err->of_device = false;
     vsnprintf(err->text, sizeof err->text, format, arguments);
   }
   return status;

@@ -8,6 +8,7 @@
 #define SER_BASE_STATUS_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef enum {
@@ -24,6 +25,7 @@ typedef enum { SER_LACKS_NOTHING, SER_LACKS_DEVICE_MEMORY, SER_LACKS_HOST_MEMORY
 typedef struct {
   ser_status status;
   ser_lack lacks;  /* what ser_fail sets is SER_LACKS_NOTHING */
+  bool of_device;  /* a GPU failed, or its libraries did: what was finished before is good; ser_fail: false */
   char text[2048]; /* one line, UTF-8; empty when nothing went wrong */
 } ser_error;
 

@@ -109,7 +109,7 @@ static ser_status dispatch(int argc, char **argv, ser_error *err) {
   }
   SER_TRY(check_common(command, &common, err));
   ser_status status = command->run(&common, argc - 1, argv + 1, err);
-  if (status == SER_INTERRUPTED && command->interrupted) {
+  if ((status == SER_INTERRUPTED || (status == SER_FAILED && err->of_device)) && command->interrupted) {
     ser_error stop = *err;
     ser_fail(err, status, "%s; %s", stop.text, command->interrupted);
   }

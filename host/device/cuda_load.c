@@ -24,7 +24,7 @@ typedef const char *(*words_fn)(int);
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const ser_backend *backend; /* NULL: `reason` says why */
-static bool there;                 /* a device, whether it can be used or not */
+static bool there;                 /* a device, or a driver for one, whether it can be used or not */
 static ser_error reason;
 
 static void *symbol(void *library, const char *name) {
@@ -49,7 +49,7 @@ static void explain(void *library, int status) {
   } else if (status == INSUFFICIENT_DRIVER) {
     if (!read_version(library, "cudaDriverGetVersion", &driver) || !driver)
       ser_fail(&reason, SER_FAILED, "there is no NVIDIA driver on this machine; install one to use its GPU");
-    else if (read_version(library, "cudaRuntimeGetVersion", &runtime))
+    else if ((there = read_version(library, "cudaRuntimeGetVersion", &runtime)))
       ser_fail(&reason, SER_FAILED,
                "the NVIDIA driver is too old: it knows CUDA %d.%d, this build needs %d.%d; install a newer driver",
                driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
@@ -57,6 +57,7 @@ static void explain(void *library, int status) {
     void *at = symbol(library, "cudaGetErrorString");
     words_fn words;
     memcpy(&words, &at, sizeof words);
+    there = true;
     if (at) ser_fail(&reason, SER_FAILED, "the CUDA device cannot be used: %s", words(status));
   }
 }
@@ -64,12 +65,11 @@ static void explain(void *library, int status) {
 /* Streams share the driver's queues to the GPU, 8 unless it is told otherwise before it begins: a stream that waits for
  * another one's event would hold back all that are behind it in its queue, another training's steps, say. 32 is the
  * most. What the user has set stays. */
-static void ask_for_queues(void) {
+__attribute__((constructor)) static void ask_for_queues(void) { /* before there are threads, which may read it */
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
 }
 
 static bool device_is_there(void) {
-  ask_for_queues();
   void *library = dlopen(SER_CUDART, RTLD_NOW | RTLD_GLOBAL);
   if (!library) library = dlopen(SER_CUDART_FOLDER "/" SER_CUDART, RTLD_NOW | RTLD_GLOBAL);
   if (!library) {
@@ -130,8 +130,8 @@ static bool is_whole(const char *path) {
 }
 
 static void load_module(void) {
-  there = device_is_there();
-  if (!there) return;
+  if (!device_is_there()) return;
+  there = true;
   char *path = find_module();
   if (!path) return;
   if (!is_whole(path)) {

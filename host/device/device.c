@@ -1,6 +1,7 @@
 /* Choosing a backend, and the list of operations. */
 #include "device/runtime.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -8,6 +9,24 @@
 #include "device/cpu_runtime.h"
 #include "device/cuda_load.h"
 #include "device/ops.h"
+
+/* Why AUTO took the CPU when it first did: another attempt might fail otherwise, or not at all. */
+static pthread_mutex_t passed_lock = PTHREAD_MUTEX_INITIALIZER;
+static ser_error passed_over;
+
+static void keep_reason(const ser_error *why) {
+  pthread_mutex_lock(&passed_lock);
+  if (!passed_over.text[0]) passed_over = *why;
+  pthread_mutex_unlock(&passed_lock);
+}
+
+static bool kept_reason(ser_error *why) {
+  pthread_mutex_lock(&passed_lock);
+  bool kept = passed_over.text[0];
+  if (kept) *why = passed_over;
+  pthread_mutex_unlock(&passed_lock);
+  return kept;
+}
 
 /* AUTO keeps to itself why it takes the CPU: ser_device_cuda_absence tells who wants to know. */
 ser_status ser_device_open(ser_device **device, const ser_device_options *options, ser_error *err) {
@@ -19,6 +38,7 @@ ser_status ser_device_open(ser_device **device, const ser_device_options *option
     if (options->kind == SER_DEVICE_CUDA && status == SER_FAILED)
       return ser_fail(err, status, "CUDA cannot be used: %s; or give the device cpu", why.text);
     if (options->kind == SER_DEVICE_CUDA || status == SER_USAGE) return ser_fail(err, status, "%s", why.text);
+    keep_reason(&why);
   }
   if (options->precision != SER_PRECISION_FP32 && options->kind == SER_DEVICE_AUTO)
     return ser_fail(err, SER_USAGE, "precision tf32 needs a GPU: %s; or give precision fp32", why.text);
@@ -31,6 +51,7 @@ ser_status ser_device_open(ser_device **device, const ser_device_options *option
 ser_status ser_device_cuda_absence(ser_error *why) {
   const ser_device_options options = {.kind = SER_DEVICE_CUDA};
   ser_device *device = NULL;
+  if (kept_reason(why)) return why->status;
   ser_status status = ser_cuda_open(&device, &options, why);
   ser_device_close(device);
   return status;
@@ -60,6 +81,17 @@ ser_status ser_device_choose_conv(ser_device *device, const ser_conv_shape *shap
     ser_warn("conv auto: cuDNN cannot be used here, so the fused kernels do the convolutions, unmeasured beside it: %s",
              after.no_cudnn);
   return SER_OK;
+}
+
+void ser_device_tell_products(const ser_device *device) {
+  static atomic_bool told;
+  ser_device_properties is;
+  device->rt->properties(device, &is);
+  if (is.no_product[0] && !atomic_exchange(&told, true))
+    ser_warn(
+        "cuBLASLt has no algorithm that sums a product of %s numbers in one piece for any number of rows: a kernel "
+        "of ours does such products, several times slower; please report it with `serenade --version`",
+        is.no_product);
 }
 
 void ser_device_close(ser_device *device) {

@@ -40,6 +40,8 @@ typedef struct {
   bool graphs;          /* streams can be captured */
   char precision[8];    /* "fp32", "tf32" */
   char conv[8];         /* how convolutions run: "cpu", "cudnn", "fused"; "auto" before choose_conv */
+  char no_product[64];  /* "768 x 3072": the first dense layer or product that the device's library has no algorithm
+                           for, so that a slower kernel of ours does it; "": there is none */
   char no_cudnn[1024];  /* why choose_conv could not measure cuDNN and took "fused"; "": it could, or was not to */
 } ser_device_properties;
 
@@ -143,6 +145,9 @@ ser_status ser_device_open(ser_device **device, const ser_device_options *option
 void ser_device_tell(const ser_device *device, const ser_device_options *asked);
 /* The device's choose_conv; where cuDNN could not be had for it, the user is warned of what failed. */
 ser_status ser_device_choose_conv(ser_device *device, const struct ser_conv_shape *shape, ser_error *err);
+/* Warns the user once where products go another way than the device's library (properties.no_product): behind the
+ * prepare of a model. */
+void ser_device_tell_products(const ser_device *device);
 void ser_device_close(ser_device *device); /* NULL is fine */
 /* Why AUTO does not take CUDA, in words; SER_OK where it does. */
 ser_status ser_device_cuda_absence(ser_error *why);

@@ -190,6 +190,7 @@ static ser_status make(trainer *t, ser_error *err) {
                           job->resident ? job->resident : &t->own, t->mean, t->inv_std, t->config.frames, batch, err));
   SER_TRY(make_steps(t, err));
   SER_TRY(make_validation(t, err));
+  ser_device_tell_products(t->device);
   ser_checkpoint_init(&t->state, ser_model_flat_count(t->model), ser_model_trained_count(t->model));
   return SER_OK;
 }

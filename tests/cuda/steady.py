@@ -15,15 +15,15 @@ COMPUTES = ("memset", "d2d")
 
 # Of each command: what one unit of its loop is counted by; and per unit at most so many ...
 #   waits: of the host; launches: kernels and calls of libraries; copies: from and to pinned memory, beside those of
-#   `work` (one for each clip); own: of these on a stream that computes
+#   `work` (one for each clip); own: of these on a stream that computes; apart: streams that copy, each one way
 LIMITS = {
-    "extract": {"unit": ["finish_kernel"], "waits": 1, "launches": 16, "copies": 3, "work": 1, "own": 0},
+    "extract": {"unit": ["finish_kernel"], "waits": 1, "launches": 16, "copies": 3, "work": 1, "own": 0, "apart": 2},
     # Batches of features and batches of windows, which each are waited for.
     "predict": {"unit": ["finish_kernel", "softmax_kernel"], "waits": 1, "launches": 12, "copies": 3, "work": 1,
-                "own": 0},
+                "own": 0, "apart": 4},
     # A full batch of windows is one graph.
     "evaluate": {"unit": ["softmax_kernel"], "waits": 1, "launches": 8, "copies": 2, "work": 0, "own": 0,
-                 "graphs": True},
+                 "apart": 2, "graphs": True},
     # An epoch: its order, its state and the folded weights there; losses, logits, norms, parameters and two moments
     # back, and a wait for them; the validation's answers back, and a wait.
     "train": {"unit": None, "waits": 2, "launches": 0, "copies": 10, "work": 0, "own": 0},
@@ -94,11 +94,15 @@ class Difference:
         count = self.syncs["eventSync"] + self.syncs["streamSync"] + self.syncs["copy"]
         self.check(count <= most, f"{count} more waits, at most {most} are right: {self.syncs}")
 
-    def copies(self, pinned, own):
+    def copies(self, pinned, own, apart):
         bus = {key: count for key, count in self.rows.items() if key[0] in ("h2d", "d2h")}
         computing = {key[2] for key in self.rows if key[0] in COMPUTES}
         beside = sum(count for (_, _, stream), count in bus.items() if stream in computing)
         count = sum(bus.values())
+        there, back = ({stream for kind, _, stream in bus if kind == way} for way in ("h2d", "d2h"))
+        if apart:
+            self.check(not there & back, f"copies there and back on one stream: {bus}")
+            self.check(len(there | back) == apart, f"copies on {len(there | back)} streams, not {apart}: {bus}")
         self.check(all(memory == "pinned" for _, memory, _ in bus), f"copies of memory that is not pinned: {bus}")
         self.check(count <= pinned, f"{count} more pinned copies, at most {pinned} are right: {bus}")
         self.check(beside <= own, f"{beside} more copies on a stream that computes, at most {own} are right: {bus}")
@@ -119,7 +123,8 @@ def main():
     d.nothing_made()
     d.nothing_on_default()
     d.waits(limits["waits"] * units)
-    d.copies(limits["copies"] * units + limits["work"] * amount, limits["own"] * units)
+    d.copies(limits["copies"] * units + limits["work"] * amount, limits["own"] * units,
+             limits.get("apart"))
     if not limits["unit"]:
         steps = of_kernels(d.kernels, ["adam_kernel"])
         d.check(graphs > steps > 0, f"{graphs} graphs with {steps} steps: no step or no validation is one")

@@ -153,7 +153,7 @@ if [[ -n ${SERENADE_SOFTGPU:-} ]]; then
       ((got == (failed && place > 1))) || fail "stream:$place: exit status $got of $1"
       ((got == 0)) || grep -q '^serenade: .*the GPU is out of memory: CUDA: ' err || fail "stream:$place: not the right words"
       ((got == 1 || failed)) || return 0
-      ((got == 1)) || grep -q '^the CPU computes, since the GPU could not be used when this began' err || fail "$1 does not tell of the CPU"
+      ((got == 1)) || grep -q '^the CPU computes, since the GPU cannot be used: the GPU is out of memory: CUDA: ' err || fail "$1 does not tell of the CPU"
       ((got == 1)) || ! grep -q '^device: ' err || fail "$1 began on the CPU and took the GPU"
     done
   }

@@ -492,7 +492,7 @@ static void encoder(void **state) {
   side_by_side(cuda, "norms of rows", row_norms, ALL, 1e-6);
   side_by_side(cuda, "attention", attend, ALL, 2e-6);
   side_by_side(cuda, "positional convolutions", pos_convs, ALL, 4e-6);
-  side_by_side(cuda, "fronts", fronts, ALL, 1e-6);
+  side_by_side(cuda, "fronts", fronts, ALL, 2e-5); /* norms over two channels, or few windows, among them */
 }
 
 /* TF32 keeps 10 bits of each factor: near, but not as near as fp32. A device that lacks it refuses it. */

@@ -127,10 +127,10 @@ static void full_batches(ser_device *device, const ser_score_input *inputs, cons
   ASSERT_OK(ser_scorer_run(scorer, own, &inputs[clip], 1, &err), err);
   ASSERT_OK(ser_scorer_run(scorer, answers, windows, n, &err), err);
   ser_device_counters before = counters_of(device);
-  if (memcmp(answers, own, sizeof own)) fail_msg("other answers in the first full batch of %zu", n);
+  const double most = by_library && test_on_cuda() && !test_rows_exact() ? 1e-5 : 0; /* what libraries promise */
+  test_same_alone(answers, own, CLASSES, most);
   ASSERT_OK(ser_scorer_run(scorer, answers, windows, BATCHES * n, &err), err);
-  for (size_t k = 0; k < BATCHES; k++)
-    if (memcmp(answers + places[k] * CLASSES, own, sizeof own)) fail_msg("other answers in full batch %zu", k);
+  for (size_t k = 0; k < BATCHES; k++) test_same_alone(answers + places[k] * CLASSES, own, CLASSES, most);
   assert_int_equal(counters_of(device).allocations - before.allocations, is.graphs ? 2 : 0); /* a slot's graph each */
   if (!is.host_memory) assert_int_equal(before.calls > start.calls, by_library);
   ser_scorer_free(scorer);

@@ -45,6 +45,7 @@ static ser_status create(ser_encoder *e, ser_stream *stream, const ser_encoder_w
   e->slab = properties.host_memory ? CPU_SLAB : GPU_SLAB;
   e->max_clips = e->max_rows = 1;
   SER_TRY(ser_encoder_plans_make(&e->plans, e, err));
+  ser_device_tell_products(e->device);
   return ser_encoder_place(e, stream, weights, err);
 }
 
